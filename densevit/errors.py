@@ -1,0 +1,41 @@
+"""What a user can mend: one sentence that names the thing, where it is and the way on; exit code 2, no traceback.
+
+A bug of ours is any other exception and keeps its traceback.
+"""
+
+import contextlib
+import difflib
+import sys
+from collections.abc import Iterable, Iterator
+
+
+class UserError(Exception):
+    """Something that the user can mend. Its text is the whole message."""
+
+
+class ConfigError(UserError):
+    """A config file or option: unknown key or type, wrong value, missing file."""
+
+
+class DataError(UserError):
+    """An image, an annotation file or a data folder."""
+
+
+class CheckpointError(UserError):
+    """A file of weights: unreadable, unsafe, of another model, or not to be had."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """' (nearest: ...)' with the known name closest to `name`, or '' where none is close."""
+    close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
+    return f" (nearest: {close[0]!r})" if close else ""
+
+
+@contextlib.contextmanager
+def exit_on_user_error() -> Iterator[None]:
+    """Run a tool's body: a UserError becomes one line on stderr and exit code 2."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,66 @@
+"""Attention, the one place where its kernel is chosen; and the spatial-reduction attention of PVT.
+
+Shape letters: B batch, N queries, M keys, C channels, D = C / heads, h, w size of the map.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from densevit.layers.tokens import to_map, to_tokens
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """softmax(query key^T / sqrt(D) + mask) value (arXiv 1706.03762): (B, heads, N, D) -> (B, heads, N, D).
+
+    key, value: (B, heads, M, D). mask: added to the logits, broadcast to (B, heads, N, M).
+    On a CPU in bfloat16 the plain form is faster than torch's fused one, which converts tile by tile.
+    """
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+        logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)  # (B, heads, N, M)
+        if mask is not None:
+            logits = logits + mask
+        return logits.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+class SpatialReductionAttention(nn.Module):
+    """Attention whose keys and values come from a reduced map (PVT, arXiv 2102.12122, section 3.3).
+
+    sr_ratio: the map is reduced sr_ratio times by a strided convolution; 1: not at all.
+    linear: reduce to 7 x 7 by average pooling instead, whatever the size (PVT v2, arXiv 2106.13797, section 3.1).
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, sr_ratio: int, qkv_bias: bool = True, linear: bool = False, eps: float = 1e-5
+    ):
+        super().__init__()
+        self.num_heads, self.sr_ratio, self.linear = num_heads, sr_ratio, linear
+        self.q = nn.Linear(dim, dim, bias=qkv_bias)
+        self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+        if linear:
+            self.sr = nn.Conv2d(dim, dim, 1)
+        elif sr_ratio > 1:
+            self.sr = nn.Conv2d(dim, dim, sr_ratio, stride=sr_ratio)
+        if linear or sr_ratio > 1:
+            self.norm = nn.LayerNorm(dim, eps=eps)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """x: (B, h*w, C), size: (h, w)."""
+        query = self.q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, N, D)
+        kv = self.kv(self.reduce(x, size)).unflatten(-1, (2, self.num_heads, -1))  # (B, M, 2, heads, D)
+        key, value = kv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, M, D)
+        return self.proj(attention(query, key, value).transpose(1, 2).flatten(2))
+
+    def reduce(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """The tokens that keys and values are made of: (B, h*w, C) -> (B, M, C)."""
+        if self.linear:
+            return F.gelu(self.norm(to_tokens(self.sr(F.adaptive_avg_pool2d(to_map(x, size), 7)))))
+        if self.sr_ratio == 1:
+            return x
+        image = to_map(x, size)
+        missing = [max(self.sr_ratio - side, 0) for side in size]
+        if any(missing):  # a map smaller than the kernel
+            image = F.pad(image, (0, missing[1], 0, missing[0]))
+        return self.norm(to_tokens(self.sr(image)))

@@ -1,0 +1,25 @@
+"""Stochastic depth (arXiv 1603.09382)."""
+
+import torch
+from torch import Tensor, nn
+
+
+class DropPath(nn.Module):
+    """Drops a residual branch for whole samples with probability `rate` in training, and scales the rest up."""
+
+    def __init__(self, rate: float = 0.0):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, ...)."""
+        if self.rate == 0.0 or not self.training:
+            return x
+        keep = 1 - self.rate
+        mask = x.new_empty((len(x),) + (1,) * (x.ndim - 1)).bernoulli_(keep)
+        return x * mask / keep
+
+
+def drop_path_rates(rate: float, depth: int) -> list[float]:
+    """Rates rising evenly from 0 at the first block to `rate` at the last."""
+    return torch.linspace(0, rate, depth).tolist()

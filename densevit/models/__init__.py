@@ -1,0 +1,3 @@
+"""Everything a config's `model` can name: importing this registers it."""
+
+from densevit.models import backbones, dense_predictor, heads, necks, preprocessor  # noqa: F401

@@ -1,0 +1,128 @@
+"""Pyramid Vision Transformer (arXiv 2102.12122): a transformer that makes a feature pyramid.
+
+Parameter names follow github.com/whai362/PVT (detection/pvt.py). The class token, the last norm and the classifier of
+the classification models have no part in dense prediction and are not here.
+
+Shape letters: B batch, C channels, H, W input size, h, w size of a stage's map.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from densevit.layers.attention import SpatialReductionAttention
+from densevit.layers.block import Block, Mlp
+from densevit.layers.drop_path import drop_path_rates
+from densevit.layers.pyramid import PyramidTransformer, init_transformer, look_up_arch
+from densevit.layers.tokens import to_tokens
+from densevit.ops.resize import resize_table
+from densevit.registry import MODELS
+
+_SHARED = dict(embed_dims=(64, 128, 320, 512), num_heads=(1, 2, 5, 8), mlp_ratios=(8, 8, 4, 4), sr_ratios=(8, 4, 2, 1))
+ARCHS = {
+    "tiny": dict(_SHARED, depths=(2, 2, 2, 2)),
+    "small": dict(_SHARED, depths=(3, 4, 6, 3)),
+    "medium": dict(_SHARED, depths=(3, 4, 18, 3)),
+    "large": dict(_SHARED, depths=(3, 8, 27, 3)),
+}
+
+
+class PatchEmbed(nn.Module):
+    """Cuts a map into patches and makes a token of each.
+
+    pad: whether the last, incomplete row and column of patches is completed with zeros or dropped.
+    """
+
+    def __init__(self, in_channels: int, dim: int, patch_size: int, pad: bool, eps: float):
+        super().__init__()
+        self.pad = pad
+        self.proj = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
+        self.norm = nn.LayerNorm(dim, eps=eps)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """x: (B, C, H, W). Returns (B, h*w, dim) and (h, w)."""
+        patch = self.proj.stride[0]
+        below, right = -x.shape[2] % patch, -x.shape[3] % patch
+        if self.pad and (below or right):
+            x = F.pad(x, (0, right, 0, below))
+        x = self.proj(x)
+        return self.norm(to_tokens(x)), tuple(x.shape[2:])
+
+
+@MODELS.register_module()
+class PVT(PyramidTransformer):
+    """PVT tiny, small, medium or large.
+
+    Args:
+        arch: a row of ARCHS, or a dict of its keys.
+        pretrain_size: side (or height and width) in pixels of the images that the position tables are made for.
+        qkv_bias: whether the projections to query, key and value have a bias.
+        drop_path_rate: stochastic depth of the last block; the blocks before have less.
+        out_indices: stages (0 to 3) whose maps are returned.
+        norm_eps: eps of the blocks' norms.
+        embed_norm_eps: eps of the norms after a patch embedding and a spatial reduction.
+        odd_sizes: 'pad' completes the last patches, so that a map is ceil(size / stride); 'drop' leaves them out, as
+            the original and mmdetection do. They differ only where a side is no multiple of 32.
+        keep_table_on_equal_count: as the original does, stage 1 uses its table without resizing when the number of
+            places is the same, even where height and width differ.
+        with_checkpointing: recompute each block in the backward pass instead of keeping its activations.
+    """
+
+    def __init__(
+        self,
+        arch: str | Mapping = "tiny",
+        pretrain_size: int | Sequence[int] = 224,
+        qkv_bias: bool = True,
+        drop_path_rate: float = 0.0,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        norm_eps: float = 1e-6,
+        embed_norm_eps: float = 1e-5,
+        odd_sizes: str = "pad",
+        keep_table_on_equal_count: bool = False,
+        with_checkpointing: bool = False,
+        init_cfg: dict | None = None,
+    ):
+        size = look_up_arch("PVT", arch, ARCHS)
+        dims, depths = size["embed_dims"], size["depths"]
+        super().__init__(dims, out_indices, with_checkpointing, init_cfg)
+        self.keep_table_on_equal_count = keep_table_on_equal_count
+        sides = (pretrain_size, pretrain_size) if isinstance(pretrain_size, int) else tuple(pretrain_size)
+        self.grids = [(sides[0] // (4 * 2**i), sides[1] // (4 * 2**i)) for i in range(len(dims))]
+        rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
+        channels = 3
+        for i, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
+            embed = PatchEmbed(channels, dim, 2 if i else 4, odd_sizes == "pad", embed_norm_eps)
+            self.add_module(f"patch_embed{i + 1}", embed)
+            table = nn.Parameter(torch.zeros(1, self.grids[i][0] * self.grids[i][1], dim))
+            self.register_parameter(f"pos_embed{i + 1}", table)
+            blocks = nn.ModuleList()
+            for _ in range(depth):
+                attn = SpatialReductionAttention(
+                    dim, size["num_heads"][i], size["sr_ratios"][i], qkv_bias, eps=embed_norm_eps
+                )
+                blocks.append(Block(dim, attn, Mlp(dim, int(dim * size["mlp_ratios"][i])), next(rates), norm_eps))
+            self.add_module(f"block{i + 1}", blocks)
+            channels = dim
+        self.apply(init_transformer)
+        for i in range(len(dims)):
+            nn.init.trunc_normal_(getattr(self, f"pos_embed{i + 1}"), std=0.02)
+
+    def add_position(self, i: int, tokens: Tensor, size: tuple[int, int]) -> Tensor:
+        """tokens: (B, h*w, C) of stage i. Its table is resized bilinearly to (h, w)."""
+        table = getattr(self, f"pos_embed{i}")
+        if i == 1 and self.keep_table_on_equal_count and tokens.shape[1] == table.shape[1]:
+            return tokens + table
+        return tokens + resize_table(table, self.grids[i - 1], size)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        """Tables of another (square) grid are resized to ours."""
+        for i, grid in enumerate(self.grids, 1):
+            table = state_dict.get(f"{prefix}pos_embed{i}")
+            if table is None or table.ndim != 3 or table.shape[1] == grid[0] * grid[1]:
+                continue
+            side = round(table.shape[1] ** 0.5)
+            if side * side == table.shape[1]:
+                state_dict[f"{prefix}pos_embed{i}"] = resize_table(table, (side, side), grid)
+        super()._load_from_state_dict(state_dict, prefix, *args)

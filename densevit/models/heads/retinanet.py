@@ -1,0 +1,231 @@
+"""RetinaNet's head (arXiv 1708.02002): dense anchors on every level, focal loss.
+
+Shape letters: B images, L levels, h, w size of a level's map, A anchors a place, K classes, N anchors of an image over
+all levels, G true boxes.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.distributed as dist
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from densevit.errors import ConfigError, nearest
+from densevit.models.losses.detection import box_regression_loss, sigmoid_focal_loss
+from densevit.models.restore import restore_boxes
+from densevit.ops.anchors import octave_scales, pyramid_anchors, pyramid_valid
+from densevit.ops.boxes import decode_deltas, encode_deltas
+from densevit.ops.matching import match_by_iou
+from densevit.ops.nms import batched_nms
+from densevit.registry import MODELS
+from densevit.structures import DataSample, InstanceData
+
+ASSIGN = dict(
+    pos_iou=0.5, neg_iou=0.4, min_pos_iou=0.0, ignore_iof=-1.0, ignore_of_region=False, match_low_quality=True,
+    all_best=True,
+)  # fmt: skip
+TEST = dict(nms_pre=1000, score_thr=0.05, nms_iou=0.5, max_per_image=100, min_size=0.0)
+
+
+def _fill(name: str, given: Mapping | None, defaults: Mapping) -> dict:
+    """`defaults` with the given values; ConfigError for a key that is not among them."""
+    for key in given or ():
+        if key not in defaults:
+            raise ConfigError(f"RetinaNetHead's {name} has no key {key!r}{nearest(key, defaults)}")
+    return {**defaults, **(given or {})}
+
+
+@MODELS.register_module()
+class RetinaNetHead(BaseModule):
+    """Two towers of convolutions, shared by all levels: classes and box deltas of A anchors a place.
+
+    Args:
+        in_channels: channels of the incoming maps, all equal.
+        in_strides: their strides; an anchor of scale 1 is one stride wide.
+        num_classes: K.
+        feat_channels: channels of the towers.
+        stacked_convs: convolutions in each tower.
+        octave_base_scale: smallest anchor, in strides.
+        scales_per_octave: anchor sizes between this one and its double.
+        ratios: height / width of the anchors.
+        assign: arguments of `ops.matching.match_by_iou` that differ from ASSIGN.
+        target_means: means of the box deltas.
+        target_stds: standard deviations of the box deltas.
+        focal_gamma: gamma of the focal loss.
+        focal_alpha: alpha of the focal loss.
+        smooth_l1_beta: where the box loss turns from quadratic to L1; 0: L1 throughout.
+        class_loss_weight: factor of `loss_cls`.
+        box_loss_weight: factor of `loss_box`.
+        test: what differs from TEST: candidates a level before NMS (nms_pre), lowest score (score_thr), IoU of the
+            class-wise NMS (nms_iou), boxes an image (max_per_image), least side in pixels (min_size).
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        in_strides: Sequence[int],
+        num_classes: int,
+        feat_channels: int = 256,
+        stacked_convs: int = 4,
+        octave_base_scale: float = 4,
+        scales_per_octave: int = 3,
+        ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        assign: Mapping | None = None,
+        target_means: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
+        target_stds: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+        focal_gamma: float = 2.0,
+        focal_alpha: float = 0.25,
+        smooth_l1_beta: float = 0.0,
+        class_loss_weight: float = 1.0,
+        box_loss_weight: float = 1.0,
+        test: Mapping | None = None,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        if len(set(in_channels)) != 1:
+            raise ConfigError(f"RetinaNetHead needs maps of equal channels, not {tuple(in_channels)}: put an FPN before")
+        self.num_classes, self.strides = num_classes, tuple(in_strides)
+        self.scales = octave_scales(octave_base_scale, scales_per_octave)
+        self.ratios = tuple(float(r) for r in ratios)
+        self.num_anchors = len(self.scales) * len(self.ratios)
+        self.assign, self.test = _fill("assign", assign, ASSIGN), _fill("test", test, TEST)
+        self.coder = dict(means=tuple(target_means), stds=tuple(target_stds))
+        self.focal = dict(gamma=focal_gamma, alpha=focal_alpha)
+        self.smooth_l1_beta = smooth_l1_beta
+        self.class_loss_weight, self.box_loss_weight = class_loss_weight, box_loss_weight
+
+        widths = [in_channels[0], *[feat_channels] * stacked_convs]
+        self.cls_convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, widths[1:], strict=False))
+        self.reg_convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, widths[1:], strict=False))
+        self.retina_cls = nn.Conv2d(widths[-1], self.num_anchors * num_classes, 3, padding=1)
+        self.retina_reg = nn.Conv2d(widths[-1], self.num_anchors * 4, 3, padding=1)
+        for conv in (*self.cls_convs, *self.reg_convs, self.retina_cls, self.retina_reg):
+            nn.init.normal_(conv.weight, std=0.01)
+            nn.init.zeros_(conv.bias)
+        nn.init.constant_(self.retina_cls.bias, -math.log((1 - 0.01) / 0.01))  # every class starts at 1 %
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """features: L maps (B, C, h, w). Returns L logits (B, A K, h, w) and L deltas (B, A 4, h, w)."""
+        logits, deltas = [], []
+        for x in features:
+            c = r = x
+            for conv in self.cls_convs:
+                c = conv(c).relu_()
+            for conv in self.reg_convs:
+                r = conv(r).relu_()
+            logits.append(self.retina_cls(c))
+            deltas.append(self.retina_reg(r))
+        return logits, deltas
+
+    def anchors(self, maps: Sequence[Tensor]) -> tuple[tuple[tuple[int, int], ...], tuple[Tensor, ...]]:
+        """Sizes of the maps and each level's anchors (N_l, 4)."""
+        sizes = tuple((x.shape[2], x.shape[3]) for x in maps)
+        return sizes, pyramid_anchors(sizes, self.strides, self.scales, self.ratios, maps[0].device)
+
+    @staticmethod
+    def rows(x: Tensor, width: int) -> Tensor:
+        """(B, A * width, h, w) -> (B, h w A, width) in float32: a row an anchor, in the order of the anchors."""
+        return x.permute(0, 2, 3, 1).reshape(len(x), -1, width).float()
+
+    def loss(self, features: Sequence[Tensor], samples: Sequence[DataSample]) -> dict[str, list[Tensor]]:
+        """`loss_cls` and `loss_box`, a value a level (their sum is the loss).
+
+        Both are divided by the number of positive anchors, counted as at least 1 an image, of the whole batch, over
+        all processes.
+        """
+        logits, deltas = self(features)
+        sizes, levels = self.anchors(logits)
+        anchors = torch.cat(levels)
+        targets = [self.targets(anchors, sizes, sample) for sample in samples]
+        labels, places, boxes, counts = (list(column) for column in zip(*targets, strict=True))
+        labels = torch.stack(labels).split([len(a) for a in levels], dim=1)
+        divisor = _mean_over_processes(torch.stack(counts).clamp(min=1).sum().float())
+
+        offsets = torch.cat([p + i * len(anchors) for i, p in enumerate(places)])
+        flat_deltas = torch.cat([self.rows(x, 4) for x in deltas], dim=1)
+        wanted = encode_deltas(anchors[torch.cat(places)], torch.cat(boxes), **self.coder)
+        box_loss = box_regression_loss(flat_deltas.flatten(0, 1)[offsets], wanted, self.smooth_l1_beta).sum(1)
+        level = torch.repeat_interleave(
+            torch.arange(len(levels), device=anchors.device), torch.tensor([len(a) for a in levels]).to(anchors.device)
+        )[torch.cat(places)]
+        box_losses = box_loss.new_zeros(len(levels)).index_add(0, level, box_loss)
+        box_losses = box_losses * (self.box_loss_weight / divisor)
+        # an image without objects must still give every parameter a gradient (of zero)
+        box_losses = box_losses + flat_deltas.sum() * 0
+
+        class_losses = []
+        for x, label in zip(logits, labels, strict=True):
+            label = label.flatten()
+            loss = sigmoid_focal_loss(self.rows(x, self.num_classes).flatten(0, 1), label.clamp(min=0), **self.focal)
+            class_losses.append((loss.sum(1) * (label >= 0)).sum() * (self.class_loss_weight / divisor))
+        return {"loss_cls": class_losses, "loss_box": list(box_losses)}
+
+    @torch.no_grad()
+    def targets(
+        self, anchors: Tensor, sizes: tuple[tuple[int, int], ...], sample: DataSample
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What one image wants of its anchors (N, 4).
+
+        Returns the label of each anchor (N,): K background, -1 does not count; the places (P,) of the positive ones,
+        the true box of each (P, 4), and P as a tensor.
+        """
+        truth = sample.gt_instances
+        image = sample.metainfo.get("pad_shape", sample.img_shape)
+        valid = pyramid_valid(sizes, tuple(image), self.strides, self.num_anchors, anchors.device)
+        ignored = sample.ignored_instances.bboxes if "ignored_instances" in sample else None
+        index = match_by_iou(anchors, truth.bboxes, ignored=ignored, valid=valid, **self.assign).index
+        places = (index >= 0).nonzero().flatten()
+        labels = torch.full_like(index, self.num_classes).masked_fill_(index == -2, -1)
+        labels[places] = truth.labels[index[places]]
+        return labels, places, truth.bboxes[index[places]], index.new_tensor(len(places))
+
+    def predict(self, features: Sequence[Tensor], samples: Sequence[DataSample]) -> list[dict[str, InstanceData]]:
+        """`pred_instances` of each image, in the original image's frame, by falling score."""
+        logits, deltas = self(features)
+        _, levels = self.anchors(logits)
+        scores = [self.rows(x, self.num_classes).sigmoid() for x in logits]
+        rows = [self.rows(x, 4) for x in deltas]
+        predictions = []
+        for i, sample in enumerate(samples):
+            found = self.decode([s[i] for s in scores], [r[i] for r in rows], levels, sample)
+            predictions.append({"pred_instances": found})
+        return predictions
+
+    def decode(
+        self, scores: list[Tensor], deltas: list[Tensor], anchors: Sequence[Tensor], sample: DataSample
+    ) -> InstanceData:
+        """One image's detections. scores: L of (N_l, K); deltas: L of (N_l, 4); anchors: L of (N_l, 4).
+
+        In this order: score above the threshold, best nms_pre of each level over (anchor, class) pairs, boxes decoded
+        and clipped to the image, restored to the original image, NMS class by class, best max_per_image.
+        """
+        best, labels, boxes, bases = [], [], [], []
+        for level_scores, level_deltas, level_anchors in zip(scores, deltas, anchors, strict=True):
+            pairs = (level_scores > self.test["score_thr"]).nonzero()  # (n, 2): anchor, class
+            ranked, order = level_scores[pairs[:, 0], pairs[:, 1]].sort(descending=True)
+            if self.test["nms_pre"] > 0:
+                ranked, order = ranked[: self.test["nms_pre"]], order[: self.test["nms_pre"]]
+            pairs = pairs[order]
+            best.append(ranked)
+            labels.append(pairs[:, 1])
+            boxes.append(level_deltas[pairs[:, 0]])
+            bases.append(level_anchors[pairs[:, 0]])
+        best, labels = torch.cat(best), torch.cat(labels)
+        boxes = decode_deltas(torch.cat(bases), torch.cat(boxes), **self.coder, shape=sample.img_shape)
+        boxes = restore_boxes(boxes, sample)
+        if self.test["min_size"] >= 0:
+            large = ((boxes[:, 2:] - boxes[:, :2]) > self.test["min_size"]).all(1)
+            best, labels, boxes = best[large], labels[large], boxes[large]
+        keep = batched_nms(boxes, best, labels, self.test["nms_iou"])[: self.test["max_per_image"]]
+        return InstanceData(bboxes=boxes[keep], scores=best[keep], labels=labels[keep])
+
+
+def _mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a scalar tensor over all processes; itself where there is one."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        value = value.clone()
+        dist.all_reduce(value)
+        value = value / dist.get_world_size()
+    return value

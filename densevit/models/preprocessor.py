@@ -1,0 +1,76 @@
+"""From a list of uint8 images to one normalised batch on the model's device.
+
+Shape letters: B images, H, W size of the batch, a multiple of the size divisor.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
+
+from densevit.registry import MODELS
+
+
+@MODELS.register_module()
+class Preprocessor(BaseDataPreprocessor):
+    """Moves, normalises, pads (right and below) and stacks; pads the truth alike.
+
+    Args:
+        mean: of R, G, B, in 0 to 255.
+        std: of R, G, B.
+        bgr_to_rgb: whether images come as B, G, R (as the loading transform gives them).
+        size_divisor: height and width of the batch are multiples of it.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] = (123.675, 116.28, 103.53),
+        std: Sequence[float] = (58.395, 57.12, 57.375),
+        bgr_to_rgb: bool = True,
+        size_divisor: int = 32,
+    ):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(3, 1, 1), persistent=False)
+        self.bgr_to_rgb, self.size_divisor = bgr_to_rgb, size_divisor
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """data: `inputs` a list of (3, h, w) uint8, `data_samples` a list of DataSample (or absent).
+
+        Returns `inputs` (B, 3, H, W) float32, channels last in memory, 0 in the padding, and the samples with
+        `pad_shape` set: their own size rounded up to the divisor.
+        """
+        data = self.cast_data(data)
+        images, samples = data["inputs"], data.get("data_samples")
+        sizes = [(self.round_up(x.shape[1]), self.round_up(x.shape[2])) for x in images]
+        height, width = max(s[0] for s in sizes), max(s[1] for s in sizes)
+        batch = torch.zeros((len(images), 3, height, width), device=self.mean.device)
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        for place, image in zip(batch, images, strict=True):
+            place = place[:, : image.shape[1], : image.shape[2]]
+            place.copy_(image.flip(0) if self.bgr_to_rgb else image)
+            place.sub_(self.mean).div_(self.std)
+        for sample, size in zip(samples or (), sizes, strict=False):
+            sample.set_metainfo({"pad_shape": size})
+            self.pad_truth(sample, height, width)
+        return {"inputs": batch, "data_samples": samples}
+
+    def round_up(self, side: int) -> int:
+        """The next multiple of the size divisor."""
+        return -(-side // self.size_divisor) * self.size_divisor
+
+    def pad_truth(self, sample, height: int, width: int) -> None:
+        """Pads class map (255), depth (0) and masks (False) of one sample to the batch's size."""
+        for name, value in (("gt_semantic", 255), ("gt_depth", 0)):
+            if name in sample:
+                sample.set_data({name: _pad(sample.get(name), height, width, value)})
+        for name in ("gt_instances", "ignored_instances"):
+            if name in sample and "masks" in sample.get(name):
+                sample.get(name).masks = _pad(sample.get(name).masks, height, width, False)
+
+
+def _pad(image: Tensor, height: int, width: int, value) -> Tensor:
+    """(..., h, w) -> (..., height, width), `value` to the right and below."""
+    return F.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]), value=value)

@@ -1,0 +1,1 @@
+"""Functions on boxes, anchors, masks and maps: no parameters, no state, no config."""

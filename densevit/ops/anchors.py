@@ -1,0 +1,94 @@
+"""Anchor boxes of a feature pyramid (Faster R-CNN, arXiv 1506.01497; RetinaNet, arXiv 1708.02002).
+
+Anchors are centred at (column, row) * stride: not rounded, and not shifted by half a pixel.
+Shape letters: A anchors a place, h, w size of a map, N = h w A.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def octave_scales(base_scale: float, scales_per_octave: int) -> tuple[float, ...]:
+    """RetinaNet's scales: base_scale * 2^(i / scales_per_octave)."""
+    return tuple(base_scale * 2 ** (i / scales_per_octave) for i in range(scales_per_octave))
+
+
+def base_anchors(
+    base_size: float,
+    scales: Sequence[float],
+    ratios: Sequence[float],
+    scale_major: bool = True,
+    centre_offset: float = 0.0,
+) -> Tensor:
+    """The anchors of the place (0, 0): (A, 4) xyxy pixels, A = len(ratios) * len(scales).
+
+    base_size: side of the anchor of scale 1 and ratio 1 in pixels. ratios: height / width.
+    scale_major: ratios outside and scales inside (the scale runs fastest); False turns this round.
+    centre_offset: centre of the anchor in units of base_size.
+    """
+    scale = torch.tensor(scales, dtype=torch.float32)
+    root = torch.tensor(ratios, dtype=torch.float32).sqrt()
+    if scale_major:
+        widths = (base_size * (1 / root)[:, None] * scale[None, :]).flatten()
+        heights = (base_size * root[:, None] * scale[None, :]).flatten()
+    else:
+        widths = (base_size * scale[:, None] * (1 / root)[None, :]).flatten()
+        heights = (base_size * scale[:, None] * root[None, :]).flatten()
+    centre = centre_offset * base_size
+    return torch.stack(
+        (centre - 0.5 * widths, centre - 0.5 * heights, centre + 0.5 * widths, centre + 0.5 * heights), 1
+    )
+
+
+def grid_anchors(base: Tensor, size: tuple[int, int], stride: int) -> Tensor:
+    """`base` (A, 4) at every place of a map of (h, w): (N, 4), row by row, the anchors of a place together."""
+    height, width = size
+    y = torch.arange(height, dtype=base.dtype, device=base.device) * stride
+    x = torch.arange(width, dtype=base.dtype, device=base.device) * stride
+    shift = torch.stack((x.expand(height, width), y[:, None].expand(height, width)), dim=-1).repeat(1, 1, 2)
+    return (shift[:, :, None] + base).reshape(-1, 4)
+
+
+def valid_anchors(size: tuple[int, int], image: tuple[int, int], stride: int, num_anchors: int) -> Tensor:
+    """True where an anchor's place lies on an image of (height, width) inside a larger map (h, w): (N,) bool."""
+    rows = torch.arange(size[0]) < math.ceil(image[0] / stride)
+    columns = torch.arange(size[1]) < math.ceil(image[1] / stride)
+    return (rows[:, None] & columns[None, :]).flatten().repeat_interleave(num_anchors)
+
+
+@functools.lru_cache(maxsize=64)
+def pyramid_anchors(
+    sizes: tuple[tuple[int, int], ...],
+    strides: tuple[int, ...],
+    scales: tuple[float, ...],
+    ratios: tuple[float, ...],
+    device: torch.device,
+) -> tuple[Tensor, ...]:
+    """The anchors of every level, one (N_l, 4) tensor a level; cached, so do not write into them.
+
+    sizes: (h, w) of each map. A level's base size is its stride.
+    """
+    with torch.inference_mode(False):  # an inference tensor in the cache could not be used by a later training step
+        return tuple(
+            grid_anchors(base_anchors(stride, scales, ratios), size, stride).to(device)
+            for size, stride in zip(sizes, strides, strict=True)
+        )
+
+
+@functools.lru_cache(maxsize=256)
+def pyramid_valid(
+    sizes: tuple[tuple[int, int], ...],
+    image: tuple[int, int],
+    strides: tuple[int, ...],
+    num_anchors: int,
+    device: torch.device,
+) -> Tensor | None:
+    """`valid_anchors` of all levels one after the other: (N,) bool, or None where every anchor is valid; cached."""
+    with torch.inference_mode(False):
+        levels = [valid_anchors(size, image, stride, num_anchors) for size, stride in zip(sizes, strides, strict=True)]
+        valid = torch.cat(levels)
+        return None if bool(valid.all()) else valid.to(device)

@@ -1,0 +1,76 @@
+"""Which anchor or proposal answers for which true box.
+
+Shape letters: N boxes to be matched, G true boxes, I ignore regions.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from densevit.ops.boxes import pairwise_iof, pairwise_iou
+
+
+class Matches(NamedTuple):
+    """index (N,) int64: number of the matched true box, -1 background, -2 ignored. overlap (N,): best IoU."""
+
+    index: Tensor
+    overlap: Tensor
+
+
+def match_by_iou(
+    boxes: Tensor,
+    truth: Tensor,
+    pos_iou: float,
+    neg_iou: float | tuple[float, float],
+    min_pos_iou: float = 0.0,
+    ignored: Tensor | None = None,
+    ignore_iof: float = -1.0,
+    ignore_of_region: bool = False,
+    match_low_quality: bool = True,
+    all_best: bool = True,
+    valid: Tensor | None = None,
+) -> Matches:
+    """Match by highest IoU (Faster R-CNN, section 3.1.2), in mmdetection's order and with its corner cases.
+
+    boxes: (N, 4). truth: (G, 4). Steps, each over the one before: everything is ignored; IoU below neg_iou (or inside
+    [low, high) of a pair) is background; IoU >= pos_iou belongs to the truth of highest IoU; with match_low_quality
+    each truth whose best IoU reaches min_pos_iou takes its best boxes (all that share the best IoU, or with
+    all_best=False the first), a later truth over an earlier one. With min_pos_iou = 0 a truth that touches nothing
+    takes every box of IoU 0.
+
+    ignored: (I, 4); a box of which more than ignore_iof lies inside a region is ignored (with ignore_of_region: more
+    than this share of the region lies inside the box). Without a truth everything is background, regions or not.
+    valid: (N,) bool; boxes outside of it are ignored and never a truth's best.
+    """
+    if len(truth) == 0 or len(boxes) == 0:
+        index = boxes.new_full((len(boxes),), -1, dtype=torch.long)
+        if valid is not None:
+            index = index.masked_fill(~valid, -2)
+        return Matches(index, boxes.new_zeros(len(boxes)))
+
+    overlaps = pairwise_iou(truth, boxes)  # (G, N)
+    if ignore_iof > 0 and ignored is not None and len(ignored):
+        share = pairwise_iof(ignored, boxes) if ignore_of_region else pairwise_iof(boxes, ignored).T
+        overlaps = overlaps.masked_fill(share.amax(0) > ignore_iof, -1)
+    if valid is not None:
+        overlaps = overlaps.masked_fill(~valid, -1)
+
+    overlap, best = overlaps.max(dim=0)
+    low, high = neg_iou if isinstance(neg_iou, (tuple, list)) else (0.0, neg_iou)
+    index = torch.full_like(best, -2)
+    index = torch.where((overlap >= low) & (overlap < high), -1, index)
+    index = torch.where(overlap >= pos_iou, best, index)
+    if match_low_quality:
+        best_of_truth, first = overlaps.max(dim=1, keepdim=True)  # (G, 1)
+        if all_best:
+            taken = overlaps == best_of_truth
+        else:
+            taken = torch.zeros_like(overlaps, dtype=torch.bool).scatter_(1, first, True)
+        taken &= best_of_truth >= min_pos_iou
+        number = torch.arange(1, len(truth) + 1, device=boxes.device)[:, None]
+        last = (taken * number).amax(0) - 1  # -1 where no truth takes the box
+        index = torch.where(last >= 0, last, index)
+    if valid is not None:
+        index = index.masked_fill(~valid, -2)
+    return Matches(index, overlap)

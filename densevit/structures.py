@@ -1,0 +1,30 @@
+"""DataSample: the one container that walks from the data set to the metric.
+
+| field | type | meaning |
+|---|---|---|
+| `gt_instances`, `pred_instances` | InstanceData | `bboxes` (N, 4) float xyxy pixels, `labels` (N,) int64 from 0, `scores` (N,), `masks` (N, H, W) bool |
+| `ignored_instances` | InstanceData | `bboxes`, `labels` (and `masks`) of crowds and ignore regions: neither objects nor background |
+| `gt_semantic`, `pred_semantic` | Tensor (H, W) int64 | class of each pixel, 255 = ignore |
+| `gt_depth`, `pred_depth` | Tensor (H, W) float32 | metres, 0 = no measurement |
+
+Truth (`gt_*`) is in the frame of the network's input, predictions (`pred_*`) in the frame of the original image.
+
+| meta | meaning |
+|---|---|
+| `img_id`, `img_path` | the data set's id of the image, and its file (None for an array) |
+| `ori_shape` | (height, width) of the original image |
+| `img_shape` | (height, width) after the transforms, without padding |
+| `pad_shape` | (height, width) padded to the size divisor; the batch may be larger |
+| `scale_factor` | (x, y): resized / original |
+| `flip` | mirrored left to right |
+
+Background is class K where a background class exists.
+"""
+
+from mmengine.structures import BaseDataElement, InstanceData
+
+__all__ = ["DataSample", "InstanceData"]
+
+
+class DataSample(BaseDataElement):
+    """One image's truth, predictions and meta; see the tables above."""

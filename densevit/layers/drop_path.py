@@ -1,6 +1,5 @@
 """Stochastic depth (arXiv 1603.09382)."""
 
-import torch
 from torch import Tensor, nn
 
 
@@ -22,4 +21,4 @@ class DropPath(nn.Module):
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
     """Rates rising evenly from 0 at the first block to `rate` at the last."""
-    return torch.linspace(0, rate, depth).tolist()
+    return [rate * i / max(depth - 1, 1) for i in range(depth)]

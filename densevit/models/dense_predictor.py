@@ -142,4 +142,3 @@ def _plug(where: str, config: Mapping, maps: nn.Module, classes: Sequence[str] |
         if given is not None and (tuple(given) if isinstance(given, (list, tuple)) else given) != value:
             raise ConfigError(f"model.{where}.{key} is {given}, but what it is built on has {value}: leave it out")
     return MODELS.build(dict(config), default_args=known)
-

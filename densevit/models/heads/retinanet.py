@@ -6,6 +6,7 @@ all levels, G true boxes.
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 import torch.distributed as dist
@@ -85,7 +86,9 @@ class RetinaNetHead(BaseModule):
     ):
         super().__init__(init_cfg)
         if len(set(in_channels)) != 1:
-            raise ConfigError(f"RetinaNetHead needs maps of equal channels, not {tuple(in_channels)}: put an FPN before")
+            raise ConfigError(
+                f"RetinaNetHead needs maps of equal channels, not {tuple(in_channels)}: put an FPN before"
+            )
         self.num_classes, self.strides = num_classes, tuple(in_strides)
         self.scales = octave_scales(octave_base_scale, scales_per_octave)
         self.ratios = tuple(float(r) for r in ratios)
@@ -97,8 +100,8 @@ class RetinaNetHead(BaseModule):
         self.class_loss_weight, self.box_loss_weight = class_loss_weight, box_loss_weight
 
         widths = [in_channels[0], *[feat_channels] * stacked_convs]
-        self.cls_convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, widths[1:], strict=False))
-        self.reg_convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, widths[1:], strict=False))
+        self.cls_convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
+        self.reg_convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
         self.retina_cls = nn.Conv2d(widths[-1], self.num_anchors * num_classes, 3, padding=1)
         self.retina_reg = nn.Conv2d(widths[-1], self.num_anchors * 4, 3, padding=1)
         for conv in (*self.cls_convs, *self.reg_convs, self.retina_cls, self.retina_reg):

@@ -18,5 +18,8 @@ def sigmoid_focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha
 
 
 def box_regression_loss(pred: Tensor, target: Tensor, beta: float = 0.0) -> Tensor:
-    """Smooth L1 (Fast R-CNN, arXiv 1504.08083) of deltas (N, 4): quadratic below `beta`, L1 at beta = 0. Returns (N, 4)."""
+    """Smooth L1 of deltas (Fast R-CNN, arXiv 1504.08083): quadratic below `beta`, plain L1 at beta = 0.
+
+    pred, target: (N, 4). Returns (N, 4), nothing summed.
+    """
     return F.smooth_l1_loss(pred, target, reduction="none", beta=beta)

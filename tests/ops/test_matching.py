@@ -1,0 +1,74 @@
+import torch
+from parity_parts import read_case
+from test_boxes import random_boxes
+
+from densevit.ops.boxes import pairwise_iou
+from densevit.ops.matching import match_by_iou
+
+
+def brute_force(boxes, truth, pos, neg, min_pos):
+    iou = pairwise_iou(truth, boxes)
+    index = []
+    for j in range(len(boxes)):
+        column = iou[:, j]
+        best = column.max()
+        index.append(int(column.argmax()) if best >= pos else -1 if best < neg else -2)
+    for g in range(len(truth)):
+        if iou[g].max() >= min_pos:
+            for j in range(len(boxes)):
+                if iou[g, j] == iou[g].max():
+                    index[j] = g
+    return index
+
+
+def test_matching_equals_a_loop_over_boxes():
+    boxes, truth = random_boxes(200), random_boxes(9, seed=1)
+    got = match_by_iou(boxes, truth, pos_iou=0.5, neg_iou=0.3, min_pos_iou=0.1)
+    assert got.index.tolist() == brute_force(boxes, truth, 0.5, 0.3, 0.1)
+
+
+def test_without_truth_everything_is_background_even_under_an_ignore_region():
+    boxes = random_boxes(5)
+    got = match_by_iou(boxes, torch.zeros(0, 4), 0.5, 0.4, ignored=boxes, ignore_iof=0.5)
+    assert got.index.tolist() == [-1] * 5
+
+
+def test_boxes_inside_an_ignore_region_do_not_count():
+    truth = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [50.0, 50.0, 60.0, 60.0], [80.0, 80.0, 90.0, 90.0]])
+    region = torch.tensor([[45.0, 45.0, 65.0, 65.0]])
+    got = match_by_iou(boxes, truth, 0.5, 0.4, min_pos_iou=0.5, ignored=region, ignore_iof=0.5)
+    assert got.index.tolist() == [0, -2, -1]
+
+
+def test_places_outside_the_image_are_never_a_truths_best():
+    truth = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 9.0], [0.0, 0.0, 10.0, 6.0]])
+    got = match_by_iou(boxes, truth, 0.7, 0.3, min_pos_iou=0.3, valid=torch.tensor([False, True]))
+    assert got.index.tolist() == [-2, 0]
+
+
+def test_assigner_equals_mmdetection(shared):
+    case = read_case(shared / "parity", "mmdet_loss_parts")
+    x = case.inputs
+    indices, labels, overlaps = [], [], []
+    for a in case.model["assigners"].values():
+        got = match_by_iou(
+            x["boxes"],
+            x["gt_boxes"],
+            a["pos_iou_thr"],
+            a["neg_iou_thr"],
+            a["min_pos_iou"],
+            x["ignored_boxes"],
+            a.get("ignore_iof_thr", -1),
+            not a.get("ignore_wrt_candidates", True),
+            a.get("match_low_quality", True),
+            a.get("gt_max_assign_all", True),
+        )
+        theirs = torch.where(got.index >= 0, got.index + 1, torch.where(got.index == -1, 0, -1))
+        indices.append(theirs)
+        labels.append(torch.where(got.index >= 0, x["gt_labels"][got.index.clamp(min=0)], -1))
+        overlaps.append(got.overlap)
+    assert case.error("assign_gt_inds", torch.stack(indices)) == 0
+    assert case.error("assign_labels", torch.stack(labels)) == 0
+    assert case.error("assign_max_overlaps", torch.stack(overlaps)) < 1e-5

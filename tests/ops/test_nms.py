@@ -1,0 +1,39 @@
+import torch
+from parity_parts import read_case
+from test_boxes import random_boxes
+
+from densevit.ops import nms
+from densevit.ops.boxes import pairwise_iou
+from densevit.ops.nms import batched_nms
+
+
+def greedy(boxes, scores, groups, threshold):
+    iou, kept = pairwise_iou(boxes, boxes), []
+    for i in scores.argsort(descending=True).tolist():
+        if all(groups[i] != groups[j] or iou[i, j] <= threshold for j in kept):
+            kept.append(i)
+    return kept
+
+
+def test_nms_equals_the_greedy_loop_with_and_without_a_call_a_group(monkeypatch):
+    boxes = random_boxes(120, side=30.0)
+    scores = torch.rand(120, generator=torch.Generator().manual_seed(3))
+    groups = torch.arange(120) % 3
+    want = greedy(boxes, scores, groups, 0.4)
+    assert batched_nms(boxes, scores, groups, 0.4).tolist() == want
+    monkeypatch.setattr(nms, "LOOP_FROM", 10)
+    assert batched_nms(boxes, scores, groups, 0.4).tolist() == want
+
+
+def test_nms_of_nothing_and_in_bfloat16():
+    assert batched_nms(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long), 0.5).tolist() == []
+    boxes = torch.tensor([[0, 0, 8, 8], [0, 0, 8, 8]], dtype=torch.bfloat16)
+    scores = torch.tensor([0.5, 0.75], dtype=torch.bfloat16)
+    assert batched_nms(boxes, scores, torch.zeros(2, dtype=torch.long), 0.5).tolist() == [1]
+
+
+def test_nms_equals_mmcv(shared):
+    case = read_case(shared / "parity", "mmdet_loss_parts")
+    boxes, scores, groups = (case.inputs[key] for key in ("nms_boxes", "nms_scores", "nms_classes"))
+    assert case.error("nms_keep_05", batched_nms(boxes, scores, groups, 0.5)) == 0
+    assert case.error("nms_keep_07", batched_nms(boxes, scores, groups, 0.7)) == 0

@@ -1,0 +1,133 @@
+"""One set of promises for everything registered (docs/architecture.md, the three sockets)."""
+
+import math
+
+import pytest
+import tiny
+import torch
+
+from densevit.registry import MODELS
+
+
+def registered(folder: str) -> set[str]:
+    return {
+        name for name, part in MODELS.module_dict.items() if part.__module__.startswith(f"densevit.models.{folder}.")
+    }
+
+
+def cases(table: dict) -> list:
+    return [
+        pytest.param(dict(type=name, **args), id=f"{name}-{i}") for name in table for i, args in enumerate(table[name])
+    ]
+
+
+def gradients_reach_everything(module: torch.nn.Module) -> None:
+    missing = [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None]
+    assert not missing, missing
+
+
+@pytest.mark.parametrize(
+    ("folder", "table"), [("backbones", tiny.BACKBONES), ("necks", tiny.NECKS), ("heads", tiny.HEADS)]
+)
+def test_everything_registered_has_a_tiny_size(folder, table):
+    assert registered(folder) == set(table)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (97, 131), (33, 40), (1, 5)])
+@pytest.mark.parametrize("config", cases(tiny.BACKBONES))
+def test_backbone_gives_maps_of_the_published_channels_and_strides_at_any_size(config, size):
+    backbone = MODELS.build(config).eval()
+    with torch.no_grad():
+        maps = backbone(torch.rand(2, 3, *size))
+    assert len(maps) == len(backbone.out_channels) == len(backbone.out_strides)
+    for x, channels, stride in zip(maps, backbone.out_channels, backbone.out_strides, strict=True):
+        assert x.shape == (2, channels, math.ceil(size[0] / stride), math.ceil(size[1] / stride))
+        assert x.isfinite().all()
+
+
+@pytest.mark.parametrize("config", cases(tiny.BACKBONES))
+def test_backbone_trains_the_same_with_and_without_activation_checkpointing(config):
+    torch.manual_seed(0)
+    plain = MODELS.build(config).train()
+    frugal = MODELS.build(dict(config, with_checkpointing=True)).train()
+    frugal.load_state_dict(plain.state_dict())
+    images = torch.rand(1, 3, 64, 64)
+    for backbone in (plain, frugal):
+        sum(x.square().mean() for x in backbone(images)).backward()
+        gradients_reach_everything(backbone)
+    for (name, p), q in zip(plain.named_parameters(), frugal.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, msg=name)
+
+
+@pytest.mark.parametrize("config", cases(tiny.BACKBONES))
+def test_backbone_takes_images_one_by_one_or_together_and_its_stages_may_be_chosen(config):
+    backbone = MODELS.build(config).eval()
+    chosen = MODELS.build(dict(config, out_indices=(1, 3))).eval()
+    chosen.load_state_dict(backbone.state_dict())
+    assert chosen.out_strides == (backbone.out_strides[1], backbone.out_strides[3])
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        together, apart, some = backbone(images), [backbone(x[None]) for x in images], chosen(images)
+    for level, x in enumerate(together):
+        torch.testing.assert_close(x, torch.cat([maps[level] for maps in apart]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(some[1], together[3])
+
+
+@pytest.mark.parametrize("config", cases(tiny.BACKBONES))
+def test_backbone_runs_in_bfloat16_autocast(config):
+    backbone = MODELS.build(config).eval()
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        exact = backbone(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = backbone(images)
+    for x, y in zip(exact, rough, strict=True):
+        assert (x - y.float()).abs().max() < 0.1 * x.abs().max()
+
+
+@pytest.mark.parametrize("size", [(64, 96), (97, 131), (5, 9)])
+@pytest.mark.parametrize("config", cases(tiny.NECKS))
+def test_neck_gives_what_it_publishes(config, size):
+    strides = (4, 8, 16, 32)
+    neck = MODELS.build(config, default_args=dict(in_channels=(8, 16, 24, 32), in_strides=strides))
+    maps = [
+        torch.rand(1, c, math.ceil(size[0] / s), math.ceil(size[1] / s), requires_grad=True)
+        for c, s in zip((8, 16, 24, 32), strides, strict=True)
+    ]
+    outs = neck(maps)
+    for x, channels, stride in zip(outs, neck.out_channels, neck.out_strides, strict=True):
+        assert x.shape == (1, channels, math.ceil(size[0] / stride), math.ceil(size[1] / stride))
+    sum(x.mean() for x in outs).backward()
+    gradients_reach_everything(neck)
+
+
+@pytest.mark.parametrize("boxes", [((4, 4, 40, 50), (30, 20, 90, 60)), ()], ids=["objects", "empty"])
+@pytest.mark.parametrize("config", cases(tiny.HEADS))
+def test_head_loses_finitely_and_touches_every_parameter(config, boxes):
+    args = dict(in_channels=tiny.HEAD_CHANNELS, in_strides=tiny.FEATURE_STRIDES)
+    head = MODELS.build(config, default_args=args)
+    features = [torch.rand(2, 8, 64 // s, 96 // s, requires_grad=True) for s in tiny.FEATURE_STRIDES]
+    samples = [tiny.sample(boxes=boxes, labels=(0, 2)[: len(boxes)]) for _ in range(2)]
+    losses = head.loss(features, samples)
+    assert losses
+    assert all(key.startswith("loss_") for key in losses)
+    total = sum(sum(v) if isinstance(v, (list, tuple)) else v for v in losses.values())
+    assert total.isfinite()
+    total.backward()
+    gradients_reach_everything(head)
+
+
+@pytest.mark.parametrize("config", cases(tiny.HEADS))
+def test_head_predicts_in_the_original_frame(config):
+    head = MODELS.build(config, default_args=dict(in_channels=tiny.HEAD_CHANNELS, in_strides=tiny.FEATURE_STRIDES))
+    torch.manual_seed(0)
+    features = [torch.randn(1, 8, 64 // s, 96 // s) * 50 for s in tiny.FEATURE_STRIDES]
+    small, large = tiny.sample(), tiny.sample()
+    large.set_metainfo(dict(ori_shape=(128, 288), scale_factor=(1 / 3, 0.5)))
+    with torch.no_grad():
+        first = head.predict(features, [small])[0]["pred_instances"]
+        second = head.predict(features, [large])[0]["pred_instances"]
+    assert len(first) > 0
+    assert len(first) == len(second)
+    torch.testing.assert_close(first.bboxes * torch.tensor([3.0, 2.0, 3.0, 2.0]), second.bboxes)
+    assert (first.scores.diff() <= 0).all()

@@ -1,0 +1,72 @@
+"""The house has one direction: which part may import which (docs/architecture.md)."""
+
+import ast
+from pathlib import Path
+
+import densevit
+
+PACKAGE = Path(densevit.__file__).parent
+GROUND = {"registry", "structures", "errors"}
+MAY_IMPORT = {
+    "registry": set(),
+    "errors": set(),
+    "structures": set(),
+    "ops": GROUND,
+    "layers": GROUND | {"ops"},
+    "models.losses": GROUND | {"ops", "layers"},
+    "models.restore": GROUND | {"ops"},
+    "models.preprocessor": GROUND | {"ops"},
+    "models.backbones": GROUND | {"ops", "layers"},
+    "models.necks": GROUND | {"ops", "layers"},
+    "models.heads": GROUND | {"ops", "layers", "models.losses", "models.restore"},
+    "models.dense_predictor": GROUND | {"ops"},
+    "datasets": GROUND | {"ops"},
+    "metrics": GROUND | {"ops"},
+    "visualization": GROUND | {"ops"},
+    "checkpoints": GROUND,
+    "engine": GROUND | {"checkpoints"},
+    "predictor": GROUND | {"checkpoints", "engine", "datasets", "visualization"},
+}
+SIBLINGS_APART = ("models.backbones", "models.necks", "models.heads")
+EXCEPTIONS: set[tuple[str, str]] = set()
+
+
+def room(module: str) -> str:
+    """'models.heads.retinanet' -> 'models.heads'."""
+    return max((r for r in MAY_IMPORT if module == r or module.startswith(r + ".")), key=len, default=module)
+
+
+def arrows() -> list[tuple[str, str]]:
+    """(importing module, imported module) of every import inside the package, without the prefix densevit."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+        if module in ("__init__", "models") or path.relative_to(PACKAGE).parts[0] == "configs":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "densevit":
+                names = [node.module] if node.module.count(".") else [f"densevit.{a.name}" for a in node.names]
+            elif isinstance(node, ast.Import):
+                names = [a.name for a in node.names if a.name.startswith("densevit.")]
+            found += [(module, name.removeprefix("densevit.")) for name in names]
+    return found
+
+
+def test_every_arrow_points_the_allowed_way():
+    wrong = []
+    for source, target in arrows():
+        here, there = room(source), room(target)
+        assert here in MAY_IMPORT, f"{source} lies in no known room: add it to the picture"
+        if there not in MAY_IMPORT[here] | {here} and (source, target) not in EXCEPTIONS:
+            wrong.append(f"{source} -> {target}")
+    assert not wrong, wrong
+
+
+def test_siblings_do_not_import_each_other():
+    wrong = []
+    for source, target in arrows():
+        here = room(source)
+        if here in SIBLINGS_APART and room(target) == here and source != here and target != source:
+            wrong.append(f"{source} -> {target}")
+    assert not wrong, wrong

@@ -1,0 +1,57 @@
+"""The smallest sizes of everything registered, and small inputs: what the contract tests build.
+
+A new backbone, neck or head is tested by being registered and having a line here.
+"""
+
+import torch
+
+from densevit.structures import DataSample, InstanceData
+
+_STAGES = dict(embed_dims=(8, 16, 24, 32), depths=(1, 1, 2, 1), num_heads=(1, 2, 3, 4), mlp_ratios=(2, 2, 2, 2))
+BACKBONES = {
+    "PVT": [dict(arch=dict(_STAGES, sr_ratios=(8, 4, 2, 1)), pretrain_size=64)],
+    "PVTv2": [
+        dict(arch=dict(_STAGES, sr_ratios=(8, 4, 2, 1), linear=False)),
+        dict(arch=dict(_STAGES, sr_ratios=(8, 4, 2, 1), linear=True)),
+    ],
+}
+NECKS = {
+    "FPN": [
+        dict(out_channels=8),
+        dict(out_channels=8, num_levels=6, extra_levels="conv_on_input", relu_before_extra=True),
+        dict(out_channels=8, num_levels=5, start_level=1, extra_levels="conv_on_output"),
+        dict(out_channels=8, num_levels=4),
+    ]
+}
+HEADS = {"RetinaNetHead": [dict(num_classes=3, feat_channels=8, stacked_convs=1, test=dict(score_thr=0.0))]}
+FEATURE_CHANNELS, FEATURE_STRIDES = (8, 8, 8), (8, 16, 32)
+HEAD_CHANNELS = FEATURE_CHANNELS
+
+
+def model_config(classes: int = 3) -> dict:
+    """A whole detector that trains in milliseconds."""
+    return dict(
+        type="DensePredictor",
+        backbone=dict(type="PVTv2", **BACKBONES["PVTv2"][0]),
+        neck=dict(type="FPN", out_channels=8, num_levels=4),
+        head=dict(type="RetinaNetHead", feat_channels=8, stacked_convs=1),
+        classes=[f"class {i}" for i in range(classes)],
+    )
+
+
+def sample(size=(64, 96), boxes=((4, 4, 40, 50), (30, 20, 90, 60)), labels=(0, 2)) -> DataSample:
+    """A sample with all truth that a head may ask for."""
+    data = DataSample(
+        metainfo=dict(img_id=1, img_path=None, img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0), flip=False)
+    )
+    data.gt_instances = InstanceData(
+        bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), labels=torch.tensor(labels, dtype=torch.long)
+    )
+    return data
+
+
+def batch(size=(64, 96), images: int = 2, **truth) -> dict:
+    """What the collate function gives: uint8 images and samples."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator) for _ in range(images)]
+    return dict(inputs=inputs, data_samples=[sample(size, **truth) for _ in range(images)])

@@ -25,7 +25,7 @@ from densevit.structures import DataSample, InstanceData
 
 ASSIGN = dict(
     pos_iou=0.5, neg_iou=0.4, min_pos_iou=0.0, ignore_iof=-1.0, ignore_of_region=False, match_low_quality=True,
-    all_best=True,
+    all_best=True, allowed_border=-1,
 )  # fmt: skip
 TEST = dict(nms_pre=1000, score_thr=0.05, nms_iou=0.5, max_per_image=100, min_size=0.0)
 
@@ -50,8 +50,12 @@ class RetinaNetHead(BaseModule):
         stacked_convs: convolutions in each tower.
         octave_base_scale: smallest anchor, in strides.
         scales_per_octave: anchor sizes between this one and its double.
+        scales: anchor sizes in strides, one by one, instead of these two.
+        anchor_strides: pixels between the anchors of each level, and the size of scale 1, where they are not the
+            strides of the maps (mmdetection states them in a place of their own).
         ratios: height / width of the anchors.
-        assign: arguments of `ops.matching.match_by_iou` that differ from ASSIGN.
+        assign: arguments of `ops.matching.match_by_iou` that differ from ASSIGN; and allowed_border: pixels by which
+            an anchor may stick out of the image, -1 any number (others do not count in training).
         target_means: means of the box deltas.
         target_stds: standard deviations of the box deltas.
         focal_gamma: gamma of the focal loss.
@@ -72,6 +76,8 @@ class RetinaNetHead(BaseModule):
         stacked_convs: int = 4,
         octave_base_scale: float = 4,
         scales_per_octave: int = 3,
+        scales: Sequence[float] | None = None,
+        anchor_strides: Sequence[int] | None = None,
         ratios: Sequence[float] = (0.5, 1.0, 2.0),
         assign: Mapping | None = None,
         target_means: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
@@ -89,11 +95,14 @@ class RetinaNetHead(BaseModule):
             raise ConfigError(
                 f"RetinaNetHead needs maps of equal channels, not {tuple(in_channels)}: put an FPN before"
             )
-        self.num_classes, self.strides = num_classes, tuple(in_strides)
-        self.scales = octave_scales(octave_base_scale, scales_per_octave)
+        self.num_classes, self.strides = num_classes, tuple(anchor_strides or in_strides)
+        if len(self.strides) != len(in_channels):
+            raise ConfigError(f"RetinaNetHead: {len(self.strides)} anchor_strides for {len(in_channels)} incoming maps")
+        self.scales = tuple(map(float, scales)) if scales else octave_scales(octave_base_scale, scales_per_octave)
         self.ratios = tuple(float(r) for r in ratios)
         self.num_anchors = len(self.scales) * len(self.ratios)
         self.assign, self.test = _fill("assign", assign, ASSIGN), _fill("test", test, TEST)
+        self.allowed_border = self.assign.pop("allowed_border")
         self.coder = dict(means=tuple(target_means), stds=tuple(target_stds))
         self.focal = dict(gamma=focal_gamma, alpha=focal_alpha)
         self.smooth_l1_beta = smooth_l1_beta
@@ -177,6 +186,12 @@ class RetinaNetHead(BaseModule):
         truth = sample.gt_instances
         image = sample.metainfo.get("pad_shape", sample.img_shape)
         valid = pyramid_valid(sizes, tuple(image), self.strides, self.num_anchors, anchors.device)
+        if self.allowed_border >= 0:
+            height, width = sample.img_shape[0] + self.allowed_border, sample.img_shape[1] + self.allowed_border
+            inside = (
+                (anchors[:, :2] >= -self.allowed_border).all(1) & (anchors[:, 2] < width) & (anchors[:, 3] < height)
+            )
+            valid = inside if valid is None else inside & valid
         ignored = sample.ignored_instances.bboxes if "ignored_instances" in sample else None
         index = match_by_iou(anchors, truth.bboxes, ignored=ignored, valid=valid, **self.assign).index
         places = (index >= 0).nonzero().flatten()

@@ -24,6 +24,7 @@ class FPN(BaseModule):
         in_strides: their strides.
         out_channels: channels of every outgoing map.
         start_level: first incoming map that is used.
+        end_level: last incoming map that is used; None: all that come.
         num_levels: number of outgoing maps; those beyond the incoming ones each halve the one before.
         extra_levels: how the first extra level is made: 'max_pool' (take every second place of the last map: Mask
             R-CNN's P6), or a 3x3 stride-2 convolution on the last incoming map ('conv_on_input': RetinaNet's P6), on
@@ -37,6 +38,7 @@ class FPN(BaseModule):
         in_strides: Sequence[int],
         out_channels: int = 256,
         start_level: int = 0,
+        end_level: int | None = None,
         num_levels: int = 5,
         extra_levels: str = "max_pool",
         relu_before_extra: bool = False,
@@ -45,10 +47,11 @@ class FPN(BaseModule):
         super().__init__(init_cfg)
         if extra_levels not in EXTRA_LEVELS:
             raise ConfigError(f"FPN has no extra_levels={extra_levels!r}: choose from {', '.join(EXTRA_LEVELS)}")
-        used, strides = list(in_channels)[start_level:], list(in_strides)[start_level:]
+        self.used = slice(start_level, None if end_level is None else end_level + 1)
+        used, strides = list(in_channels)[self.used], list(in_strides)[self.used]
         if not 0 < len(used) <= num_levels:
             raise ConfigError(f"FPN: num_levels={num_levels} for {len(used)} incoming maps: it takes at least as many")
-        self.start_level, self.extra_levels, self.relu_before_extra = start_level, extra_levels, relu_before_extra
+        self.extra_levels, self.relu_before_extra = extra_levels, relu_before_extra
         self.num_extra = num_levels - len(used)
         self.lateral_convs = nn.ModuleList(nn.Conv2d(channels, out_channels, 1) for channels in used)
         self.fpn_convs = nn.ModuleList(nn.Conv2d(out_channels, out_channels, 3, padding=1) for _ in used)
@@ -65,7 +68,7 @@ class FPN(BaseModule):
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """features: (B, C_i, H/s_i, W/s_i) each. Returns L maps of `out_channels`."""
-        features = features[self.start_level :]
+        features = features[self.used]
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, features, strict=True)]
         for i in range(len(laterals) - 1, 0, -1):
             size = laterals[i - 1].shape[2:]

@@ -1,0 +1,141 @@
+"""The configuration that mmdetection and MMEngine save as Python text: read as data, never run.
+
+Only what a written-out configuration consists of is understood: literals, lists, tuples, dicts, `dict(...)`, names
+bound earlier, signs and arithmetic of numbers, joined strings and repeated lists. Everything else (a call, an
+attribute, an import) is refused where the model needs it, and not even looked at where it does not.
+"""
+
+import ast
+import operator
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from densevit.errors import CheckpointError
+
+ARITHMETIC = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+}
+LARGEST = 100_000
+"""Longest list, tuple or string that text may ask for: `[0] * 10**12` is no configuration."""
+
+
+class ConfigText(Mapping):
+    """The top-level names of a configuration text; a name is read when it is asked for.
+
+    Args:
+        text: the Python source.
+        where: what it belongs to, for messages.
+
+    Raises:
+        CheckpointError: the text is no Python, or a name that is asked for needs more than data.
+    """
+
+    def __init__(self, text: str, where: str):
+        self.where, self._nodes, self._open = where, {}, set()
+        try:
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            raise CheckpointError(f"the configuration saved in {where} is no readable text: {error}.") from error
+        for statement in tree.body:
+            if isinstance(statement, ast.Assign):
+                for target in statement.targets:
+                    if isinstance(target, ast.Name):
+                        self._nodes[target.id] = statement.value
+            elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value:
+                self._nodes[statement.target.id] = statement.value
+
+    def __getitem__(self, name: str) -> Any:
+        node = self._nodes[name]
+        if name in self._open:
+            raise CheckpointError(f"the configuration saved in {self.where} defines {name!r} by itself.")
+        self._open.add(name)
+        try:
+            return self._value(node)
+        finally:
+            self._open.discard(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._nodes
+
+    def _refuse(self, node: ast.AST) -> CheckpointError:
+        piece = ast.unparse(node)
+        return CheckpointError(
+            f"the configuration saved in {self.where} holds {piece[:60]!r} (line {getattr(node, 'lineno', '?')}), "
+            f"which is more than data: it was not run, and the model cannot be built from it."
+        )
+
+    def _value(self, node: ast.AST) -> Any:
+        if isinstance(node, ast.Constant):
+            return node.value
+        if isinstance(node, (ast.List, ast.Tuple)):
+            values = [self._value(item) for item in node.elts]
+            return values if isinstance(node, ast.List) else tuple(values)
+        if isinstance(node, ast.Dict):
+            return self._dict(node.keys, node.values)
+        if isinstance(node, ast.Name) and node.id in self._nodes:
+            return self[node.id]
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
+            value = self._value(node.operand)
+            if isinstance(value, (int, float)):
+                return -value if isinstance(node.op, ast.USub) else value
+        if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
+            return self._arithmetic(node)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
+            return self._dict_call(node)
+        raise self._refuse(node)
+
+    def _dict(self, keys: list, values: list) -> dict:
+        result: dict = {}
+        for key, value in zip(keys, values, strict=True):
+            content = self._value(value)
+            if key is not None:
+                name = self._value(key)
+                if not isinstance(name, (str, int, float, bool, type(None))):
+                    raise self._refuse(key)
+                result[name] = content
+            elif isinstance(content, Mapping):
+                result.update(content)
+            else:
+                raise self._refuse(value)
+        return result
+
+    def _dict_call(self, node: ast.Call) -> dict:
+        if len(node.args) > 1:
+            raise self._refuse(node)
+        result = {}
+        for argument in node.args:
+            first = self._value(argument)
+            if not isinstance(first, Mapping):
+                raise self._refuse(node)
+            result.update(first)
+        names = [None if word.arg is None else ast.Constant(word.arg) for word in node.keywords]
+        return {**result, **self._dict(names, [word.value for word in node.keywords])}
+
+    def _arithmetic(self, node: ast.BinOp) -> Any:
+        left, right = self._value(node.left), self._value(node.right)
+        numbers = [isinstance(v, (int, float)) and not isinstance(v, bool) for v in (left, right)]
+        if not all(numbers):
+            if isinstance(node.op, ast.Mult) and any(numbers):
+                items, times = (right, left) if numbers[0] else (left, right)
+                if not isinstance(items, (list, tuple, str)) or not isinstance(times, int):
+                    raise self._refuse(node)
+                if times * max(len(items), 1) > LARGEST:
+                    raise self._refuse(node)
+            elif not (
+                isinstance(node.op, ast.Add) and type(left) is type(right) and isinstance(left, (list, tuple, str))
+            ):
+                raise self._refuse(node)
+        try:
+            return ARITHMETIC[type(node.op)](left, right)
+        except (ArithmeticError, ValueError) as error:
+            raise self._refuse(node) from error

@@ -1,0 +1,108 @@
+"""Brings a state dict under our names: recognises the scheme by its keys, part by part, and applies the tables."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from torch import Tensor
+
+from densevit.checkpoints.detectors import NOT_OURS, PREFIXES, SOURCES, TABLES
+from densevit.checkpoints.rules import Renamed, Rule, rename
+from densevit.errors import CheckpointError, nearest
+
+OWN = "densevit"
+IDENTITY = (Rule("*", "*"),)
+
+
+class Conversion(NamedTuple):
+    """scheme: by name of the part where parts differ; renamed: everything, under our names."""
+
+    scheme: str
+    renamed: Renamed
+
+
+def convert(
+    state: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], parts: Mapping[str, str], source: str | None
+) -> Conversion:
+    """Rename a foreign state dict for a model.
+
+    Args:
+        state: the file's tensors.
+        wanted: the model's names and shapes.
+        parts: prefix of each part of the model -> our class's name ({"": "PVT"} for a backbone alone).
+        source: one of SOURCES or OWN; None: whichever fits best.
+
+    Raises:
+        CheckpointError: unknown source, or no scheme gives the model a single tensor.
+    """
+    if source is not None and source not in (*SOURCES, OWN):
+        raise CheckpointError(f"there is no source {source!r}{nearest(source, SOURCES)}: {', '.join(SOURCES)}, {OWN}.")
+    own = {key: value for key, value in state.items() if not key.startswith(NOT_OURS)}
+    exact = own.keys() == wanted.keys() and all(tuple(own[k].shape) == wanted[k] for k in own)
+    if source == OWN or (source is None and exact):
+        return Conversion(OWN, _drop_constants(state, rename(own, IDENTITY)))
+    candidates = []
+    if list(parts) != [""]:
+        layouts = [source] if source is not None else dict.fromkeys(str(p) for p in PREFIXES)
+        candidates = [_by_parts(state, wanted, parts, layout, source) for layout in layouts if layout in PREFIXES]
+    else:
+        candidates = [_best_table(state, wanted, parts[""], source)]
+    if source is None:
+        candidates.append(Conversion(OWN, _drop_constants(state, rename(own, IDENTITY))))
+    best = min(candidates, key=lambda c: _faults(c.renamed, wanted), default=None)
+    if best is None:
+        raise CheckpointError(f"densevit has no table for {source!r} detectors: it has {', '.join(PREFIXES)}.")
+    if not wanted.keys() & best.renamed.state.keys():
+        raise CheckpointError(
+            f"holds no tensor of this model ({_some(wanted)}): its names ({_some(state)}) are those of another model."
+        )
+    return best
+
+
+def _best_table(part: Mapping[str, Tensor], wanted: Mapping, kind: str, source: str | None) -> Conversion:
+    """The table of an architecture that leaves fewest names over; ours stand for a part that has no table."""
+    tables: dict[str, Iterable[Rule]] = dict(TABLES.get(kind, {}))
+    if source in tables:
+        tables = {source: tables[source]}
+    else:
+        tables[OWN] = IDENTITY
+    made = [Conversion(name, rename(part, rules)) for name, rules in tables.items()]
+    return min(made, key=lambda c: _faults(c.renamed, wanted))
+
+
+def _by_parts(
+    state: Mapping[str, Tensor], wanted: Mapping, parts: Mapping[str, str], layout: str, source: str | None
+) -> Conversion:
+    """Split a detector's state by the prefixes of `layout` and convert each part by itself."""
+    whole, schemes, left = Renamed({}, {}, [], []), {}, dict(state)
+    for theirs, ours in PREFIXES[layout].items():
+        kind = parts.get(ours)
+        if kind is None:
+            continue
+        inside = {key[len(theirs) :]: left.pop(key) for key in list(left) if key.startswith(theirs)}
+        needed = {key[len(ours) :]: shape for key, shape in wanted.items() if key.startswith(ours)}
+        schemes[ours.rstrip(".")], renamed = _best_table(inside, needed, kind, source)
+        whole.state.update({ours + key: value for key, value in renamed.state.items()})
+        whole.origin.update({ours + key: tuple(theirs + k for k in keys) for key, keys in renamed.origin.items()})
+        whole.dropped.extend(theirs + key for key in renamed.dropped)
+        whole.unknown.extend(theirs + key for key in renamed.unknown)
+    for key in left:
+        (whole.dropped if key.startswith(NOT_OURS) else whole.unknown).append(key)
+    same = set(schemes.values())
+    named = same.pop() if len(same) == 1 else ", ".join(f"{part}: {scheme}" for part, scheme in schemes.items())
+    return Conversion(named, whole)
+
+
+def _drop_constants(state: Mapping[str, Tensor], renamed: Renamed) -> Renamed:
+    """Names that `NOT_OURS` left aside, listed as dropped."""
+    renamed.dropped.extend(key for key in state if key.startswith(NOT_OURS))
+    return renamed
+
+
+def _faults(renamed: Renamed, wanted: Mapping) -> int:
+    """How many names are left over on either side."""
+    return len(renamed.unknown) + len(wanted.keys() ^ renamed.state.keys())
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,0 +1,50 @@
+"""FPN: names and configurations of mmdetection (2.x and 3.x alike)."""
+
+from typing import Any
+
+from densevit.checkpoints.rules import Rule
+from densevit.checkpoints.settings import Settings
+from densevit.errors import ConfigError
+
+TABLES = {
+    "mmdet": [
+        Rule("lateral_convs.{}.conv.*", "lateral_convs.{}.*"),
+        Rule("fpn_convs.{}.conv.*", "fpn_convs.{}.*"),
+    ],
+}
+EXTRA = {
+    False: "max_pool",
+    True: "conv_on_input",
+    "on_input": "conv_on_input",
+    "on_lateral": "conv_on_lateral",
+    "on_output": "conv_on_output",
+}
+
+
+def from_mmdet(settings: Settings) -> dict[str, Any]:
+    """FPN of mmdetection."""
+    channels = list(settings.take("in_channels"))
+    extra = settings.take("add_extra_convs", False)
+    if extra not in EXTRA:
+        raise ConfigError(f"{settings.where}.add_extra_convs is {extra!r}: mmdetection has {list(EXTRA)}.")
+    for key in ("conv_cfg", "norm_cfg", "act_cfg"):
+        settings.expect(key, None)
+    settings.expect("upsample_cfg", {"mode": "nearest"})
+    settings.ignore("init_cfg", "no_norm_on_lateral")  # there is no norm to leave out
+    config = {
+        "type": "FPN",
+        "in_channels": tuple(channels),
+        "out_channels": settings.take("out_channels"),
+        "start_level": settings.take("start_level", 0),
+        "num_levels": settings.take("num_outs"),
+        "extra_levels": EXTRA[extra],
+        "relu_before_extra": settings.take("relu_before_extra_convs", False),
+    }
+    end = settings.take("end_level", -1)
+    if end not in (-1, len(channels) - 1):
+        config["end_level"] = end
+    settings.done()
+    return config
+
+
+CONFIGS = {("mmdet", "FPN"): from_mmdet, ("whai362", "FPN"): from_mmdet}

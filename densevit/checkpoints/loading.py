@@ -1,0 +1,129 @@
+"""load_weights: weights of this project or of others into a model, with a receipt."""
+
+import os
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from densevit.checkpoints.convert import convert
+from densevit.checkpoints.reading import read_file
+from densevit.checkpoints.receipt import Receipt
+from densevit.errors import CheckpointError
+
+WRAPPERS = ("state_dict", "model", "ema")
+"""Keys under which files keep the weights, in the order in which they are looked for."""
+
+
+def state_of(content: Mapping, file: str) -> dict[str, Tensor]:
+    """The tensors by name out of what a file holds: unwrapped, without `module.` before every name.
+
+    Raises CheckpointError where there are none, or where something else lies among them.
+    """
+    state: Mapping = content
+    for _ in range(3):  # {'model': {'state_dict': ...}} is as deep as they come
+        inner = next((state[key] for key in WRAPPERS if isinstance(state.get(key), Mapping)), None)
+        if inner is None:
+            break
+        state = inner
+    others = [str(key) for key, value in state.items() if not isinstance(value, Tensor)]
+    tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+    if not tensors or others:
+        held = ", ".join((others or [str(key) for key in content])[:8]) or "nothing"
+        raise CheckpointError(f"{file} holds no weights by name: it has {held} where tensors were expected.")
+    while all(key.startswith("module.") for key in tensors):
+        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
+    return tensors
+
+
+def parts_of(model: nn.Module) -> dict[str, str]:
+    """Prefix of each part -> name of its class; {"": class} for a part alone."""
+    if type(model).__name__ != "DensePredictor":
+        return {"": type(model).__name__}
+    parts = {}
+    for name, child in model.named_children():
+        if isinstance(child, (nn.ModuleList, nn.ModuleDict)):
+            parts |= {f"{name}.{inner}.": type(module).__name__ for inner, module in child.named_children()}
+        else:
+            parts[f"{name}."] = type(child).__name__
+    return parts
+
+
+def load_weights(
+    model: nn.Module,
+    path_or_state: str | os.PathLike | Mapping,
+    source: str | None = None,
+    strict: bool = True,
+) -> Receipt:
+    """Load weights into `model`, whoever's names they have, and say what became of each.
+
+    The scheme is recognised by the names, part by part. A table of positions of another size is resized by its module.
+    Nothing of the model changes when the file is refused.
+
+    Args:
+        model: a whole model, or a part: a classification file goes into `model.backbone`.
+        path_or_state: a file (`.pth`, `.safetensors`, ...; read without running anything in it), or what one holds.
+        source: whose names they are ('whai362', 'mmdet', 'timm', 'densevit'), instead of recognising them.
+        strict: refuse unless every tensor of the model is in the file and every tensor of the file has a place. What is
+            left out on purpose (classifiers, computed buffers) counts as placed. False: load what fits.
+
+    Returns:
+        Receipt: `str(receipt)` is one line, `receipt.table()` the whole.
+
+    Raises:
+        CheckpointError: unreadable or unsafe file, no weights in it, or (strict) anything missing, unexpected or of
+            another shape; the error's `receipt` attribute holds the account.
+    """
+    if isinstance(path_or_state, Mapping):
+        content, file = path_or_state, "the given state dict"
+    else:
+        content, file = read_file(path_or_state), os.fspath(path_or_state)
+    current = model.state_dict()
+    wanted = {key: tuple(value.shape) for key, value in current.items()}
+    try:
+        scheme, renamed = convert(state_of(content, file), wanted, parts_of(model), source)
+    except CheckpointError as error:
+        raise CheckpointError(str(error) if file in str(error) else f"{file} {error}") from error
+    foreign = {name: " + ".join(renamed.origin[name]) for name in renamed.state if name not in wanted}
+    receipt = Receipt(
+        scheme,
+        file,
+        missing=[key for key in wanted if key not in renamed.state],
+        unexpected=renamed.unknown + list(dict.fromkeys(foreign.values())),
+        dropped=renamed.dropped,
+    )
+    state = {key: value for key, value in renamed.state.items() if key in wanted}
+    odd = {k: (tuple(v.shape), wanted[k]) for k, v in state.items() if tuple(v.shape) != wanted[k]}
+    if strict and not receipt.complete:
+        receipt.mismatched = odd
+        raise _refusal(receipt)
+    if odd:
+        receipt.mismatched = _try_resizing(model, state, odd)
+        if strict and receipt.mismatched:
+            raise _refusal(receipt)
+        state = {key: value for key, value in state.items() if key not in receipt.mismatched}
+    model.load_state_dict(state, strict=False)
+    receipt.resized = {key: shapes for key, shapes in odd.items() if key in state}
+    receipt.loaded = list(state)
+    return receipt
+
+
+def _try_resizing(model: nn.Module, state: Mapping[str, Tensor], odd: Mapping) -> dict:
+    """Which tensors of other shape no module resizes. The model is left as it was."""
+    before = {key: value.detach().clone() for key, value in model.state_dict().items() if key in odd}
+    try:
+        model.load_state_dict({key: state[key] for key in odd}, strict=False)
+    except RuntimeError as error:  # torch names each tensor that it could not place
+        return {key: shapes for key, shapes in odd.items() if f"size mismatch for {key}:" in str(error)}
+    finally:
+        with torch.no_grad():
+            for key, value in model.state_dict().items():
+                if key in before:
+                    value.copy_(before[key])
+    return {}
+
+
+def _refusal(receipt: Receipt) -> CheckpointError:
+    error = CheckpointError(receipt.refusal())
+    error.receipt = receipt
+    return error

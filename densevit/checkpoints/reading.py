@@ -1,0 +1,133 @@
+"""Reads files of weights without running anything that is in them: `torch.load(weights_only=True)` or safetensors.
+
+One reader for our own checkpoints and for those of strangers. Beside tensors and plain Python, the unpickler is told
+of the few classes that MMEngine (and the repositories of papers) put beside their weights, all of them mere containers:
+numpy's arrays and scalars, MMEngine's HistoryBuffer, argparse.Namespace, paths. `getattr` and `codecs.encode`, which
+numpy and HistoryBuffer need, are replaced by functions that answer only what those two ask.
+"""
+
+import argparse
+import os
+import pathlib
+import pickle
+import re
+import warnings
+import zipfile
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+
+from densevit.errors import CheckpointError
+
+STATISTICS = ("mean", "max", "min", "current")
+REFUSED = re.compile(r"GLOBAL|not allowed|Unsupported (operand|class|global)|Can only (build|create)")
+GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+
+
+def _statistic(owner: Any, name: str) -> Any:
+    """`getattr` for HistoryBuffer's statistics and for nothing else."""
+    if owner is HistoryBuffer and name in STATISTICS:
+        return getattr(HistoryBuffer, name)
+    raise pickle.UnpicklingError(f"getattr({owner!r}, {name!r}) is not allowed")
+
+
+def _latin1(text: str, encoding: str = "latin1") -> bytes:
+    """`codecs.encode` for the byte strings inside a pickle of protocol 2, and for nothing else."""
+    if encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"codecs.encode with {encoding!r} is not allowed")
+    return text.encode("latin1")
+
+
+def _harmless() -> list[Any]:
+    """What the unpickler may build, as torch.serialization.safe_globals takes it: an object, or (object, name in the
+    file); files written with numpy 1 and 2 name numpy's functions differently."""
+    reconstruct, scalar = np.array(0).__reduce__()[0], np.float64(0).__reduce__()[0]
+    allowed: list[Any] = [
+        HistoryBuffer,
+        np.ndarray,
+        np.dtype,
+        argparse.Namespace,
+        (_statistic, "builtins.getattr"),
+        (_latin1, "_codecs.encode"),
+        *((pathlib.PurePath, f"pathlib{sub}.{name}Path") for sub in ("", "._local") for name in ("Posix", "PurePosix")),
+        *((reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+        *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    ]
+    # the unpickler asks for the class of each dtype, numpy.dtypes.Float64DType and its like
+    allowed += sorted({type(np.dtype(code)) for code in "?bBhHiIlLqQefdgSU"}, key=lambda kind: kind.__name__)
+    return allowed
+
+
+def _read_safetensors(path: str) -> dict:
+    from safetensors.torch import load_file
+
+    return load_file(path, device="cpu")
+
+
+def load_safely(file: Any, map_location: Any = "cpu") -> Any:
+    """torch.load of a path or an open file that builds only what `_harmless` names.
+
+    Raises:
+        pickle.UnpicklingError and whatever else torch.load raises; `read_file` makes one sentence of it.
+    """
+    # a foreign pickle protocol is no news to the user: it is read or refused
+    with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Detected pickle protocol")
+        return torch.load(file, map_location=map_location, weights_only=True)
+
+
+def read_file(path: str | os.PathLike, check_sums: bool = False) -> dict:
+    """The content of a file of weights, on the CPU, read without running anything in it.
+
+    Args:
+        path: `.safetensors`, or anything that torch.save wrote (`.pth`, `.pt`, `.bin`, `.ckpt`).
+        check_sums: also compare the checksums of torch's zip format, which torch.load itself does not: finds a
+            damaged byte within the tensors, at about a second per gigabyte.
+
+    Returns:
+        dict: the whole content; for safetensors the tensors by name.
+
+    Raises:
+        CheckpointError: no such file; torn or no file of weights; a pickle that wants to run code.
+    """
+    path = os.path.expanduser(os.fspath(path))
+    if not os.path.isfile(path):
+        raise CheckpointError(f"{path}: no such file of weights; check the path.")
+    size = os.path.getsize(path)
+    if size == 0:
+        raise CheckpointError(f"{path} is empty (0 bytes): its writing or download was cut off; get it again.")
+    try:
+        content = _read_safetensors(path) if path.endswith(".safetensors") else load_safely(path)
+        if check_sums and zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as parts:
+                damaged = parts.testzip()
+            if damaged is not None:
+                raise ValueError(f"checksum of {damaged} does not fit")
+    except (
+        Exception
+    ) as error:  # torch raises many kinds for a torn file: RuntimeError, EOFError, KeyError, struct.error
+        raise CheckpointError(_sentence(path, size, error)) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__} and no dictionary of weights.")
+    return content
+
+
+def _sentence(path: str, size: int, error: Exception) -> str:
+    """Says whether the file is unsafe or torn: torch's unpickler names what it refuses within a long message."""
+    if isinstance(error, PermissionError):
+        return f"{path} cannot be read: permission denied."
+    text = str(error)
+    with open(path, "rb") as file:
+        pickled = file.read(2)[:1] == b"\x80" or zipfile.is_zipfile(path)
+    if pickled and isinstance(error, pickle.UnpicklingError) and REFUSED.search(text):
+        named = GLOBAL.search(text)
+        what = f"{named.group(1)!r}" if named else "more than tensors and plain data"
+        return (
+            f"{path} was refused and nothing in it was run: its pickle asks for {what}, which weights do not need; "
+            f"use a file that holds tensors alone, best as safetensors."
+        )
+    first = (text.strip().splitlines() or [""])[0].split(". ")[0]
+    reason = first if len(first) > 8 and "Weights only" not in first else type(error).__name__
+    return f"{path} is torn or no file of weights ({size:,} bytes; {reason}); get or write it again."

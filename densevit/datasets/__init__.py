@@ -1,0 +1,1 @@
+from densevit.datasets import coco  # noqa: F401

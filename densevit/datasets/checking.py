@@ -1,0 +1,177 @@
+"""Checking a data set before hours are spent on it: every mistake of a COCO tree on a line of its own."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from densevit.datasets.coco_file import WAYS_ON, CocoFile, read_coco
+from densevit.datasets.reading_images import BrokenImage, read_image
+from densevit.errors import DataError
+from densevit.ops.masks import decode_rle, valid_polygons
+
+SMALL, MEDIUM = 32**2, 96**2
+"""COCO's limits of `area`: small < 32 x 32 <= medium < 96 x 96 <= large."""
+
+
+@dataclass
+class Report:
+    """What a COCO tree holds, and what is wrong with it.
+
+    sizes: small, medium and large annotations, without crowds. problems: one sentence each. notes: oddities that
+    training deals with.
+    """
+
+    ann_file: str
+    image_dir: str
+    images: int = 0
+    annotations: int = 0
+    crowds: int = 0
+    categories: int = 0
+    used_categories: int = 0
+    empty_images: int = 0
+    sizes: tuple[int, int, int] = (0, 0, 0)
+    area: float = 0.0
+    decoded: int = 0
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def text(self, most: int = 50) -> str:
+        """The report for people; at most so many problems of it."""
+        lines = [
+            f"{self.ann_file}",
+            f"  images       {self.images} ({self.empty_images} without annotations), {self.decoded} of them decoded",
+            f"  annotations  {self.annotations} ({self.crowds} crowds), "
+            "small / medium / large without crowds {} / {} / {}".format(*self.sizes),
+            f"  categories   {self.categories} ({self.used_categories} with annotations)",
+        ]
+        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  problem: {problem}" for problem in self.problems[:most]]
+        if len(self.problems) > most:
+            lines.append(f"  ... and {len(self.problems) - most} problems more")
+        return "\n".join(lines if self.problems else [*lines, "  no problem found"])
+
+
+def check_coco(ann_file: str | os.PathLike, image_dir: str | os.PathLike, images: int | None = 0) -> Report:
+    """Check annotations and image files.
+
+    Args:
+        ann_file: JSON in COCO's instances format.
+        image_dir: folder that its file names are relative to.
+        images: how many images to decode, spread evenly over the list; None for all, 0 for a check of seconds.
+
+    Raises:
+        DataError: `ann_file` cannot be read at all, or there is no folder `image_dir`.
+    """
+    image_dir = os.path.abspath(os.path.expanduser(image_dir))
+    problems: list[str] = []
+    coco = read_coco(ann_file, problems.append)
+    if not os.path.isdir(image_dir):
+        raise DataError(f"There is no image folder {image_dir}: {WAYS_ON}.")
+    report = Report(ann_file=coco.path, image_dir=image_dir, problems=problems)
+    _count(report, coco)
+    _check_boxes(report, coco)
+    present = []
+    for image in coco.images:
+        path = os.path.join(image_dir, image["file_name"])
+        if not os.path.isfile(path):
+            problems.append(f"Image {path} does not exist.")
+        else:
+            present.append((path, (image["height"], image["width"])))
+    _decode(report, present, images)
+    return report
+
+
+def missing_or_empty(paths: list[str]) -> list[str]:
+    """Those of `paths` that are no files or hold nothing; asks for their size only, and reads none."""
+
+    def is_bad(path: str) -> bool:
+        try:
+            return os.stat(path).st_size == 0
+        except OSError:
+            return True
+
+    return [path for path in paths if is_bad(path)]
+
+
+def _annotations(coco: CocoFile) -> Iterator[tuple[dict, dict]]:
+    """(image, annotation) pairs."""
+    for image in coco.images:
+        for annotation in coco.annotations.get(image["id"], []):
+            yield image, annotation
+
+
+def _count(report: Report, coco: CocoFile) -> None:
+    report.images, report.annotations = len(coco.images), coco.num_annotations
+    report.empty_images = sum(image["id"] not in coco.annotations for image in coco.images)
+    report.categories = len(coco.names)
+    report.used_categories = len({annotation["category_id"] for _, annotation in _annotations(coco)})
+    report.area = sum(annotation["area"] for _, annotation in _annotations(coco))
+    report.crowds = sum(annotation["iscrowd"] for _, annotation in _annotations(coco))
+    objects = [annotation["area"] for _, annotation in _annotations(coco) if not annotation["iscrowd"]]
+    small, below_large = sum(a < SMALL for a in objects), sum(a < MEDIUM for a in objects)
+    report.sizes = (small, below_large - small, len(objects) - below_large)
+    if not report.annotations:
+        report.problems.append(f"{coco.path} has no annotations: there is nothing to learn from it.")
+    repeated = [name for name, count in Counter(coco.names.values()).items() if count > 1]
+    if repeated:
+        report.notes.append(f"several categories are called {', '.join(repeated)}")
+
+
+def _check_boxes(report: Report, coco: CocoFile) -> None:
+    """Faults that training steps over, one by one, because it can: here they are named."""
+    for image, annotation in _annotations(coco):
+        x, y, w, h = annotation["bbox"]
+        name = f"Annotation {annotation['id']!r} in {coco.path}"
+        if w < 1 or h < 1 or annotation["area"] <= 0:
+            report.problems.append(
+                f"{name} has a box below one pixel or no area, {annotation['bbox']}: training leaves it out."
+            )
+        elif min(x + w, image["width"]) <= max(x, 0) or min(y + h, image["height"]) <= max(y, 0):
+            report.problems.append(f"{name} has a box outside its image, {annotation['bbox']}: training leaves it out.")
+        segmentation = annotation.get("segmentation")
+        if isinstance(segmentation, list) and len(valid_polygons(segmentation)) < len(segmentation):
+            report.problems.append(f"{name} has a polygon of an odd count or below three points: masks go without it.")
+        if isinstance(segmentation, dict):
+            try:
+                decode_rle(segmentation)
+            except Exception:  # pycocotools raises what it likes
+                report.problems.append(f"{name} has an RLE that cannot be decoded: mend or remove it.")
+
+
+def _decode(report: Report, present: list[tuple[str, tuple[int, int]]], images: int | None) -> None:
+    """Decode a sample, in threads: OpenCV decodes outside Python's lock."""
+
+    def problem(entry: tuple[str, tuple[int, int]]) -> str | None:
+        try:
+            read_image(*entry)
+        except BrokenImage as error:
+            return str(error)
+        return None
+
+    count = len(present) if images is None else min(images, len(present))
+    sample = [present[i * len(present) // count] for i in range(count)]
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(problem, sample))
+    report.decoded = count
+    report.problems += [sentence for sentence in found if sentence]
+    chosen = {path for path, _ in sample}
+    empty = missing_or_empty([path for path, _ in present if path not in chosen])
+    report.problems += [f"Image {path} is empty (0 bytes): copy it again." for path in empty]
+
+
+def check_data_sets(config: dict, images: int | None = None) -> list[Report]:
+    """`check_coco` for each CocoDataset that a config's data loaders name, once each; see there."""
+    places = {}
+    for part in ("train", "val", "test"):
+        data_set = (config.get(f"{part}_dataloader") or {}).get("dataset", {})
+        while "dataset" in data_set:  # one that repeats or balances another
+            data_set = data_set["dataset"]
+        if data_set.get("type") in ("CocoDataset", "densevit.CocoDataset"):
+            root = os.path.expanduser(data_set.get("data_root", ""))
+            folder = data_set.get("data_prefix", {}).get("img", "")
+            places[os.path.join(root, data_set["ann_file"]), os.path.join(root, folder)] = part
+    if not places:
+        raise DataError("The config names no CocoDataset: there is nothing that could be checked here.")
+    return [check_coco(*place, images=images) for place in places]

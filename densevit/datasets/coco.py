@@ -1,0 +1,277 @@
+"""CocoDataset: images with boxes, polygons and RLE masks in COCO's instances format."""
+
+import os
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+from torch.utils.data import get_worker_info
+
+from densevit.datasets.checking import missing_or_empty
+from densevit.datasets.coco_file import WAYS_ON, CocoFile, read_coco
+from densevit.datasets.reading_images import BrokenImage
+from densevit.datasets.seeding import seeded
+from densevit.errors import ConfigError, DataError, nearest
+from densevit.ops.masks import encode_rle, valid_polygons
+from densevit.registry import DATASETS
+
+MAX_TRIES = 100
+"""Items tried in place of one that cannot be used, before giving up."""
+
+
+@DATASETS.register_module()
+class CocoDataset(BaseDataset):
+    """Images and instances from one annotation file.
+
+    An item is `dataset[i]` or, in training, `dataset[(i, epoch)]`: its random transforms depend on (seed, epoch, i)
+    alone. `metainfo` holds `classes` (names in label order), `cat_ids` (the file's category ids in the same order) and
+    `ann_file`.
+
+    As in the reference code (mmdetection 3.3) a box is left out when it lies outside its image, is less than a pixel
+    wide or high, has no area, or carries `ignore`; a crowd becomes an ignore region. What was left out is counted and
+    printed.
+
+    Args:
+        ann_file: the JSON file, below `data_root` unless absolute.
+        data_root: folder that `ann_file` and `data_prefix` are relative to.
+        data_prefix: dict(img=folder of the images).
+        pipeline: transforms, as configs or callables.
+        test_mode: nothing is random, nothing is skipped, images without annotations always stay.
+        classes: names to use, in label order; None uses all of the file's categories by rising id.
+        keep_empty: keep images without annotations of the chosen classes when training.
+        with_masks: hold the segmentations too.
+        seed: first part of each item's random state.
+        on_broken: 'error', or 'skip': another image takes a broken one's place in training.
+        check_files: look for every image file before the first is read.
+        indices: the first so many images, or the places of those to use.
+
+    Raises:
+        DataError: files are missing, or the annotations cannot be used.
+        ConfigError: `classes` or `on_broken` ask for what there is not.
+    """
+
+    def __init__(
+        self,
+        ann_file: str,
+        data_root: str = "",
+        data_prefix: dict | None = None,
+        pipeline: Sequence[dict | Callable] = (),
+        test_mode: bool = False,
+        classes: Sequence[str] | None = None,
+        keep_empty: bool = True,
+        with_masks: bool = False,
+        seed: int = 0,
+        on_broken: str = "error",
+        check_files: bool = True,
+        indices: int | Sequence[int] | None = None,
+    ) -> None:
+        if on_broken not in ("error", "skip"):
+            raise ConfigError(f"on_broken of {type(self).__name__} is 'error' or 'skip', not {on_broken!r}.")
+        self.classes = None if classes is None else tuple(classes)
+        self.keep_empty, self.with_masks = keep_empty, with_masks
+        self.seed, self.on_broken, self.check_files = seed, on_broken, check_files
+        self._threads_set = False
+        root = os.path.abspath(os.path.expanduser(data_root))
+        super().__init__(
+            ann_file=ann_file,
+            data_root=root,
+            data_prefix=dict(data_prefix or {"img": ""}),
+            indices=indices,
+            pipeline=list(pipeline),
+            test_mode=test_mode,
+        )
+
+    def full_init(self) -> None:
+        """Read the annotations into one buffer of bytes, which worker processes share instead of copying."""
+        if self._fully_initialized:
+            return
+        super().full_init()
+        # one flag per image, in memory that the workers share: each broken image is reported once, whoever meets it
+        self._broken = torch.zeros(len(self), dtype=torch.uint8).share_memory_()
+
+    def load_data_list(self) -> list[dict]:
+        """One dict per image: file, id, size and its instances as arrays; see `_parse_image`."""
+        coco = read_coco(self.ann_file)
+        cat_ids = self._choose_categories(coco)
+        self._metainfo.update(classes=tuple(coco.names[i] for i in cat_ids), cat_ids=tuple(cat_ids), ann_file=coco.path)
+        labels = {cat_id: label for label, cat_id in enumerate(cat_ids)}
+        self._check_annotations(coco, labels)
+        dropped = {"box": 0, "mask": 0}
+        items = [
+            self._parse_image(image, coco.annotations.get(image["id"], []), labels, dropped) for image in coco.images
+        ]
+        if self.check_files:
+            self._check_files(items)
+        return self._report(items, dropped)
+
+    def _choose_categories(self, coco: CocoFile) -> list[int]:
+        """Category ids in label order."""
+        if not coco.names:
+            raise DataError(f"{coco.path} lists no categories: give an annotation file with at least one.")
+        if self.classes is None:
+            return list(coco.names)
+        known = list(coco.names.values())
+        for name in self.classes:
+            if known.count(name) != 1 or self.classes.count(name) != 1:
+                fault = "unknown" if name not in known else "given more than once"
+                raise ConfigError(
+                    f"Class {name!r} is {fault}{nearest(name, known) if name not in known else ''}: "
+                    f"`classes` asks for {', '.join(self.classes)}; {coco.path} has {', '.join(known)}."
+                )
+        ids = {name: cat_id for cat_id, name in coco.names.items()}
+        return [ids[name] for name in self.classes]
+
+    def _check_annotations(self, coco: CocoFile, labels: dict[int, int]) -> None:
+        annotations = [a for group in coco.annotations.values() for a in group if a["category_id"] in labels]
+        if not annotations and not self.test_mode:
+            chosen = "" if self.classes is None else f" of the classes {', '.join(self.classes)}"
+            raise DataError(f"{coco.path} has no annotations{chosen}: there is nothing to learn from it.")
+        if self.with_masks and annotations and not any(a.get("segmentation") for a in annotations):
+            raise DataError(f"{coco.path} has boxes but no segmentations: train a model that needs no masks on it.")
+
+    def _parse_image(self, image: dict, annotations: list[dict], labels: dict[int, int], dropped: dict) -> dict:
+        """An image's entry; boxes (N, 4) are float32 xyxy, `ignore` (N,) marks crowds, `areas` are the file's own."""
+        width, height = image["width"], image["height"]
+        rows, masks, empty = [], [], True
+        for annotation in annotations:
+            if annotation["category_id"] not in labels:
+                continue
+            empty = False
+            x, y, w, h = annotation["bbox"]
+            inside = min(x + w, width) > max(x, 0) and min(y + h, height) > max(y, 0)
+            if not inside or w < 1 or h < 1 or annotation["area"] <= 0 or annotation.get("ignore"):
+                dropped["box"] += 1
+                continue
+            ignore = bool(annotation["iscrowd"])
+            if self.with_masks:
+                masks.append(_pack_mask(annotation.get("segmentation")))
+                if masks[-1] is None:
+                    dropped["mask"] += not ignore
+                    ignore = True
+            rows.append((x, y, x + w, y + h, labels[annotation["category_id"]], ignore, annotation["area"]))
+        table = np.array(rows, dtype=np.float64).reshape(-1, 7)
+        item = {
+            "img_id": image["id"],
+            "img_path": image["file_name"],
+            "height": height,
+            "width": width,
+            "bboxes": table[:, :4].astype(np.float32),
+            "labels": table[:, 4].astype(np.int64),
+            "ignore": table[:, 5].astype(bool),
+            "areas": table[:, 6].copy(),
+            "empty": empty,
+        }
+        if self.with_masks:
+            item["masks"] = masks
+        return item
+
+    def _check_files(self, items: list[dict]) -> None:
+        folder = self.data_prefix["img"]
+        if not os.path.isdir(folder):
+            raise DataError(f"There is no image folder {os.path.abspath(folder)}: {WAYS_ON}.")
+        if self.on_broken == "skip" and not self.test_mode:
+            return
+        missing = missing_or_empty([os.path.join(folder, item["img_path"]) for item in items])
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(items)} images of {self.ann_file} are missing or empty, the first is "
+                f"{os.path.abspath(missing[0])}: copy them there, or set on_broken='skip' on the data set."
+            )
+
+    def _report(self, items: list[dict], dropped: dict) -> list[dict]:
+        """Print what the file holds, and leave the empty images out where that was asked for."""
+        empty = sum(item["empty"] for item in items)
+        drop_empty = not self.keep_empty and not self.test_mode
+        notes = [f"{empty} images without annotations {'left out' if drop_empty else 'kept'}"] if empty else []
+        if dropped["box"]:
+            notes.append(f"{dropped['box']} boxes outside their image or below one pixel left out")
+        if dropped["mask"]:
+            notes.append(f"{dropped['mask']} objects without a usable mask are ignore regions")
+        crowds = sum(int(item["ignore"].sum()) for item in items) - dropped["mask"]
+        boxes = sum(len(item["bboxes"]) for item in items)
+        classes = len(self._metainfo["classes"])
+        notes.insert(0, f"{len(items)} images, {boxes} annotations ({crowds} crowds), {classes} classes")
+        print_log(f"{self.ann_file}: {'; '.join(notes)}", logger="current")
+        kept = [item for item in items if not (drop_empty and item["empty"])]
+        for item in kept:
+            del item["empty"]
+        return kept
+
+    def get_data_info(self, idx: int) -> dict:
+        """Entry of one image, with the absolute path of its file."""
+        info = super().get_data_info(idx)
+        info["img_path"] = os.path.join(self.data_prefix["img"], info["img_path"])
+        if "masks" in info:
+            info["masks"] = [_unpack_mask(mask) for mask in info["masks"]]
+        return info
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Labels in one image: what MMEngine's ClassBalancedDataset asks for."""
+        return self.get_data_info(idx)["labels"].tolist()
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict:
+        """Item `i` or `(i, epoch)` after the transforms.
+
+        A training item whose image is broken (`on_broken='skip'`) or whose transforms give None is replaced by another
+        one, which again depends on (seed, epoch, i) alone.
+        """
+        index, epoch = (int(k) for k in key) if isinstance(key, tuple) else (int(key), 0)
+        index = range(len(self))[index]
+        self._use_one_thread_in_workers()
+        if self.test_mode:
+            with seeded(self.seed, 0, index):
+                data = self.prepare_data(index)
+            if data is None:
+                raise ConfigError("A transform dropped an image of a test set: leave random crops out of its pipeline.")
+            return data
+        choice = index
+        for attempt in range(MAX_TRIES):
+            with seeded(self.seed, epoch, index, attempt):
+                if attempt:
+                    choice = int(np.random.randint(len(self)))
+                try:
+                    data = self.prepare_data(choice)
+                except BrokenImage as error:
+                    if self.on_broken == "error":
+                        raise
+                    self._note_broken(choice, error)
+                    continue
+            if data is not None:
+                return data
+        raise DataError(
+            f"{MAX_TRIES} images of {self.ann_file} in a row were broken or had no object left after cropping: "
+            "run tools/check_data.py on it."
+        )
+
+    def broken_images(self) -> list[str]:
+        """Paths of the broken images met so far, by this process and by its workers."""
+        return [self.get_data_info(i)["img_path"] for i in torch.nonzero(self._broken).flatten().tolist()]
+
+    def _note_broken(self, index: int, error: BrokenImage) -> None:
+        if not self._broken[index]:
+            self._broken[index] = 1
+            print_log(f"Skipped broken image {int(self._broken.sum())} of {len(self)}: {error}", logger="current")
+
+    def _use_one_thread_in_workers(self) -> None:
+        """Workers are the parallelism: OpenCV's own threads would fight over the same cores."""
+        if not self._threads_set:
+            self._threads_set = True
+            if get_worker_info() is not None:
+                cv2.setNumThreads(0)
+                cv2.ocl.setUseOpenCL(False)
+
+
+def _pack_mask(segmentation: list | dict | None) -> list[bytes] | dict | None:
+    """Compact form of a segmentation to hold in memory; None where it is missing or encloses nothing."""
+    if isinstance(segmentation, dict):
+        return encode_rle(segmentation)
+    return [polygon.tobytes() for polygon in valid_polygons(segmentation or [])] or None
+
+
+def _unpack_mask(packed: list[bytes] | dict | None) -> list[np.ndarray] | dict:
+    if isinstance(packed, dict):
+        return packed
+    return [np.frombuffer(polygon).reshape(-1, 2) for polygon in packed or []]

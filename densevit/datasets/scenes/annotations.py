@@ -1,0 +1,76 @@
+"""A scene's labels in COCO's instances form.
+
+Polygons run along pixel edges, so that rasterising them gives the mask back, pixel for pixel. A mask with a hole, which
+polygons cannot say, becomes an RLE of plain counts.
+"""
+
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+
+from densevit.datasets.scenes.render import Scene
+from densevit.datasets.scenes.world import CATEGORY_IDS, OBJECT_CLASSES
+
+
+def categories() -> list[dict]:
+    """COCO's `categories`: ids with holes, in label order."""
+    return [
+        {"id": number, "name": name, "supercategory": "object"}
+        for number, name in zip(CATEGORY_IDS, OBJECT_CLASSES, strict=True)
+    ]
+
+
+def mask_to_rle(mask: np.ndarray) -> dict:
+    """COCO's uncompressed RLE of a (H, W) bool mask: run lengths down the columns, beginning with background."""
+    flat = np.asfortranarray(mask).ravel(order="F")
+    change = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    edges = np.concatenate([[0], change, [flat.size]])
+    counts = np.diff(edges).tolist()
+    return {"size": list(mask.shape), "counts": [0, *counts] if flat[0] else counts}
+
+
+def mask_to_polygons(mask: np.ndarray) -> list[list[float]] | None:
+    """Outlines of a (h, w) bool mask along its pixel edges, [x, y, x, y, ...] each; None where it has a hole."""
+    # In a threefold picture each pixel has its own left, middle and right, so that a contour point tells which of
+    # the pixel's corners it stands for.
+    large = np.repeat(np.repeat(mask.view(np.uint8), 3, axis=0), 3, axis=1)
+    contours, family = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    if family is None:
+        return []
+    if (family.reshape(-1, 4)[:, 3] >= 0).any():
+        return None
+    polygons = []
+    for contour in contours:
+        corners = (contour.reshape(-1, 2) + 1) // 3
+        corners = corners[(corners != np.roll(corners, 1, axis=0)).any(1)]
+        polygons.append(corners.ravel().tolist())
+    return polygons
+
+
+def segmentation(mask: np.ndarray, box: np.ndarray) -> list | dict:
+    """COCO's `segmentation` of a (H, W) visible mask with extent `box` (xyxy)."""
+    left, top, right, bottom = (int(n) for n in box)
+    polygons = mask_to_polygons(np.ascontiguousarray(mask[top:bottom, left:right]))
+    if polygons is None:
+        return mask_to_rle(mask)
+    return [[n + (top if place % 2 else left) for place, n in enumerate(polygon)] for polygon in polygons]
+
+
+def coco_annotations(scene: Scene, image_id: int, kinds: Iterable[str] = ("boxes", "masks")) -> list[dict]:
+    """COCO's `annotations` of one scene; ids are 100 * image_id + 1, 2, ...; without "masks" no segmentation."""
+    found = []
+    for place, (label, mask, box) in enumerate(zip(scene.labels, scene.masks, scene.boxes, strict=True), start=1):
+        left, top, right, bottom = (int(n) for n in box)
+        annotation = {
+            "id": 100 * image_id + place,
+            "image_id": image_id,
+            "category_id": CATEGORY_IDS[label],
+            "bbox": [left, top, right - left, bottom - top],
+            "area": int(np.count_nonzero(mask)),
+            "iscrowd": 0,
+        }
+        if "masks" in kinds:
+            annotation["segmentation"] = segmentation(mask, box)
+        found.append(annotation)
+    return found

@@ -1,0 +1,55 @@
+"""The last transform: the results dict becomes what the model takes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+
+from densevit.datasets.transforms.geometry import clip_to_image
+from densevit.ops.masks import rasterise
+from densevit.registry import TRANSFORMS
+from densevit.structures import DataSample, InstanceData
+
+META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip")
+
+
+@TRANSFORMS.register_module()
+class PackSample(BaseTransform):
+    """dict(inputs=uint8 (3, H, W) BGR, data_samples=DataSample with whatever truth the results hold).
+
+    Boxes are clipped to the image, those without area dropped, polygons rasterised. Crowds go to `ignored_instances`.
+    `inputs` is a view of the image as it lies in memory (channels last): nothing is copied here.
+
+    Args:
+        meta_keys: what of the results becomes meta information, where it is there.
+    """
+
+    def __init__(self, meta_keys: Sequence[str] = META_KEYS) -> None:
+        self.meta_keys = tuple(meta_keys)
+
+    def transform(self, results: dict) -> dict:
+        image = np.ascontiguousarray(results["img"])
+        sample = DataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
+        if "gt_bboxes" in results:
+            sample.gt_instances, sample.ignored_instances = self._pack_instances(results)
+        if "gt_semantic" in results:
+            sample.set_field(torch.from_numpy(results["gt_semantic"].astype(np.int64)), "gt_semantic")
+        if "gt_depth" in results:
+            sample.set_field(torch.from_numpy(results["gt_depth"].astype(np.float32)), "gt_depth")
+        return {"inputs": torch.from_numpy(image).permute(2, 0, 1), "data_samples": sample}
+
+    def _pack_instances(self, results: dict) -> tuple[InstanceData, InstanceData]:
+        boxes = clip_to_image(results["gt_bboxes"], results["img_shape"])
+        solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        ignore = results.get("gt_ignore", np.zeros(len(boxes), dtype=bool))
+        packed = []
+        for chosen in (solid & ~ignore, solid & ignore):
+            instances = InstanceData(
+                bboxes=torch.from_numpy(boxes[chosen]), labels=torch.from_numpy(results["gt_labels"][chosen])
+            )
+            if "gt_masks" in results:
+                masks = [results["gt_masks"][i] for i in np.flatnonzero(chosen)]
+                instances.masks = torch.from_numpy(rasterise(masks, results["img"].shape[:2]))
+            packed.append(instances)
+        return packed[0], packed[1]

@@ -1,0 +1,89 @@
+"""A random window of the image, with boxes, masks, class map and depth."""
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from densevit.datasets.transforms.geometry import MAPS, clip_to_image, require_unpadded
+from densevit.errors import ConfigError
+from densevit.ops.masks import bitmap_boxes, crop_mask, rasterise
+from densevit.registry import TRANSFORMS
+
+INSTANCE_FIELDS = ("gt_bboxes", "gt_labels", "gt_ignore", "gt_masks")
+
+
+@TRANSFORMS.register_module()
+class RandomCrop(BaseTransform):
+    """Cut a window out; objects with no area left are dropped.
+
+    Args:
+        size: (width, height): pixels for 'absolute', lowest and highest side for 'absolute_range', shares of the image
+            for 'relative' and the lowest shares for 'relative_range'.
+        size_type: 'absolute', 'absolute_range', 'relative' or 'relative_range', as in mmdetection's RandomCrop.
+        allow_empty: keep windows without an object; otherwise another image takes the place of this one.
+        boxes_from_masks: tighten boxes around what is left of their masks; objects whose mask is gone are dropped.
+    """
+
+    def __init__(
+        self,
+        size: tuple[float, float],
+        size_type: str = "absolute",
+        allow_empty: bool = False,
+        boxes_from_masks: bool = False,
+    ) -> None:
+        if size_type not in ("absolute", "absolute_range", "relative", "relative_range"):
+            raise ConfigError(
+                f"size_type of RandomCrop is absolute, absolute_range, relative or relative_range, not {size_type!r}."
+            )
+        limit = 1 if size_type.startswith("relative") else float("inf")
+        if len(size) != 2 or not all(0 < side <= limit for side in size):
+            raise ConfigError(f"RandomCrop cannot cut {size_type} windows of size {size!r}: give (width, height).")
+        self.size, self.size_type = tuple(size), size_type
+        self.allow_empty, self.boxes_from_masks = allow_empty, boxes_from_masks
+
+    def transform(self, results: dict) -> dict | None:
+        require_unpadded(results, self)
+        full_h, full_w = results["img"].shape[:2]
+        height, width = self._draw_size(full_h, full_w)
+        y, x = np.random.randint(full_h - height + 1), np.random.randint(full_w - width + 1)
+        results["img"] = results["img"][y : y + height, x : x + width]
+        results["img_shape"] = (height, width)
+        for key in MAPS:
+            if key in results:
+                results[key] = results[key][y : y + height, x : x + width]
+        if "gt_bboxes" in results:
+            return self._crop_instances(results, int(x), int(y), (height, width))
+        return results
+
+    def _draw_size(self, full_h: int, full_w: int) -> tuple[int, int]:
+        width, height = self.size
+        if self.size_type == "absolute_range":
+            low, high = sorted(map(int, self.size))
+            height = np.random.randint(min(full_h, low), min(full_h, high) + 1)
+            width = np.random.randint(min(full_w, low), min(full_w, high) + 1)
+        elif self.size_type != "absolute":
+            if self.size_type == "relative_range":
+                height, width = (share + np.random.random() * (1 - share) for share in (height, width))
+            height, width = int(full_h * height + 0.5), int(full_w * width + 0.5)
+        return max(min(int(height), full_h), 1), max(min(int(width), full_w), 1)
+
+    def _crop_instances(self, results: dict, x: int, y: int, size: tuple[int, int]) -> dict | None:
+        boxes = clip_to_image(results["gt_bboxes"] - np.array([x, y, x, y], dtype=np.float32), size)
+        results["gt_bboxes"] = boxes
+        _keep(results, (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+        if "gt_masks" in results:
+            # only after the selection: no work on masks that are dropped anyway
+            results["gt_masks"] = [crop_mask(mask, x, y, size) for mask in results["gt_masks"]]
+            if self.boxes_from_masks:
+                boxes = bitmap_boxes(rasterise(results["gt_masks"], size))
+                left = boxes[:, 2] > 0
+                results["gt_bboxes"] = np.where(left[:, None], boxes, results["gt_bboxes"])
+                _keep(results, left | results["gt_ignore"])
+        return results if len(results["gt_bboxes"]) or self.allow_empty else None
+
+
+def _keep(results: dict, kept: np.ndarray) -> None:
+    """Leave only the instances that `kept` (N,) marks."""
+    for key in INSTANCE_FIELDS:
+        if key in results:
+            old = results[key]
+            results[key] = [old[i] for i in np.flatnonzero(kept)] if isinstance(old, list) else old[kept]

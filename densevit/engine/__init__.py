@@ -1,0 +1,19 @@
+"""MMEngine's Runner with the parts that we mend or add. Nothing heavy is imported until it is asked for."""
+
+import importlib
+from typing import Any
+
+_LAZY = {
+    "build_runner": "densevit.engine.building",
+    "Runner": "densevit.engine.runner",
+    "read_config": "densevit.engine.config",
+    "config_path": "densevit.engine.config",
+    "parse_options": "densevit.engine.config",
+}
+__all__ = sorted(_LAZY)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -1,0 +1,189 @@
+"""From a config to a Runner that is ready to train or to test."""
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from densevit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from densevit.engine.runner import Runner
+
+_runs = itertools.count()
+
+
+def build_runner(
+    cfg: "Config", resume: bool = False, training: bool = True, pretrained: str | None = None
+) -> "Runner":
+    """The Runner of a config.
+
+    The data set is built first: its class names go to the model, which passes their number to the heads.
+
+    Args:
+        cfg: from `read_config`; it is changed.
+        resume: go on from the last whole checkpoint in `cfg.work_dir`, or from the start where there is none.
+        training: False builds the test loop alone.
+        pretrained: a file of weights for the backbone in place of the one that the config names, or 'none' for random
+            ones. What the config names is fetched before anything else, unless a checkpoint gives the weights.
+
+    Raises:
+        ConfigError: what is missing or does not fit, such as a number of classes that is not the data set's.
+        CheckpointError: no checkpoint can be resumed from.
+        DataError: whatever the data set finds missing.
+    """
+    from densevit.engine.mending import mend_runtime, silence
+
+    with silence():
+        mend_runtime()
+        return _build(cfg, resume, training, pretrained)
+
+
+def _build(cfg: "Config", resume: bool, training: bool, pretrained: str | None) -> "Runner":
+    from mmengine.utils import import_modules_from_strings
+
+    from densevit.engine.checkpointing import find_last_good
+    from densevit.engine.runner import Runner
+
+    if cfg.get("custom_imports"):
+        import_modules_from_strings(**cfg.custom_imports)
+    _fill_in(cfg, training)
+    found = find_last_good(cfg.work_dir) if resume else None
+    if resume and found is None:
+        print(f"no checkpoint in {cfg.work_dir}: the training begins at the start", flush=True)
+    cfg.resume = found is not None
+    if found is not None:
+        cfg.load_from = str(found[0])
+        seed = found[1]["meta"].get("seed")
+        if seed is not None:
+            cfg.setdefault("randomness", {})["seed"] = seed
+    section = "train_dataloader" if training else "test_dataloader"
+    dataset = _dataset(cfg, section)
+    _pass_classes(cfg, getattr(dataset, "metainfo", None) or {})
+    weights_follow = found is not None or not training or cfg.get("load_from")
+    _settle_pretrained(cfg, "none" if weights_follow else pretrained)
+    runner = Runner.from_cfg(cfg)
+    runner.found = found
+    setattr(runner, "train_dataset" if training else "test_dataset", dataset)
+    # built once: the loader takes it as it is
+    loader = getattr(runner, f"_{section}")
+    if isinstance(loader, dict):
+        setattr(runner, f"_{section}", dict(loader, dataset=dataset))
+    return runner
+
+
+def _fill_in(cfg: "Config", training: bool) -> None:
+    """Defaults, and the switches that stand for several settings."""
+    if not cfg.get("model"):
+        raise ConfigError(f"{cfg.filename}: there is no model; state one.")
+    stem = Path(cfg.filename).stem if cfg.filename else "run"
+    cfg.work_dir = cfg.get("work_dir") or str(Path("work_dirs") / stem)
+    cfg.default_scope = cfg.get("default_scope") or "densevit"
+    run = next(_runs)
+    # loggers and message hubs are found by this name: two runs in one process, within one second, need two
+    cfg.experiment_name = cfg.get("experiment_name") or (f"{stem}-{run}" if run else stem)
+    hooks = [hook for hook in cfg.get("custom_hooks") or [] if training or hook.get("type") != "EMAHook"]
+    if training and cfg.get("ema") and not any(hook.get("type") == "EMAHook" for hook in hooks):
+        hooks.append(dict(dict(cfg.ema) if isinstance(cfg.ema, dict) else {}, type="EMAHook"))
+    cfg.custom_hooks = hooks
+    if cfg.get("tensorboard"):
+        visualizer = cfg.get("visualizer") or dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")])
+        back_ends = list(visualizer.get("vis_backends") or [])
+        if not any(back_end["type"] == "TensorboardVisBackend" for back_end in back_ends):
+            back_ends.append(dict(type="TensorboardVisBackend"))
+        cfg.visualizer = dict(visualizer, vis_backends=back_ends)
+    if training:
+        _train_settings(cfg)
+        return
+    for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
+        cfg[key] = None
+    for key in ("val_dataloader", "val_cfg", "val_evaluator"):
+        cfg[key] = None
+    # the progress bar says what a line per 50 batches would
+    hooks = dict(cfg.get("default_hooks") or {})
+    cfg.default_hooks = dict(hooks, logger=dict(hooks.get("logger") or dict(type="LoggerHook"), interval=10**9))
+
+
+def _train_settings(cfg: "Config") -> None:
+    for key in ("train_dataloader", "train_cfg", "optim_wrapper"):
+        if not cfg.get(key):
+            raise ConfigError(f"{cfg.filename}: there is no {key}, which a training needs; state it.")
+    bf16 = "bfloat16" in str(cfg.optim_wrapper.get("dtype"))
+    if cfg.get("amp") or (cfg.optim_wrapper.get("type") == "AmpOptimWrapper" and bf16):
+        rest = {k: v for k, v in cfg.optim_wrapper.items() if k not in ("type", "dtype", "loss_scale", "use_fsdp")}
+        cfg.optim_wrapper = dict(rest, type="Bf16OptimWrapper")
+
+
+def _settle_pretrained(cfg: "Config", choice: str | None) -> None:
+    """Replace, remove or fetch the weights that the config's `init_cfg` entries name."""
+    from densevit.checkpoints.pretrained import resolve
+
+    if choice not in (None, "none"):
+        if not isinstance(cfg.model.get("backbone"), dict):
+            raise ConfigError(f"--pretrained {choice}: the model has no backbone that could take weights.")
+        cfg.model["backbone"]["init_cfg"] = dict(type="Pretrained", checkpoint=choice)
+
+    def walk(part: Any) -> None:
+        if isinstance(part, dict):
+            init = part.get("init_cfg")
+            if isinstance(init, dict) and init.get("type") in ("Pretrained", "densevit.Pretrained"):
+                if choice == "none":
+                    part["init_cfg"] = None
+                else:
+                    resolve(init)
+            part = list(part.values())
+        if isinstance(part, (list, tuple)):
+            for item in part:
+                walk(item)
+
+    walk(cfg.model)
+
+
+def _dataset(cfg: "Config", section: str) -> Any:
+    from mmengine.registry import DATASETS, DefaultScope
+
+    loader = cfg.get(section)
+    if not loader:
+        raise ConfigError(f"{cfg.filename}: there is no {section}; state it.")
+    if not isinstance(loader.get("dataset"), dict):
+        raise ConfigError(f"{cfg.filename}: {section}.dataset is missing; state one.")
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        dataset = DATASETS.build(loader["dataset"])
+        if hasattr(dataset, "full_init"):
+            dataset.full_init()
+    return dataset
+
+
+def _pass_classes(cfg: "Config", metainfo: dict) -> None:
+    """Give the data set's class names to the model; a number of classes in the config must be theirs."""
+    import inspect
+
+    from mmengine.registry import MODELS, DefaultScope
+
+    classes = metainfo.get("classes")
+    if classes is None:
+        return
+    for path, stated in _stated_class_numbers(cfg.model, "model"):
+        if stated != len(classes):
+            names = ", ".join(map(str, classes[:3]))
+            raise ConfigError(
+                f"{path} is {stated}, but the data set {metainfo.get('ann_file', '')} has {len(classes)} classes "
+                f"({names}, ...); leave {path} out, or use the data set that it is about."
+            )
+    kind = cfg.model["type"]
+    if isinstance(kind, str):
+        with DefaultScope.overwrite_default_scope(cfg.default_scope):
+            with MODELS.switch_scope_and_registry(None) as registry:
+                kind = registry.get(kind)
+    if kind is None or "classes" in inspect.signature(kind).parameters:
+        cfg.model["classes"] = tuple(classes)
+
+
+def _stated_class_numbers(value: Any, path: str) -> list[tuple[str, int]]:
+    if isinstance(value, dict):
+        found = [(f"{path}.num_classes", value["num_classes"])] if isinstance(value.get("num_classes"), int) else []
+        return found + [pair for key, item in value.items() for pair in _stated_class_numbers(item, f"{path}.{key}")]
+    if isinstance(value, (list, tuple)):
+        return [pair for i, item in enumerate(value) for pair in _stated_class_numbers(item, f"{path}.{i}")]
+    return []

@@ -1,0 +1,232 @@
+"""Reads MMEngine config files and checks every key before anything is built. Imports no torch.
+
+Config files are Python and are run when they are read: read only files that you trust.
+"""
+
+import ast
+import re
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from densevit.engine.config_checks import OUR_KEYS, TOP_LEVEL, ConfigChecker
+from densevit.engine.mending import mend_config
+from densevit.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def _shipped_folder() -> Path:
+    """`densevit/configs` of an installed wheel, or the repository's `configs/` beside the package."""
+    installed = PACKAGE / "configs"
+    return installed if installed.is_dir() else PACKAGE.parent / "configs"
+
+
+def shipped_configs() -> list[str]:
+    """The names of the recipes that come with densevit."""
+    return sorted(path.stem for path in _shipped_folder().glob("*.py") if not path.stem.startswith("_"))
+
+
+def config_path(name: str) -> Path:
+    """The file of a shipped recipe.
+
+    Args:
+        name: 'pvt_retinanet_coco', with or without '.py'.
+
+    Raises:
+        ConfigError: no recipe of this name; the nearest is named.
+    """
+    name = name.removesuffix(".py")
+    path = _shipped_folder() / f"{name}.py"
+    if not path.is_file() or name.startswith("_"):
+        known = shipped_configs()
+        raise ConfigError(
+            f"no recipe named {name!r} comes with densevit{nearest(name, known)}; there are: {', '.join(known) or 'none'}."
+        )
+    return path
+
+
+def read_config(
+    path: str | Path, options: dict[str, Any] | None = None, data_root: str | Path | None = None
+) -> "Config":
+    """Read a config file, apply the command line's changes, check every key.
+
+    Args:
+        path: a file, or the name of a shipped recipe.
+        options: changes, by dotted path: {'model.backbone.arch': 'small'}; list elements by their index.
+        data_root: the folder of the data, in place of the one that the file names.
+
+    Returns:
+        Config: MMEngine's, without the variables that the file defined for its own use.
+
+    Raises:
+        ConfigError: no such file; an error in the file; an unknown key, type or argument, with the nearest known one.
+    """
+    mend_config()
+    from mmengine.config import Config
+
+    file = _existing(path)
+    try:
+        config = Config.fromfile(str(file), import_custom_modules=False)
+    except SyntaxError as error:
+        raise ConfigError(_syntax_sentence(file, error)) from error
+    except Exception as error:  # whatever the file's own statements raise
+        raise ConfigError(_reading_sentence(file, error)) from error
+    _drop_variables(config, file, options or {})
+    if options:
+        _apply(config, options)
+    if data_root is not None:
+        _move_data(config, str(data_root))
+    imports = (config.get("custom_imports") or {}).get("imports", [])
+    checker = ConfigChecker(str(file), [imports] if isinstance(imports, str) else imports, options or {})
+    checker.check(config._cfg_dict)
+    return config
+
+
+def parse_options(pairs: list[str] | None) -> dict[str, Any]:
+    """`--cfg-options` as typed: ['a.b=1', 'c=[1,2]'] -> {'a.b': 1, 'c': [1, 2]}.
+
+    Raises:
+        ConfigError: a part without '=', or with brackets that do not match.
+    """
+    mend_config()
+    from mmengine.config import DictAction
+
+    options = {}
+    for pair in pairs or []:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--cfg-options {pair!r} is not of the form KEY=VALUE, such as train_cfg.max_epochs=3.")
+        try:
+            is_dict = text.lstrip().startswith("{")
+            options[key.strip()] = ast.literal_eval(text) if is_dict else DictAction._parse_iterable(text)
+        except (AssertionError, ValueError, SyntaxError) as error:
+            raise ConfigError(f"--cfg-options {pair!r}: the value cannot be read ({error}).") from error
+    return options
+
+
+def _existing(path: str | Path) -> Path:
+    file = Path(path).expanduser()
+    if file.is_file():
+        return file
+    if file.parent == Path(".") and file.suffix in ("", ".py") and file.stem in shipped_configs():
+        return config_path(file.stem)
+    known = shipped_configs()
+    raise ConfigError(
+        f"config {str(path)!r} is neither a file (looked at {file.absolute()}) nor a recipe that comes with densevit"
+        f"{nearest(file.stem, known)}; there are: {', '.join(known) or 'none'}."
+    )
+
+
+def _syntax_sentence(file: Path, error: SyntaxError) -> str:
+    # MMEngine's own message holds the original one, "(<unknown>, line 3)" included
+    line = error.lineno or next(iter(re.findall(r"line (\d+)", str(error))), "?")
+    reason = re.sub(r"^.*config file \S+: ", "", error.msg or str(error))
+    reason = re.sub(r" \(.*line \d+\)$", "", reason)
+    return f"{error.filename or file}, line {line}: {reason}; correct the config file."
+
+
+def _reading_sentence(file: Path, error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, FileNotFoundError):
+        return f"{file}: its _base_ cannot be read: {text}; correct the path, which is relative to the file."
+    if isinstance(error, KeyError) and "Duplicate key" in text:
+        return f"{file}: two of its bases state the same key: {text}."
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.endswith((".py",)) and f.name == "<module>"]
+    inside = next((f for f in reversed(frames) if Path(f.filename).name == file.name or "configs" in f.filename), None)
+    place = f"{inside.filename}, line {inside.lineno}" if inside else str(file)
+    return f"{place}: {type(error).__name__}: {text}; correct the config file."
+
+
+def _sources(file: Path) -> list[Path]:
+    """A config file and all of its bases."""
+    from mmengine.config import Config
+
+    if file.suffix != ".py":
+        return [file]
+    found = [file]
+    for base in Config._get_base_files(str(file)):
+        path, _ = Config._get_cfg_path(base, str(file))
+        found += _sources(Path(path))
+    return found
+
+
+def _own_names(files: list[Path]) -> set[str]:
+    """What a config file defines for its own use: variables that it reads (`x` in an expression, `_base_.x`,
+    `{{_base_.x}}`), imports, functions, classes, loop variables."""
+    found: set[str] = set()
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        found |= set(re.findall(r"_base_\.(\w+)", text))
+        if file.suffix != ".py":
+            continue
+        for node in ast.walk(ast.parse(re.sub(r"\{\{.*?\}\}", "None", text))):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                found.add(node.id)
+            elif isinstance(node, ast.alias):
+                found.add((node.asname or node.name).split(".")[0])
+            elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                found.add(node.name)
+            elif isinstance(node, ast.For):
+                found |= {target.id for target in ast.walk(node.target) if isinstance(target, ast.Name)}
+    return found
+
+
+def _drop_variables(config: "Config", file: Path, options: dict[str, Any]) -> None:
+    """Take out what the file defined for its own use: a name that other lines of it read, such as `train_pipeline`.
+
+    Changing such a variable from the command line would do nothing, as it was read already: that is an error.
+    """
+    own = _own_names(_sources(file))
+    dropped = [k for k in config._cfg_dict if k not in TOP_LEVEL and (k in own or k.startswith("_"))]
+    for key in dropped:
+        del config._cfg_dict[key]
+    for key in options:
+        if key.split(".")[0] in dropped:
+            way = "use --data-root" if key == "data_root" else "change the settings that use it, or the file"
+            raise ConfigError(
+                f"--cfg-options {key}: {key.split('.')[0]} is a variable inside {file}, and changing it after the file "
+                f"has been read does nothing; {way}."
+            )
+
+
+def _apply(config: "Config", options: dict[str, Any]) -> None:
+    for key, value in options.items():
+        # one of our switches may stand as False in the file and be given settings: ema.momentum=0.001
+        top = key.split(".")[0]
+        if "." in key and top in OUR_KEYS and not isinstance(config.get(top), dict):
+            config[top] = {}
+        try:
+            config.merge_from_dict({key: value})
+        except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise ConfigError(f"--cfg-options {key} does not fit the config: {reason}.") from error
+
+
+def _move_data(config: "Config", root: str) -> None:
+    """Put `root` in place of every `data_root`, and of the folder that paths such as an ann_file begin with."""
+    former: set[str] = set()
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, dict):
+            for key, item in list(value.items()):
+                if key == "data_root" and isinstance(item, str):
+                    former.add(item.rstrip("/"))
+                    value[key] = root
+                else:
+                    value[key] = walk(item)
+        elif isinstance(value, (list, tuple)):
+            return type(value)(walk(item) for item in value)
+        elif isinstance(value, str):
+            for old in former:
+                if value.startswith(old + "/"):
+                    return root.rstrip("/") + value[len(old) :]
+        return value
+
+    walk(config._cfg_dict)
+    walk(config._cfg_dict)  # paths that came before the first data_root
+    if not former:
+        raise ConfigError(f"--data-root {root}: the config names no data_root; set the data sets' own paths in it.")

@@ -1,0 +1,194 @@
+"""Holds a configuration against what the Runner and the constructors take, before anything is built or imported.
+
+An unknown key, type or argument is an error that names it, its place and the nearest known one.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from densevit.engine.signatures import module_files, names, signature
+from densevit.errors import ConfigError, nearest
+
+# keys of MMEngine's Runner: the arguments of its constructor, and what it reads from its `cfg`
+RUNNER_KEYS = frozenset(
+    "model work_dir train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg auto_scale_lr "
+    "optim_wrapper param_scheduler val_evaluator test_evaluator default_hooks custom_hooks data_preprocessor load_from "
+    "resume launcher env_cfg log_processor log_level visualizer default_scope randomness experiment_name".split()
+) | frozenset(
+    "model_wrapper_cfg sync_bn find_unused_parameters activation_checkpointing efficient_conv_bn_eval compile "
+    "custom_imports runner_type".split()
+)
+# keys that build_runner turns into settings of the Runner
+OUR_KEYS = frozenset(("amp", "ema", "channels_last", "tensorboard"))
+TOP_LEVEL = RUNNER_KEYS | OUR_KEYS
+
+LOADER = frozenset(
+    "dataset sampler batch_sampler batch_size num_workers collate_fn worker_init_fn pin_memory drop_last timeout "
+    "prefetch_factor persistent_workers multiprocessing_context pin_memory_device in_order num_batch_per_epoch "
+    "disable_subprocess_warning".split()
+)
+# sections without a constructor: the keys that MMEngine reads
+SECTIONS = {
+    "auto_scale_lr": {"enable", "base_batch_size"},
+    "randomness": {"seed", "diff_rank_seed", "deterministic"},
+    "env_cfg": {"cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"},
+    "env_cfg.mp_cfg": {"mp_start_method", "opencv_num_threads"},
+    "custom_imports": {"imports", "allow_failed_imports"},
+    "optim_wrapper.clip_grad": {
+        "type", "max_norm", "norm_type", "clip_value", "error_if_nonfinite", "foreach"
+    },
+    "optim_wrapper.paramwise_cfg": {
+        "custom_keys", "bias_lr_mult", "bias_decay_mult", "norm_decay_mult", "dwconv_decay_mult", "flat_decay_mult",
+        "dcn_offset_lr_mult", "bypass_duplicate",
+    },
+}  # fmt: skip
+# (registry, default type) of the sections that are built
+BUILT = {
+    "model": ("MODELS", None),
+    "data_preprocessor": ("MODELS", None),
+    "train_cfg": ("LOOPS", None),
+    "val_cfg": ("LOOPS", "ValLoop"),
+    "test_cfg": ("LOOPS", "TestLoop"),
+    "optim_wrapper": ("OPTIM_WRAPPERS", "OptimWrapper"),
+    "param_scheduler": ("PARAM_SCHEDULERS", None),
+    "val_evaluator": ("METRICS", None),
+    "test_evaluator": ("METRICS", None),
+    "custom_hooks": ("HOOKS", None),
+    "visualizer": ("VISUALIZERS", "Visualizer"),
+    "log_processor": ("LOG_PROCESSORS", "LogProcessor"),
+    "model_wrapper_cfg": ("MODEL_WRAPPERS", "MMDistributedDataParallel"),
+}
+# arguments of one registry's classes that are built by another registry
+CROSSINGS = {
+    "MODELS": {"init_cfg": "WEIGHT_INITIALIZERS"},
+    "DATASETS": {"pipeline": "TRANSFORMS", "transforms": "TRANSFORMS"},
+    "OPTIM_WRAPPERS": {"optimizer": "OPTIMIZERS"},
+    "VISUALIZERS": {"vis_backends": "VISBACKENDS"},
+}
+# what a builder takes off before it calls the constructor
+TAKEN = {
+    "HOOKS": {"priority"},
+    "PARAM_SCHEDULERS": {"convert_to_iter_based"},
+    "OPTIM_WRAPPERS": {"constructor", "paramwise_cfg"},
+    "WEIGHT_INITIALIZERS": {"override", "layer"},
+}
+WORDS = {
+    "MODELS": "model", "DATASETS": "data set", "TRANSFORMS": "transform", "METRICS": "metric", "HOOKS": "hook",
+    "LOOPS": "loop", "OPTIMIZERS": "optimizer", "PARAM_SCHEDULERS": "scheduler", "DATA_SAMPLERS": "sampler",
+    "WEIGHT_INITIALIZERS": "initialization", "VISBACKENDS": "visualizer back end", "FUNCTIONS": "function",
+}  # fmt: skip
+
+
+class ConfigChecker:
+    """Checks one configuration.
+
+    Args:
+        file: names it in the messages.
+        custom_imports: modules whose sources register further types.
+        options: keys that came from the command line; a message about one of them names --cfg-options.
+    """
+
+    def __init__(self, file: str, custom_imports: Iterable[str] = (), options: Iterable[str] = ()) -> None:
+        self.file = file
+        self.options = tuple(options)
+        self.extra: tuple[Path, ...] = module_files(list(custom_imports))
+
+    def _where(self, path: str) -> str:
+        given = any(option == path or option.startswith(path + ".") for option in self.options)
+        return f"{self.file} with --cfg-options" if given else self.file
+
+    def check(self, settings: dict) -> None:
+        """Raises ConfigError at the first key, type or argument that nothing takes."""
+        for key in settings:
+            if key not in TOP_LEVEL:
+                raise ConfigError(
+                    f"{self._where(key)}: unknown key {key!r}{nearest(key, TOP_LEVEL)}: the Runner has no such setting and "
+                    f"nothing in the file uses it; rename or remove it."
+                )
+        for key, value in settings.items():
+            self._section(key, value)
+
+    def _section(self, key: str, value: Any) -> None:
+        if value is None:
+            return
+        if key.endswith("_dataloader"):
+            self._loader(key, value)
+        elif key == "default_hooks":
+            for name, hook in value.items():
+                self._built(f"{key}.{name}", hook, "HOOKS")
+        elif key in BUILT:
+            registry, kind = BUILT[key]
+            if key == "train_cfg" and isinstance(value, dict) and "type" not in value:
+                by_epoch = value.get("by_epoch", True)
+                kind = "EpochBasedTrainLoop" if by_epoch else "IterBasedTrainLoop"
+                value = {name: item for name, item in value.items() if name != "by_epoch"}
+            if key.endswith("_evaluator") and isinstance(value, dict) and "Evaluator" in str(value.get("type")):
+                registry = "EVALUATOR"
+            self._built(key, value, registry, kind)
+        self._plain(key, value)
+
+    def _plain(self, path: str, value: Any) -> None:
+        """Sections whose keys are listed above."""
+        if not isinstance(value, dict):
+            return
+        custom = path == "optim_wrapper.paramwise_cfg" and self.custom_constructor
+        if path in SECTIONS and not custom:
+            for key in value:
+                if key not in SECTIONS[path]:
+                    raise ConfigError(
+                        f"{self._where(path + '.' + key)}: {path}.{key} is no setting of {path}{nearest(key, SECTIONS[path])}; "
+                        f"rename or remove it."
+                    )
+        self.custom_constructor = path == "optim_wrapper" and "constructor" in value
+        for key in ("mp_cfg", "clip_grad", "paramwise_cfg"):
+            if f"{path}.{key}" in SECTIONS:
+                self._plain(f"{path}.{key}", value.get(key))
+
+    custom_constructor = False
+
+    def _loader(self, path: str, loader: Any) -> None:
+        if not isinstance(loader, dict):
+            raise ConfigError(f"{self._where(path)}: {path} is a {type(loader).__name__}, not a dictionary of settings.")
+        for key, value in loader.items():
+            if key not in LOADER:
+                raise ConfigError(
+                    f"{self._where(path + '.' + key)}: {path}.{key} is no argument of the data loader{nearest(key, LOADER)}; "
+                    f"rename or remove it."
+                )
+            registry = {"dataset": "DATASETS", "sampler": "DATA_SAMPLERS", "batch_sampler": "DATA_SAMPLERS"}.get(key)
+            registry = {"collate_fn": "FUNCTIONS", "worker_init_fn": "FUNCTIONS"}.get(key, registry)
+            if registry is not None:
+                self._built(f"{path}.{key}", value, registry)
+
+    def _built(self, path: str, value: Any, registry: str, kind: str | None = None) -> None:
+        """Walks through what a registry builds, lists and nested parts included."""
+        if isinstance(value, (list, tuple)):
+            for index, item in enumerate(value):
+                self._built(f"{path}.{index}", item, registry, kind)
+        if not isinstance(value, dict):
+            return
+        kind = value.get("type", kind)
+        if kind is not None:
+            self._arguments(path, value, registry, kind)
+        for key, item in value.items():
+            if key not in TAKEN.get(registry, ()):
+                self._built(f"{path}.{key}", item, CROSSINGS.get(registry, {}).get(key, registry))
+
+    def _arguments(self, path: str, value: dict, registry: str, kind: Any) -> None:
+        known = signature(registry, kind, self.extra)
+        if known is None:
+            raise ConfigError(
+                f"{self._where(path + '.type')}: {path}.type names {kind!r}, and there is no such {WORDS.get(registry, 'part')}"
+                f"{nearest(kind, names(registry, self.extra))}; correct the name, or name the module that registers it "
+                f"in custom_imports."
+            )
+        if known.open:
+            return
+        takes = known.arguments | TAKEN.get(registry, set())
+        for key in value:
+            if key not in takes and key not in ("type", "_scope_"):
+                raise ConfigError(
+                    f"{self._where(path + '.' + key)}: {path}.{key} is no argument of {known.name}{nearest(key, known.arguments)}; "
+                    f"rename or remove it."
+                )

@@ -1,0 +1,298 @@
+"""MMEngine's loops, made to go on exactly where a run stopped, and to average what they report over the processes.
+
+`densevit`'s branch of the LOOPS registry answers first, so the names in a config (EpochBasedTrainLoop,
+IterBasedTrainLoop, ValLoop, TestLoop) mean these.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine import dist
+from mmengine.dist import is_main_process
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import loops
+from mmengine.runner.base_loop import BaseLoop
+from mmengine.runner.loops import _update_losses
+from mmengine.runner.utils import calc_dynamic_intervals
+from torch.utils.data import DataLoader
+
+from densevit.engine import streams
+from densevit.engine.checkpointing import note
+from densevit.engine.distributed import averaged, from_first
+from densevit.errors import ConfigError, UserError
+from densevit.registry import LOOPS
+
+PATIENCE = 50
+"""Iterations in a row with a loss that is no number, after which a training is given up."""
+
+
+def batches(loader: DataLoader, epoch: int = 0, skip: int = 0) -> Iterator[Any]:
+    """The batches of one epoch from the `skip`-th on; those before are not loaded, where the loader is our Runner's.
+
+    A user error in a worker process arrives as the one sentence that it is, without the worker's traceback.
+    """
+    sampler = getattr(loader.batch_sampler, "sampler", None) or loader.sampler
+    if hasattr(sampler, "set_epoch"):
+        sampler.set_epoch(epoch)
+    left = 0
+    if hasattr(loader.batch_sampler, "skip"):
+        loader.batch_sampler.skip = skip
+    else:
+        left = skip
+    iterator = iter(loader)
+    while True:
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        except UserError as error:
+            raise type(error)(_sentence(error)) from error
+        if left:
+            left -= 1
+            continue
+        yield batch
+
+
+def _sentence(error: UserError) -> str:
+    """torch wraps a worker's exception into its traceback; its last part is the message."""
+    text = str(error)
+    mark = f"{type(error).__name__}: "
+    return text.rsplit(mark, 1)[1].strip() if "worker process" in text and mark in text else text
+
+
+class _Training:
+    """What the two training loops share."""
+
+    bad_losses = 0
+
+    def _check_length(self) -> None:
+        if not len(self.dataloader):
+            images = len(self.dataloader.dataset)
+            raise ConfigError(
+                f"train_dataloader yields no batch: {images} images in batches of "
+                f"{self.dataloader.batch_sampler.batch_size} with drop_last; lower batch_size or use more images."
+            )
+
+    def _step(self, index: int, batch: Any) -> None:
+        """One iteration with its hooks; the logged losses are the means over all processes."""
+        runner = self.runner
+        runner.call_hook("before_train_iter", batch_idx=index, data_batch=batch)
+        outputs = averaged(runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper))
+        self.bad_losses = 0 if all(map(math.isfinite, outputs.values())) else self.bad_losses + 1
+        if self.bad_losses == PATIENCE:
+            raise ConfigError(
+                f"the loss has not been a number for {PATIENCE} iterations, up to iteration {self._iter + 1}: lower the "
+                f"learning rate or clip the gradients, and resume from a checkpoint before that."
+            )
+        runner.call_hook("after_train_iter", batch_idx=index, data_batch=batch, outputs=outputs)
+        self._iter += 1
+
+    def _validate(self) -> None:
+        """Validation, which leaves the training's random streams as they were, also in what it saves."""
+        with streams.preserved() as before:
+            self.runner.paused_streams = before
+            self.runner.val_loop.run()
+            self.runner.paused_streams = None
+        if is_main_process():
+            note(self._mark, str(self._iter))
+
+    @property
+    def _mark(self) -> Path:
+        return Path(self.runner.work_dir) / "last_validated"
+
+    def _catch_up(self, due: bool) -> None:
+        """A run that was ended between a checkpoint and the validation after it validates first when it goes on."""
+        if not self.runner.resumed:
+            if is_main_process():
+                self._mark.unlink(missing_ok=True)
+            return
+        try:
+            validated = self._mark.read_text().strip()
+        except OSError:
+            validated = ""
+        if due and from_first(validated) != str(self._iter):
+            self._validate()
+
+
+@LOOPS.register_module()
+class EpochBasedTrainLoop(_Training, loops.EpochBasedTrainLoop):
+    """Training by epochs. The arguments are MMEngine's: max_epochs, val_begin, val_interval, dynamic_intervals."""
+
+    def run(self) -> torch.nn.Module:
+        self._check_length()
+        self.runner.call_hook("before_train")
+        self._decide_current_val_interval()
+        # at a checkpoint saved by iterations, the epoch's last hooks come first: there is nothing to catch up yet
+        self._catch_up(self._iter == self._epoch * len(self.dataloader) and self._validation_due())
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self._decide_current_val_interval()
+            if self._validation_due():
+                self._validate()
+        self.runner.call_hook("after_train")
+        return self.runner.model
+
+    def _validation_due(self) -> bool:
+        last = self._epoch == self._max_epochs
+        return (
+            self.runner.val_loop is not None
+            and self._epoch >= max(self.val_begin, 1)
+            and (self._epoch % self.val_interval == 0 or last)
+        )
+
+    def run_epoch(self) -> None:
+        """The batches of one epoch that have not been trained on yet."""
+        self.runner.call_hook("before_train_epoch")
+        self.runner.model.train()
+        done = self._iter - self._epoch * len(self.dataloader)
+        for index, batch in enumerate(batches(self.dataloader, self._epoch, done), done):
+            self.runner.take_up()
+            self.run_iter(index, batch)
+        self.runner.call_hook("after_train_epoch")
+        self._epoch += 1
+
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        self._step(idx, data_batch)
+
+
+@LOOPS.register_module()
+class IterBasedTrainLoop(_Training, loops.IterBasedTrainLoop):
+    """Training by iterations. The arguments are MMEngine's: max_iters, val_begin, val_interval, dynamic_intervals."""
+
+    def __init__(
+        self,
+        runner: Any,
+        dataloader: DataLoader | dict,
+        max_iters: int,
+        val_begin: int = 1,
+        val_interval: int = 1000,
+        dynamic_intervals: list[tuple[int, int]] | None = None,
+    ) -> None:
+        # not MMEngine's own constructor: that starts the workers at once, at the first batch
+        BaseLoop.__init__(self, runner, dataloader)
+        self._max_iters, self._max_epochs = int(max_iters), 1
+        self._epoch = self._iter = 0
+        self.val_begin, self.val_interval = val_begin, val_interval
+        self.stop_training = False
+        runner.visualizer.dataset_meta = getattr(self.dataloader.dataset, "metainfo", None)
+        self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(val_interval, dynamic_intervals)
+
+    def run(self) -> torch.nn.Module:
+        self._check_length()
+        self.runner.call_hook("before_train")
+        self.runner.call_hook("before_train_epoch")
+        self._decide_current_val_interval()
+        self._catch_up(self._validation_due())
+        endless = self._endless()
+        while self._iter < self._max_iters and not self.stop_training:
+            self.runner.model.train()
+            batch = next(endless)
+            self.runner.take_up()
+            self.run_iter(batch)
+            self._decide_current_val_interval()
+            if self._validation_due():
+                self._validate()
+        self.runner.call_hook("after_train_epoch")
+        self.runner.call_hook("after_train")
+        return self.runner.model
+
+    def _endless(self) -> Iterator[Any]:
+        """Epoch after epoch, from the batch that comes after the last one trained on."""
+        epoch, done = divmod(self._iter, len(self.dataloader))
+        if type(self.dataloader.batch_sampler.sampler).__name__ == "InfiniteSampler":  # one epoch without end
+            epoch, done = 0, self._iter
+        while True:
+            yield from batches(self.dataloader, epoch, done)
+            epoch, done = epoch + 1, 0
+
+    def _validation_due(self) -> bool:
+        last = self._iter == self._max_iters
+        return (
+            self.runner.val_loop is not None
+            and self._iter >= max(self.val_begin, 1)
+            and (self._iter % self.val_interval == 0 or last)
+        )
+
+    def run_iter(self, data_batch: Any) -> None:
+        self._step(self._iter, data_batch)
+
+
+def _evaluate(loop: Any, stage: str, losses: dict[str, HistoryBuffer]) -> dict:
+    """One pass over a data set: metrics, and the mean losses over all images' batches of all processes."""
+    runner = loop.runner
+    runner.call_hook(f"before_{stage}")
+    runner.call_hook(f"before_{stage}_epoch")
+    runner.model.eval()
+    losses.clear()
+    for metric in loop.evaluator.metrics:
+        if dist.get_world_size() > 1:
+            metric.collect_device = "gpu"  # through the process group, not through a folder `.dist_test` in the cwd
+    for index, batch in enumerate(batches(loop.dataloader)):
+        loop.run_iter(index, batch)
+    metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
+    means = averaged({name: torch.tensor(float(buffer.mean())) for name, buffer in losses.items()})
+    total = means.pop("loss", None)
+    metrics.update({f"{stage}_{name}" if name.startswith("loss") else name: value for name, value in means.items()})
+    if total is None and means:
+        total = sum(value for name, value in means.items() if "loss" in name)
+    if total is not None:
+        metrics[f"{stage}_loss"] = total
+    runner.call_hook(f"after_{stage}_epoch", metrics=metrics)
+    runner.call_hook(f"after_{stage}")
+    return metrics
+
+
+def _predict(loop: Any, stage: str, index: int, batch: Any, losses: dict[str, HistoryBuffer]) -> None:
+    """One batch through the model into the metrics."""
+    runner = loop.runner
+    runner.call_hook(f"before_{stage}_iter", batch_idx=index, data_batch=batch)
+    device = next(runner.model.parameters()).device.type
+    with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=loop.amp):
+        # val_step in both: truth, where there is any, gives the losses too
+        outputs = runner.model.val_step(batch)
+    outputs, _ = _update_losses(outputs, losses)
+    loop.evaluator.process(data_samples=outputs, data_batch=batch)
+    runner.call_hook(f"after_{stage}_iter", batch_idx=index, data_batch=batch, outputs=outputs)
+
+
+@LOOPS.register_module()
+class ValLoop(loops.ValLoop):
+    """Validation: the metrics, and beside them the losses.
+
+    Args:
+        amp: predict under bf16 autocast.
+    """
+
+    def __init__(self, runner: Any, dataloader: DataLoader | dict, evaluator: Any, amp: bool = False) -> None:
+        super().__init__(runner, dataloader, evaluator)
+        self.amp = amp
+
+    def run(self) -> dict:
+        return _evaluate(self, "val", self.val_loss)
+
+    def run_iter(self, idx: int, data_batch: Iterable) -> None:
+        _predict(self, "val", idx, data_batch, self.val_loss)
+
+
+@LOOPS.register_module()
+class TestLoop(loops.TestLoop):
+    """The same over the test set.
+
+    Args:
+        amp: predict under bf16 autocast.
+    """
+
+    __test__ = False  # no test class, whatever pytest thinks of the name
+
+    def __init__(self, runner: Any, dataloader: DataLoader | dict, evaluator: Any, amp: bool = False) -> None:
+        super().__init__(runner, dataloader, evaluator)
+        self.amp = amp
+
+    def run(self) -> dict:
+        return _evaluate(self, "test", self.test_loss)
+
+    def run_iter(self, idx: int, data_batch: Iterable) -> None:
+        _predict(self, "test", idx, data_batch, self.test_loss)

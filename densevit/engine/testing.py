@@ -1,0 +1,125 @@
+"""Testing a checkpoint: its classes against the data set's, the metrics, and what to do with each sample."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+
+from densevit.checkpoints import load_weights
+from densevit.checkpoints.reading import read_file
+from densevit.engine.building import build_runner
+from densevit.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+
+def test_checkpoint(
+    cfg: "Config",
+    checkpoint: str,
+    out: str | None = None,
+    on_sample: Callable[[Any, Sequence[str] | None], None] | None = None,
+) -> dict:
+    """Predict the test set with a checkpoint and score the predictions.
+
+    Args:
+        cfg: from `read_config`.
+        checkpoint: file of weights, of densevit or of a project whose names it knows.
+        out: where the metric writes the results as JSON.
+        on_sample: called with each sample (truth and predictions) and the class names.
+
+    Returns:
+        dict: the metrics by name.
+
+    Raises:
+        CheckpointError: the file cannot be read, is of another model, or of other classes than the data set's.
+    """
+    meta = _meta(read_file(checkpoint))
+    runner = build_runner(cfg, training=False)
+    classes = runner.test_dataset.metainfo if hasattr(runner.test_dataset, "metainfo") else {}
+    compare_classes(checkpoint, meta, classes)
+    receipt = load_weights(runner.bare_model, checkpoint)
+    runner.logger.info(str(receipt))
+    if out is not None:
+        _write_results_to(runner, out)
+    runner.register_hook(_Progress(on_sample, classes.get("classes")))
+    metrics = runner.test()
+    if out is not None and is_main_process():
+        runner.logger.info(f"results written to {out}")
+    return metrics
+
+
+test_checkpoint.__test__ = False  # no test, whatever pytest thinks of the name
+
+
+def _meta(content: dict) -> dict:
+    """The data set's description in a checkpoint of ours or of MMEngine's family; older ones keep it in other places."""
+    meta = content.get("meta")
+    meta = meta if isinstance(meta, dict) else {}
+    found = meta.get("dataset_meta") or {"classes": meta.get("CLASSES")}
+    return {key.lower(): value for key, value in found.items()}
+
+
+def compare_classes(file: str, stored: dict, present: dict) -> None:
+    """The classes that a checkpoint was trained on must be the data set's, in the same order.
+
+    Raises:
+        CheckpointError: they are not; the first difference is named.
+    """
+    for key, word in (("classes", "class"), ("cat_ids", "category id")):
+        ours, theirs = stored.get(key), present.get(key)
+        if ours is None or theirs is None or list(ours) == list(theirs):
+            continue
+        data = present.get("ann_file", "the data set")
+        if len(ours) != len(theirs):
+            raise CheckpointError(
+                f"{file} was trained on {len(ours)} classes and {data} has {len(theirs)}: test it on the data set it was "
+                f"trained for, or train on this one."
+            )
+        place = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
+        raise CheckpointError(
+            f"{file} was trained with {ours[place]!r} as {word} {place}, where {data} has {theirs[place]!r}: test it on "
+            f"the data set it was trained for."
+        )
+
+
+def _write_results_to(runner: Any, out: str) -> None:
+    writers = [metric for metric in runner.test_loop.evaluator.metrics if hasattr(metric, "out")]
+    if not writers:
+        raise ConfigError(f"--out {out}: no metric of test_evaluator writes results; use CocoMetric.")
+    writers[0].out = out
+
+
+class _Progress(Hook):
+    """A progress bar, and the call for each sample."""
+
+    def __init__(self, on_sample: Callable | None, names: Sequence[str] | None) -> None:
+        self.on_sample, self.names = on_sample, names
+
+    def before_test_epoch(self, runner: Any) -> None:
+        self.total, self.done = len(runner.test_loop.dataloader), 0
+        self.begun = self.shown = time.monotonic()
+
+    def after_test_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence | None = None
+    ) -> None:
+        self.done += 1
+        if is_main_process():
+            self._show()
+        for sample in outputs or () if self.on_sample else ():
+            self.on_sample(sample, self.names)
+
+    def _show(self) -> None:
+        """On a terminal a bar that is drawn over; elsewhere a line now and then."""
+        now, last, terminal = time.monotonic(), self.done == self.total, sys.stderr.isatty()
+        if not last and now - self.shown < (0.1 if terminal else 30):
+            return
+        self.shown = now
+        seconds = now - self.begun
+        left = seconds / self.done * (self.total - self.done)
+        filled = round(30 * self.done / self.total)
+        text = f"[{'#' * filled}{'.' * (30 - filled)}] {self.done}/{self.total} batches, {seconds:.0f} s, {left:.0f} s left"
+        print(f"\r{text}" if terminal else text, end="\n" if last or not terminal else "", file=sys.stderr, flush=True)

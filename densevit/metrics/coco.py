@@ -1,0 +1,195 @@
+"""CocoMetric: a model's boxes and masks scored as COCO does, and written as a COCO results file."""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from pycocotools import mask as rle_codec
+
+from densevit.errors import ConfigError, DataError, UserError
+from densevit.metrics.coco_figures import check_metrics, choose_backend, class_table, evaluate_coco, figures_table
+from densevit.metrics.coco_records import read_json
+from densevit.registry import METRICS
+
+
+@METRICS.register_module()
+class CocoMetric(BaseMetric):
+    """AP and AR of `pred_instances` against a COCO annotation file, over all images of that file.
+
+    Gives 'coco/bbox_AP', 'coco/bbox_AP50', ... (the twelve of `coco_figures.FIGURES`), 'coco/segm_AP' and so on for
+    masks. What is kept between batches is the detections alone (masks as RLE), and every image counts once, however
+    often a distributed sampler repeats it.
+
+    Args:
+        ann_file: annotations in COCO's instances format; None takes the data set's own (`dataset_meta['ann_file']`).
+        metric: 'bbox', 'segm' or both.
+        backend: 'auto' (fastest installed), 'hotcoco', 'faster_coco_eval' or 'pycocotools'; all equal.
+        per_class: log AP, AP50 and AR@100 of each class, and give 'coco/bbox_AP/<class>'.
+        out: path of a COCO results JSON to write; the attribute of that name may be set later as well.
+        prefix: goes before every name.
+    """
+
+    default_prefix = "coco"
+
+    def __init__(
+        self,
+        ann_file: str | None = None,
+        metric: str | Sequence[str] = "bbox",
+        backend: str = "auto",
+        per_class: bool = False,
+        out: str | None = None,
+        prefix: str | None = None,
+        collect_device: str = "cpu",
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.ann_file = ann_file
+        self.metrics = check_metrics(metric)
+        self.backend = choose_backend(backend)  # an absent one is reported now, not after an hour of prediction
+        self.per_class = per_class
+        self.out = out
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep the detections of one batch: dicts with `img_id` and `pred_instances` in the original image's frame."""
+        if not self.results:
+            self._annotations()
+        for sample in data_samples:
+            instances = sample.get("pred_instances")
+            if instances is None:
+                raise ConfigError(
+                    "CocoMetric scores pred_instances, and the model predicts none; its head has to find objects."
+                )
+            kept = {
+                "img_id": sample["img_id"],
+                "boxes": _array(instances["bboxes"]).reshape(-1, 4),
+                "scores": _array(instances["scores"]),
+                "labels": _array(instances["labels"]),
+            }
+            if "segm" in self.metrics:
+                if "masks" not in instances:
+                    raise ConfigError("CocoMetric(metric='segm') needs masks, and the model predicts none.")
+                kept["masks"] = _rles(instances["masks"])
+            self.results.append(kept)
+
+    def evaluate(self, size: int) -> dict:
+        """Gather every rank's detections, score them once, and give all ranks the same figures.
+
+        Instead of BaseMetric's way through a shared temporary folder: that one cuts the list at `size`, which drops
+        images where ranks hold unequal shares, and needs a disk that all machines see.
+        """
+        parts = all_gather_object(self.results)
+        self.results = []
+        answer: list[Any] = [None]
+        if is_main_process():
+            try:
+                figures = self.compute_metrics([image for part in parts for image in part])
+                answer = [{f"{self.prefix}/{key}": value for key, value in figures.items()}]
+            except UserError as error:  # the other ranks must not wait for ever
+                answer = [error]
+        broadcast_object_list(answer)
+        if isinstance(answer[0], UserError):
+            raise answer[0]
+        return answer[0]
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """Score what `process` kept; writes `out` where it is set."""
+        path = self._annotations()
+        truth = read_json(path, "annotation file")
+        cat_ids = self._category_ids(truth, path)
+        detections = list(_records(results, cat_ids))
+        if self.out:
+            write_results(self.out, detections)
+            print_log(f"{len(detections)} detections written to {self.out}", logger="current")
+        start = time.perf_counter()
+        figures = evaluate_coco(truth, detections, self.metrics, self.backend, cat_ids, self.per_class)
+        seconds = time.perf_counter() - start
+        print_log(f"COCO figures by {self.backend} in {seconds:.2f} s\n{figures_table(figures)}", logger="current")
+        if self.per_class:
+            print_log("\n" + class_table(figures), logger="current")
+            for metric in self.metrics:
+                rows = figures.pop(f"{metric}_classes")
+                figures.update({f"{metric}_AP/{row['name']}": row["AP"] for row in rows})
+        return figures
+
+    def _annotations(self) -> Path:
+        path = self.ann_file or (self.dataset_meta or {}).get("ann_file")
+        if not path:
+            raise ConfigError("CocoMetric knows no annotations: give it ann_file, or a data set that states its own.")
+        if not Path(path).is_file():
+            raise DataError(f"annotation file {path} does not exist; check CocoMetric's ann_file.")
+        return Path(path)
+
+    def _category_ids(self, truth: Any, path: Path) -> list[int]:
+        """Original category id of each label: as the data set states it, else looked up by class name."""
+        meta = self.dataset_meta or {}
+        if meta.get("cat_ids") is not None:
+            return list(meta["cat_ids"])
+        categories = truth.get("categories") if isinstance(truth, dict) else None
+        if not isinstance(categories, list):
+            raise DataError(f"annotation file {path} has no list 'categories'; COCO's instances format is expected.")
+        by_name = {c["name"]: c["id"] for c in categories}
+        missing = [name for name in meta.get("classes") or () if name not in by_name]
+        if missing:
+            raise DataError(f"class {missing[0]!r} of the data set is not among the categories of {path}.")
+        if not meta.get("classes"):
+            return sorted(by_name.values())
+        return [by_name[name] for name in meta["classes"]]
+
+
+def _array(values: Any) -> np.ndarray:
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+
+
+def _rles(masks: Any) -> list[dict]:
+    """Masks (N, H, W), or a list of RLEs as it is, as compressed RLEs with text counts."""
+    if not isinstance(masks, (list, tuple)):
+        masks = _array(masks)
+        if not len(masks):
+            return []
+        masks = rle_codec.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
+    texts = [m["counts"].decode("ascii") if isinstance(m["counts"], bytes) else m["counts"] for m in masks]
+    return [{"size": list(m["size"]), "counts": text} for m, text in zip(masks, texts, strict=True)]
+
+
+def _records(results: list[dict], cat_ids: Sequence[int]) -> Iterator[dict]:
+    """COCO results records, each image once."""
+    seen = set()
+    for image in results:
+        if image["img_id"] in seen:
+            continue
+        seen.add(image["img_id"])
+        boxes = image["boxes"].astype(np.float64)
+        boxes[:, 2:] -= boxes[:, :2]  # corners -> x, y, width, height
+        labels = image["labels"].tolist()
+        if labels and not 0 <= min(labels) <= max(labels) < len(cat_ids):
+            raise DataError(
+                f"the model predicts class {max(labels)} and the data set has {len(cat_ids)} classes; "
+                "the model was made for another data set."
+            )
+        for i, (box, score, label) in enumerate(zip(boxes.tolist(), image["scores"].tolist(), labels, strict=True)):
+            record = {"image_id": image["img_id"], "category_id": cat_ids[label], "bbox": box, "score": score}
+            if "masks" in image:
+                record["segmentation"] = image["masks"][i]
+            yield record
+
+
+def write_results(path: str | os.PathLike, detections: list[dict]) -> None:
+    """Write a COCO results JSON beside its name and move it over it, so that a torn file never bears the name."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump(detections, file)
+        os.chmod(draft, 0o644)
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise

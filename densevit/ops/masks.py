@@ -1,0 +1,127 @@
+"""Instance masks on their way through the transforms: polygons stay polygons until the end.
+
+A mask is either a list of polygons, each a float64 array (n, 2) of (x, y) pixels, or a bitmap (H, W) uint8 of 0 and 1
+(a decoded RLE). Sizes are (height, width). No function changes its input.
+"""
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+Polygons = list[np.ndarray]
+Mask = Polygons | np.ndarray
+
+
+def resize_mask(mask: Mask, old_size: tuple[int, int], new_size: tuple[int, int]) -> Mask:
+    """Scale a mask from an image of `old_size` to one of `new_size` (bitmaps: nearest)."""
+    (old_h, old_w), (new_h, new_w) = old_size, new_size
+    if isinstance(mask, np.ndarray):
+        return cv2.resize(mask, (new_w, new_h), interpolation=cv2.INTER_NEAREST)
+    scale = np.array([new_w / old_w, new_h / old_h])
+    return [polygon * scale for polygon in mask]
+
+
+def flip_mask(mask: Mask, width: int) -> Mask:
+    """Mirror left to right in an image `width` pixels wide."""
+    if isinstance(mask, np.ndarray):
+        return cv2.flip(mask, 1)
+    return [np.stack([width - polygon[:, 0], polygon[:, 1]], axis=1) for polygon in mask]
+
+
+def crop_mask(mask: Mask, x: int, y: int, size: tuple[int, int]) -> Mask:
+    """Cut out the window whose upper left corner is (x, y); polygons are clipped to it."""
+    height, width = size
+    if isinstance(mask, np.ndarray):
+        return mask[y : y + height, x : x + width]
+    clipped = (clip_polygon(polygon - (x, y), width, height) for polygon in mask)
+    return [polygon for polygon in clipped if len(polygon) >= 3]
+
+
+def pad_mask(mask: Mask, size: tuple[int, int]) -> Mask:
+    """Enlarge to `size` at the right and bottom; polygons know no border and stay."""
+    if isinstance(mask, np.ndarray):
+        padded = np.zeros(size, mask.dtype)
+        padded[: mask.shape[0], : mask.shape[1]] = mask
+        return padded
+    return mask
+
+
+def clip_polygon(polygon: np.ndarray, width: float, height: float) -> np.ndarray:
+    """Part of a polygon inside [0, width] x [0, height]: (m, 2), empty when nothing is left.
+
+    Sutherland and Hodgman, "Reentrant polygon clipping" (1974): one pass per side. A polygon that crosses itself keeps
+    its even-odd filling, and one that falls apart stays one ring whose pieces are joined along the window's border,
+    where the joints enclose nothing. So invalid outlines need no repair before, and there are no holes after.
+    """
+    low, high = polygon.min(axis=0), polygon.max(axis=0)
+    if low[0] >= width or low[1] >= height or high[0] <= 0 or high[1] <= 0:
+        return polygon[:0]
+    for axis, limit, side in ((0, 0.0, 1), (0, float(width), -1), (1, 0.0, 1), (1, float(height), -1)):
+        outside = side * (limit - polygon[:, axis])  # signed distance beyond this side of the window
+        if not (outside > 0).any():
+            continue
+        following, beyond = np.roll(polygon, -1, axis=0), np.roll(outside, -1)
+        crossing = (outside > 0) != (beyond > 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            met = polygon + (outside / (outside - beyond))[:, None] * (following - polygon)
+        met[:, axis] = limit
+        # each edge gives its start point, if that is inside, and then the point where it meets the side, if it does
+        points, keep = np.stack([polygon, met], axis=1), np.stack([outside <= 0, crossing], axis=1)
+        polygon = points[keep]
+        if len(polygon) < 3:
+            return polygon[:0]
+    return polygon
+
+
+def valid_polygons(segmentation: list) -> Polygons:
+    """COCO's [[x1, y1, x2, y2, ...], ...] as arrays; parts with an odd count or below three points are left out."""
+    parts = [np.asarray(part, dtype=np.float64) for part in segmentation]
+    return [part.reshape(-1, 2) for part in parts if part.size >= 6 and part.size % 2 == 0]
+
+
+def encode_rle(rle: dict) -> dict:
+    """COCO RLE, compressed or not, as pycocotools' own dict(size, counts=bytes)."""
+    counts = rle["counts"]
+    if isinstance(counts, list):
+        return coco_mask.frPyObjects(rle, *rle["size"])
+    return {"size": list(rle["size"]), "counts": counts.encode() if isinstance(counts, str) else counts}
+
+
+def decode_rle(rle: dict) -> np.ndarray:
+    """(H, W) uint8 bitmap of a COCO RLE."""
+    return coco_mask.decode(encode_rle(rle))
+
+
+def rasterise(masks: list[Mask], size: tuple[int, int]) -> np.ndarray:
+    """(N, H, W) bool bitmaps; polygons are filled by pycocotools, so that every pixel is COCO's own."""
+    bitmaps = np.zeros((len(masks), *size), dtype=bool)
+    for bitmap, mask in zip(bitmaps, masks, strict=True):
+        if isinstance(mask, np.ndarray):
+            bitmap[:] = mask
+        elif mask:
+            _fill(bitmap, mask)
+    return bitmaps
+
+
+def _fill(bitmap: np.ndarray, polygons: Polygons) -> None:
+    """Fill polygons into an empty (H, W) bitmap.
+
+    pycocotools gets the image cut off behind the object and not before it: shifted coordinates would round differently,
+    by a pixel in one mask of two thousand.
+    """
+    points = np.concatenate(polygons)
+    left, top = np.clip(np.floor(points.min(axis=0)) - 1, 0, bitmap.shape[::-1]).astype(int).tolist()
+    right, bottom = np.clip(np.ceil(points.max(axis=0)) + 1, 0, bitmap.shape[::-1]).astype(int).tolist()
+    if right > left and bottom > top:
+        rle = coco_mask.merge(coco_mask.frPyObjects([polygon.ravel() for polygon in polygons], bottom, right))
+        bitmap[top:bottom, left:right] = coco_mask.decode(rle)[top:, left:]
+
+
+def bitmap_boxes(bitmaps: np.ndarray) -> np.ndarray:
+    """(N, 4) float32 xyxy boxes around (N, H, W) bitmaps; zeros where a bitmap is empty."""
+    boxes = np.zeros((len(bitmaps), 4), dtype=np.float32)
+    for box, bitmap in zip(boxes, bitmaps, strict=True):
+        columns, rows = np.flatnonzero(bitmap.any(axis=0)), np.flatnonzero(bitmap.any(axis=1))
+        if len(columns):
+            box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return boxes

@@ -1,0 +1,119 @@
+"""Many pictures on one: rows of titled cells, for truth beside prediction."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from densevit.visualization.instances import FONT, draw_instances
+
+Cell = tuple[np.ndarray, str]
+
+BACKGROUND, TITLE = (250, 250, 250), (40, 40, 40)
+
+
+CELL = 400  # pixels, of a sheet's pictures
+
+
+def contact_sheet(rows: Sequence[Sequence[Cell]], cell: int = CELL, gap: int = 8) -> np.ndarray:
+    """Lay titled pictures out in rows.
+
+    Args:
+        rows: rows of (picture (H, W, 3) or (H, W) uint8 BGR, title); rows may differ in length.
+        cell: longer side of every picture as shown, its proportions kept, in pixels.
+        gap: space between cells in pixels.
+
+    Returns:
+        (H, W, 3) uint8 BGR. A sheet of no pictures is blank.
+    """
+    if cell < 16:
+        raise ValueError(f"cell must be at least 16 pixels, not {cell}")
+    bar = max(14, cell // 14)
+    shown = [[(fit(image, cell), title) for image, title in row] for row in rows] or [[]]
+    heights = [max([1, *(picture.shape[0] for picture, _ in row)]) for row in shown]
+    columns = max([1, *(len(row) for row in shown)])
+    shape = (gap + sum(bar + height + gap for height in heights), gap + columns * (cell + gap), 3)
+    sheet = np.full(shape, BACKGROUND, np.uint8)
+    top = gap
+    for row, row_height in zip(shown, heights, strict=True):
+        for column, (picture, title) in enumerate(row):
+            left = gap + column * (cell + gap)
+            _write(sheet[top : top + bar, left : left + cell], title)
+            height, width = picture.shape[:2]
+            x = left + (cell - width) // 2
+            sheet[top + bar : top + bar + height, x : x + width] = picture
+        top += bar + row_height + gap
+    return sheet
+
+
+def fit(image: np.ndarray, side: int) -> np.ndarray:
+    """`image` as BGR, resized so that its longer side is `side`: averaged when it shrinks, smooth when it grows."""
+    if image.ndim == 2:
+        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    scale = side / max(image.shape[:2])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+
+
+def enlarged(image: np.ndarray, least: int) -> tuple[np.ndarray, int]:
+    """(`image` enlarged by the least whole factor that makes its longer side at least `least` pixels, that factor).
+
+    Names cannot be read on a thumbnail: boxes have to be multiplied by the factor and drawn on the larger picture.
+    """
+    factor = max(1, -(-least // max(image.shape[:2])))
+    if factor > 1:
+        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    return image, factor
+
+
+def draw_truth_and_prediction(
+    image: np.ndarray,
+    sample: Any,
+    names: Sequence[str] | None = None,
+    score_thr: float = 0.3,
+    side: int = CELL,
+) -> list[Cell]:
+    """One row for `contact_sheet`: the truth, and beside it the predictions.
+
+    Args:
+        image: the original image, (H, W, 3) uint8 BGR.
+        sample: DataSample with `gt_instances` (frame of the network's input, brought back by `scale_factor` and
+            `flip`) and `pred_instances` (frame of the original).
+        names: class names.
+        score_thr: predictions below are not drawn.
+        side: longer side of the pictures in pixels; that of the sheet's cells, so that names stay sharp there.
+    """
+    truth, found = sample.gt_instances, sample.pred_instances
+    boxes = np.asarray(truth.bboxes.detach().cpu(), np.float64).reshape(-1, 4)
+    if sample.get("flip", False):
+        boxes[:, [0, 2]] = sample.img_shape[1] - boxes[:, [2, 0]]
+    boxes /= np.tile(np.asarray(sample.get("scale_factor", (1.0, 1.0)), np.float64)[:2], 2)
+    sure = np.asarray(found.scores.detach().cpu()) >= score_thr
+    found_boxes, found_scores = (np.asarray(v.detach().cpu(), np.float64)[sure] for v in (found.bboxes, found.scores))
+    labels = np.asarray(found.labels.detach().cpu())[sure]
+    picture, scale = fit(image, side), side / max(image.shape[:2])
+    return [
+        (draw_instances(picture, boxes * scale, truth.labels, None, names), f"truth: {_objects(len(boxes))}"),
+        (
+            draw_instances(picture, found_boxes * scale, labels, found_scores, names),
+            f"prediction: {_objects(len(labels))} with score >= {score_thr:g}",
+        ),
+    ]
+
+
+def _objects(count: int) -> str:
+    return f"{count} object{'s' * (count != 1)}"
+
+
+def _write(strip: np.ndarray, title: str) -> None:
+    """Write `title` into `strip` (a view of the sheet), smaller where it would not fit."""
+    height, width = strip.shape[:2]
+    title = title.encode("ascii", "replace").decode()
+    scale = height / 36
+    (text_width, text_height), _ = cv2.getTextSize(title, FONT, scale, 1)
+    if text_width > width - 4:
+        scale *= max(0.6, (width - 4) / text_width)
+    letters = np.ascontiguousarray(strip)
+    cv2.putText(letters, title, (2, (height + text_height) // 2), FONT, scale, TITLE, 1, cv2.LINE_AA)
+    strip[:] = letters

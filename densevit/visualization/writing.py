@@ -1,0 +1,28 @@
+"""Writes a picture to a file."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from densevit.errors import DataError
+
+
+def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Write `image`, (H, W, 3) uint8 BGR, in the format that the ending of `path` names; makes the folder.
+
+    Raises:
+        DataError: no such format, or the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        # Through memory: cv2 itself does not write to paths with letters outside ASCII on some systems.
+        _, data = cv2.imencode(path.suffix.lower(), image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    except cv2.error:
+        raise DataError(f"{path} has no ending of a picture; use .png or .jpg.") from None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.tobytes())
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}.") from None

@@ -1,0 +1,328 @@
+"""The figures against pycocotools used plainly, and against figures published beside real files."""
+
+import contextlib
+import copy
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from pycocotools import mask as rle_codec
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from densevit.errors import ConfigError, DataError
+from densevit.metrics.coco_figures import BACKENDS, FIGURES, choose_backend, class_table, evaluate_coco, figures_table
+
+# pycocotools 2.0.11's own decode on numpy 2
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+@pytest.fixture(params=list(BACKENDS))
+def backend(request):
+    pytest.importorskip(request.param)
+    return request.param
+
+
+def plain_pycocotools(truth: dict, results: list[dict], metric: str) -> list[float]:
+    """The twelve figures as a script of three lines with pycocotools gives them."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = copy.deepcopy(truth)
+        coco.createIndex()
+        evaluator = COCOeval(coco, coco.loadRes(copy.deepcopy(results)), metric)
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return evaluator.stats.tolist()
+
+
+def random_case(seed: int) -> tuple[dict, list[dict]]:
+    """Crowds, classes without objects, images without either, equal scores, doubled and half-right boxes."""
+    rng = np.random.default_rng(seed)
+    size = [int(rng.integers(60, 200)), int(rng.integers(60, 200))]
+    images = [{"id": int(i), "height": size[0], "width": size[1]} for i in rng.permutation(1000)[:12]]
+    categories = [{"id": int(i), "name": f"c{i}"} for i in rng.permutation(90)[:5]]
+
+    def rectangle(box):
+        mask = np.zeros(size, np.uint8, order="F")
+        x, y, w, h = (int(v) for v in box)
+        mask[y : y + h, x : x + w] = 1
+        mask[y : y + h // 2, x : x + w // 3] = 0
+        rle = rle_codec.encode(mask)
+        return {"size": rle["size"], "counts": rle["counts"].decode()}
+
+    annotations, results = [], []
+    for image in images[2:]:
+        for _ in range(rng.integers(0, 6)):
+            x, y = rng.uniform(0, 50, 2)
+            w, h = rng.uniform(4, 100, 2)
+            box = [x, y, w, h]
+            category = categories[rng.integers(0, 4)]["id"]
+            crowd = int(rng.random() < 0.2)
+            polygon = [[x, y, x + w, y, x + w, y + h * 0.8, x, y + h]]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image["id"],
+                    "category_id": category,
+                    "bbox": box,
+                    "area": w * h * float(rng.uniform(0.4, 1)),
+                    "iscrowd": crowd,
+                    "segmentation": rectangle(box) if crowd else polygon,
+                }
+            )
+            for _ in range(rng.integers(0, 4)):
+                noisy = (np.array(box) + rng.normal(0, 3, 4) * [1, 1, 1, 1]).clip(1)
+                results.append(
+                    {
+                        "image_id": image["id"],
+                        "category_id": category if rng.random() < 0.8 else categories[rng.integers(0, 5)]["id"],
+                        "bbox": noisy.tolist(),
+                        "segmentation": rectangle(noisy),
+                        "score": round(float(rng.random()), 1),
+                    }
+                )
+    return {"images": images, "categories": categories, "annotations": annotations}, results
+
+
+def without(records: list[dict], key: str) -> list[dict]:
+    return [{k: v for k, v in record.items() if k != key} for record in records]
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_cases_give_pycocotools_own_figures(seed, backend):
+    truth, results = random_case(seed)
+    if not results:
+        pytest.skip("pycocotools cannot load an empty list")
+    before = copy.deepcopy((truth, results))
+    ours = evaluate_coco(truth, results, ["bbox", "segm"], backend)
+    assert (truth, results) == before
+    for metric, other in (("bbox", "segmentation"), ("segm", "bbox")):
+        expected = plain_pycocotools(truth, without(results, other), metric)
+        np.testing.assert_allclose([ours[f"{metric}_{k}"] for k in FIGURES], expected, rtol=0, atol=1e-12)
+
+
+def test_more_than_a_hundred_detections_in_an_image_are_cut_as_pycocotools_cuts_them(backend):
+    rng = np.random.default_rng(0)
+    truth, _ = random_case(3)
+    boxes = np.concatenate([rng.uniform(0, 60, (400, 2)), rng.uniform(5, 60, (400, 2))], 1)
+    image = truth["annotations"][0]["image_id"]
+    category = truth["annotations"][0]["category_id"]
+    results = [
+        {"image_id": image, "category_id": category, "bbox": box, "score": float(score)}
+        for box, score in zip(boxes.tolist(), rng.random(400), strict=True)
+    ]
+    ours = evaluate_coco(truth, results, "bbox", backend)
+    expected = plain_pycocotools(truth, results, "bbox")
+    np.testing.assert_allclose([ours[f"bbox_{k}"] for k in FIGURES], expected, rtol=0, atol=1e-12)
+
+
+def figures_beside(expected: dict, metric: str) -> dict[str, float]:
+    return {f"{metric}_{key}": expected[key] for key in FIGURES}
+
+
+@pytest.mark.parametrize(
+    ("results", "metric", "column"),
+    [
+        ("bbox_results.json", "bbox", "bbox"),
+        ("segm_results.json", "segm", "segm"),
+        ("segm_results.json", "bbox", "segm_results_scored_as_bbox"),
+    ],
+)
+def test_golden_figures_of_the_coco_api(shared, backend, results, metric, column):
+    folder = shared / "data" / "coco_eval_golden"
+    expected = json.loads((folder / "expected.json").read_text())[column]["stats"]
+    ours = evaluate_coco(folder / "annotations.json", folder / results, metric, backend)
+    assert {k: round(v, 6) for k, v in ours.items()} == figures_beside(expected, metric)
+
+
+def test_golden_figures_of_each_class(shared, backend):
+    folder = shared / "data" / "coco_eval_golden"
+    expected = json.loads((folder / "expected.json").read_text())["bbox"]["per_class"]
+    ours = evaluate_coco(folder / "annotations.json", folder / "bbox_results.json", "bbox", backend, per_class=True)
+    measured = [row for row in ours["bbox_classes"] if row["AP"] > -1]
+    assert len(ours["bbox_classes"]) == 80
+    assert {row["name"] for row in measured} == set(expected)
+    for row in measured:
+        for key in ("AP", "AP50", "AR100"):
+            assert row[key] == pytest.approx(expected[row["name"]][key], abs=1e-6)
+    assert "person" in class_table(ours)
+
+
+def test_results_with_boxes_and_masks_are_scored_each_by_its_own(shared, backend):
+    folder = shared / "data" / "coco_real"
+    expected = json.loads((folder / "expected.json").read_text())
+    ours = evaluate_coco(
+        folder / "annotations/instances_val2017.json", folder / "val_made_up_results.json", ["bbox", "segm"], backend
+    )
+    for metric in ("bbox", "segm"):
+        beside = figures_beside(expected[f"val_made_up_results_{metric}"], metric)
+        assert {k: round(v, 6) for k, v in ours.items() if k.startswith(metric)} == beside
+
+
+def test_a_few_images_of_the_project_itself(root, backend):
+    folder = root / "tests" / "data" / "coco_eval"
+    expected = json.loads((folder / "expected.json").read_text())
+    ours = evaluate_coco(folder / "annotations.json", folder / "results.json", ["bbox", "segm"], backend)
+    assert {k: round(v, 6) for k, v in ours.items()} == expected
+
+
+ONE_BOX = {
+    "images": [{"id": 0, "height": 50, "width": 50}],
+    "categories": [{"id": 0, "name": "thing"}],
+    "annotations": [{"id": 0, "image_id": 0, "category_id": 0, "bbox": [5, 5, 20, 20], "area": 400, "iscrowd": 0}],
+}
+FOUND = {"image_id": 0, "category_id": 0, "bbox": [5, 5, 20, 20], "score": 0.9}
+
+
+def test_nothing_found_is_zero_and_nothing_to_find_is_minus_one(backend):
+    nothing_found = evaluate_coco(
+        ONE_BOX | {"annotations": [ONE_BOX["annotations"][0] | {"id": 3}]}, [], "bbox", backend
+    )
+    assert nothing_found["bbox_AP"] == 0 and nothing_found["bbox_APs"] == 0 and nothing_found["bbox_APl"] == -1
+    nothing_there = evaluate_coco(ONE_BOX | {"annotations": []}, [FOUND], "bbox", backend)
+    assert set(nothing_there.values()) == {-1.0}
+    assert set(evaluate_coco(ONE_BOX | {"annotations": []}, [], "bbox", backend).values()) == {-1.0}
+
+
+def test_ids_from_zero_count_like_any_other(backend):
+    with pytest.warns(UserWarning, match="annotation with id 0"):
+        assert evaluate_coco(ONE_BOX, [FOUND], "bbox", backend)["bbox_AP"] == pytest.approx(1)
+
+
+def test_doubled_annotation_ids_and_text_ids_do_not_change_the_figures(backend):
+    truth, results = random_case(5)
+    expected = evaluate_coco(truth, results, "bbox", backend)
+    renamed = copy.deepcopy(truth)
+    order = {image["id"]: f"image {n:04d}" for n, image in enumerate(sorted(truth["images"], key=lambda i: i["id"]))}
+    for image in renamed["images"]:
+        image["id"] = order[image["id"]]
+    for annotation in renamed["annotations"]:
+        annotation.update(id=7, image_id=order[annotation["image_id"]])
+    assert (
+        evaluate_coco(renamed, [r | {"image_id": order[r["image_id"]]} for r in results], "bbox", backend) == expected
+    )
+
+
+def test_missing_area_and_iscrowd_are_filled(backend):
+    truth = ONE_BOX | {"annotations": [{"id": 1, "image_id": 0, "category_id": 0, "bbox": [5, 5, 40, 40]}]}
+    figures = evaluate_coco(truth, [FOUND | {"bbox": [5, 5, 40, 40]}], "bbox", backend)
+    assert figures["bbox_APm"] == pytest.approx(1) and figures["bbox_APs"] == -1
+
+
+def test_all_three_writings_of_a_mask_score_alike(backend):
+    polygon = [[10, 10, 30, 10, 30, 30, 10, 30]]
+    rle = rle_codec.merge(rle_codec.frPyObjects(polygon, 50, 50))
+    flat = rle_codec.decode([rle])[..., 0].ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    assert flat[0] == 0
+    counts = np.diff([0, *edges, flat.size]).tolist()
+    truth = ONE_BOX | {"annotations": [ONE_BOX["annotations"][0] | {"id": 1, "segmentation": polygon}]}
+    base = {"image_id": 0, "category_id": 0, "score": 0.5}
+    writings = [polygon, {"size": [50, 50], "counts": counts}, rle, rle | {"counts": rle["counts"].decode()}]
+    for mask in writings:
+        assert evaluate_coco(truth, [base | {"segmentation": mask}], "segm", backend)["segm_AP"] == pytest.approx(1)
+
+
+def test_chosen_categories_alone_are_scored(backend):
+    truth, results = random_case(11)
+    chosen = sorted({a["category_id"] for a in truth["annotations"]})[:2]
+    smaller = {
+        **truth,
+        "categories": [c for c in truth["categories"] if c["id"] in chosen],
+        "annotations": [a for a in truth["annotations"] if a["category_id"] in chosen],
+    }
+    fewer = [r for r in results if r["category_id"] in chosen]
+    assert evaluate_coco(truth, results, "bbox", backend, categories=chosen) == evaluate_coco(
+        smaller, fewer, "bbox", backend
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"image_id": 99}, "image id 99, which is not in"),
+        ({"image_id": [1]}, "image id"),
+        ({"category_id": 99}, "category id 99, which is not in"),
+        ({"bbox": [0, 0, float("nan"), 1]}, "has the box"),
+        ({"bbox": [0, 0, 1]}, "has the box"),
+        ({"score": float("nan")}, "has the score nan"),
+        ({"score": "high"}, "has the score 'high'"),
+        ({"bbox": None}, "has no 'bbox'"),
+        ({"bbox": None, "segmentation": {"size": [50, 50]}}, "no mask that can be read"),
+        ({"bbox": None, "segmentation": {"size": [50, 40], "counts": "a"}}, "mask of"),
+    ],
+)
+def test_broken_results_are_refused_with_one_sentence(change, said):
+    with pytest.raises(DataError, match="detection 1 of the results") as caught:
+        evaluate_coco(ONE_BOX | {"annotations": []}, [FOUND, FOUND | change], "bbox")
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"annotations": None}, "no list 'annotations'"),
+        ({"images": [{"height": 5}]}, "without an id"),
+        ({"images": [{"id": 1}, {"id": "a"}]}, "mixes ids"),
+        ({"annotations": [ONE_BOX["annotations"][0] | {"id": 1, "bbox": [1, 2, float("inf"), 4]}]}, "has the box"),
+        ({"annotations": ["box"]}, "no object"),
+    ],
+)
+def test_broken_annotations_are_refused_with_one_sentence(change, said):
+    with pytest.raises(DataError) as caught:
+        evaluate_coco({**ONE_BOX, **change}, [], "bbox")
+    assert said in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*annotation with id 0")
+def test_masks_cannot_be_scored_on_annotations_without_masks():
+    with pytest.raises(DataError, match="use metric 'bbox'"):
+        evaluate_coco(ONE_BOX, [FOUND], "segm")
+
+
+def test_unknown_metric_and_back_end_are_named():
+    with pytest.raises(ConfigError, match="'masks' does not exist"):
+        evaluate_coco(ONE_BOX, [], "masks")
+    with pytest.raises(ConfigError, match="'coco' does not exist; choose from auto, hotcoco"):
+        choose_backend("coco")
+    assert choose_backend("auto") in BACKENDS
+
+
+def run_tool(root, *args):
+    command = [sys.executable, str(root / "tools" / "eval_results.py"), *map(str, args)]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    return subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=100, env=environment)
+
+
+def test_the_tool_prints_twelve_figures_with_six_decimals(root):
+    folder = root / "tests" / "data" / "coco_eval"
+    expected = json.loads((folder / "expected.json").read_text())
+    done = run_tool(
+        root, folder / "results.json", "--ann", folder / "annotations.json", "--metric", "bbox", "segm", "--per-class"
+    )
+    assert done.returncode == 0, done.stderr
+    assert figures_table(expected) in done.stdout
+    assert "class" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('[{"image_id": 1', "is not a JSON file"),
+        ("{}", "must hold a list"),
+        (None, "does not exist"),
+        ("[3]", "detection 0"),
+    ],
+)
+def test_the_tool_says_in_one_sentence_what_is_wrong_with_a_results_file(root, tmp_path, content, said):
+    results = tmp_path / "results.json"
+    if content is not None:
+        results.write_text(content)
+    done = run_tool(root, results, "--ann", root / "tests" / "data" / "coco_eval" / "annotations.json")
+    assert done.returncode == 2 and said in done.stderr
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr

@@ -1,0 +1,231 @@
+"""CocoMetric's own way: process, gather, score, write."""
+
+import json
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as rle_codec
+
+from densevit.errors import ConfigError, DataError
+from densevit.metrics import CocoMetric, evaluate_coco
+from densevit.metrics.coco_figures import BACKENDS, FIGURES
+from densevit.registry import METRICS
+from densevit.structures import DataSample, InstanceData
+
+# pycocotools 2.0.11's own decode on numpy 2
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+def samples_from(results: list[dict], truth: dict) -> list[dict]:
+    """A model's answers, one for every image, that amount to the results file."""
+    label = {c["id"]: k for k, c in enumerate(truth["categories"])}
+    samples = []
+    for image in truth["images"]:
+        mine = [r for r in results if r["image_id"] == image["id"]]
+        found = InstanceData(
+            bboxes=torch.tensor([r["bbox"] for r in mine], dtype=torch.float64).reshape(-1, 4),
+            scores=torch.tensor([r["score"] for r in mine], dtype=torch.float64),
+            labels=torch.tensor([label[r["category_id"]] for r in mine], dtype=torch.int64),
+        )
+        found.bboxes[:, 2:] += found.bboxes[:, :2]
+        if mine and "segmentation" in mine[0]:
+            masks = rle_codec.decode([r["segmentation"] for r in mine]).transpose(2, 0, 1)
+            found.masks = torch.from_numpy(np.ascontiguousarray(masks)).bool()
+        elif results and "segmentation" in results[0]:
+            found.masks = torch.zeros(0, image["height"], image["width"], dtype=torch.bool)
+        samples.append(DataSample(metainfo={"img_id": image["id"]}, pred_instances=found).to_dict())
+    return samples
+
+
+def meta(truth: dict, path) -> dict:
+    return {
+        "classes": tuple(c["name"] for c in truth["categories"]),
+        "cat_ids": tuple(c["id"] for c in truth["categories"]),
+        "ann_file": str(path),
+    }
+
+
+@pytest.fixture
+def case(root):
+    folder = root / "tests" / "data" / "coco_eval"
+    truth = json.loads((folder / "annotations.json").read_text())
+    results = json.loads((folder / "results.json").read_text())
+    expected = json.loads((folder / "expected.json").read_text())
+    return truth, results, expected, meta(truth, folder / "annotations.json")
+
+
+@pytest.mark.parametrize("backend", list(BACKENDS))
+@pytest.mark.parametrize("metric", ["bbox", "segm"])
+def test_golden_figures_through_process_and_compute(shared, backend, metric):
+    pytest.importorskip(backend)
+    folder = shared / "data" / "coco_eval_golden"
+    truth = json.loads((folder / "annotations.json").read_text())
+    results = json.loads((folder / f"{metric}_results.json").read_text())
+    for result in results:  # a detector states a box with every mask
+        result.setdefault("bbox", [0, 0, 1, 1])
+    coco = CocoMetric(metric=metric, backend=backend)
+    coco.dataset_meta = meta(truth, folder / "annotations.json")
+    samples = samples_from(results, truth)
+    for start in range(0, len(samples), 7):
+        coco.process(None, samples[start : start + 7])
+    figures = coco.evaluate(len(samples))
+    expected = json.loads((folder / "expected.json").read_text())[metric]["stats"]
+    for key in FIGURES:
+        assert figures[f"coco/{metric}_{key}"] == pytest.approx(expected[key], abs=1e-6)
+
+
+def test_boxes_and_masks_together_from_a_config(case):
+    truth, results, expected, data = case
+    coco = METRICS.build({"type": "CocoMetric", "metric": ["bbox", "segm"]})
+    coco.dataset_meta = data
+    coco.process(None, samples_from(results, truth))
+    figures = coco.evaluate(12)
+    assert {k: round(v, 6) for k, v in figures.items()} == {f"coco/{k}": v for k, v in expected.items()}
+    assert coco.results == []
+
+
+def test_written_results_give_the_same_figures_and_original_ids(case, tmp_path):
+    truth, results, _, data = case
+    out = tmp_path / "new" / "results.json"
+    coco = CocoMetric(out=str(out))
+    coco.dataset_meta = data
+    coco.process(None, samples_from(results, truth))
+    figures = coco.evaluate(12)
+    written = json.loads(out.read_text())
+    again = evaluate_coco(data["ann_file"], written, "bbox")
+    assert {f"coco/{k}": v for k, v in again.items()} == figures
+    assert sorted((r["image_id"], r["category_id"]) for r in written) == sorted(
+        (r["image_id"], r["category_id"]) for r in results
+    )
+    first = max(results, key=lambda r: r["score"])
+    assert any(np.allclose(r["bbox"], first["bbox"]) and r["score"] == first["score"] for r in written)
+    assert [p.name for p in out.parent.iterdir()] == ["results.json"]
+
+
+def test_no_predictions_at_all(case, tmp_path):
+    truth, _, _, data = case
+    coco = CocoMetric(metric=["bbox", "segm"], out=str(tmp_path / "empty.json"))
+    coco.dataset_meta = data
+    samples = samples_from([], truth)
+    for sample in samples:
+        sample["pred_instances"]["masks"] = torch.zeros(0, 9, 9, dtype=torch.bool)
+    coco.process(None, samples)
+    figures = coco.evaluate(12)
+    assert figures["coco/bbox_AP"] == figures["coco/segm_AR100"] == 0
+    assert json.loads((tmp_path / "empty.json").read_text()) == []
+
+
+def test_an_image_seen_twice_counts_once(case):
+    truth, results, expected, data = case
+    coco = CocoMetric()
+    coco.dataset_meta = data
+    samples = samples_from(results, truth)
+    coco.process(None, samples)
+    coco.process(None, samples[:5])
+    assert round(coco.evaluate(12)["coco/bbox_AP"], 6) == expected["bbox_AP"]
+
+
+TWO_PROCESSES = """
+import json, os, pickle, sys
+import torch.distributed as dist
+from densevit.metrics import CocoMetric
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method="file://" + sys.argv[2] + "/meet", rank=rank, world_size=2)
+samples, data = pickle.load(open(sys.argv[2] + "/case.pkl", "rb"))
+share = samples[0:9] if rank == 0 else samples[8:]  # unequal shares, one image on both
+coco = CocoMetric(metric=["bbox", "segm"])
+coco.dataset_meta = data
+if len(sys.argv) > 3:
+    for number, sample in enumerate(share):
+        sample["img_id"] = -1 - number
+coco.process(None, share)
+try:
+    print(json.dumps(coco.evaluate(len(samples))))
+except Exception as error:
+    print(type(error).__name__, error)
+dist.destroy_process_group()
+"""
+
+
+def two_processes(tmp_path, *args) -> list[str]:
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_PROCESSES, str(rank), str(tmp_path), *args],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    return [run.communicate(timeout=100)[0].strip().splitlines()[-1] for run in runs]
+
+
+def test_two_processes_gather_each_image_once(case, tmp_path, root, monkeypatch):
+    truth, results, expected, data = case
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    (tmp_path / "case.pkl").write_bytes(pickle.dumps((samples_from(results, truth), data)))
+    answers = [json.loads(line) for line in two_processes(tmp_path)]
+    assert answers[0] == answers[1]
+    assert {k: round(v, 6) for k, v in answers[0].items()} == {f"coco/{k}": v for k, v in expected.items()}
+
+
+def test_an_error_while_scoring_reaches_both_processes(case, tmp_path, root, monkeypatch):
+    truth, results, _, data = case
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    (tmp_path / "case.pkl").write_bytes(pickle.dumps((samples_from(results, truth), data)))
+    for answer in two_processes(tmp_path, "unknown image"):
+        assert answer.startswith("DataError") and "is for image id -" in answer
+
+
+def test_classes_are_found_by_name_where_the_data_set_states_no_ids(case):
+    truth, results, expected, data = case
+    order = [3, 0, 4, 2, 1]
+    shuffled = {**truth, "categories": [truth["categories"][k] for k in order]}
+    coco = CocoMetric(ann_file=data["ann_file"])
+    coco.dataset_meta = {"classes": tuple(c["name"] for c in shuffled["categories"])}
+    coco.process(None, samples_from(results, shuffled))
+    assert round(coco.evaluate(12)["coco/bbox_AP"], 6) == expected["bbox_AP"]
+
+
+def test_each_class_on_request(case):
+    truth, results, _, data = case
+    coco = CocoMetric(per_class=True)
+    coco.dataset_meta = data
+    coco.process(None, samples_from(results, truth))
+    figures = coco.evaluate(12)
+    rows = evaluate_coco(data["ann_file"], results, "bbox", per_class=True)["bbox_classes"]
+    assert {row["name"]: row["AP"] for row in rows} == {
+        name: figures[f"coco/bbox_AP/{name}"] for name in data["classes"]
+    }
+
+
+def test_what_is_kept_does_not_hold_pictures(case):
+    truth, results, _, data = case
+    coco = CocoMetric(metric="segm")
+    coco.dataset_meta = data
+    coco.process(None, samples_from(results, truth))
+    size = len(pickle.dumps(coco.results))
+    assert size < 600 * len(results)  # a mask of these images alone has over 3600 pixels
+
+
+def test_mistakes_are_named_before_the_first_hour_of_prediction(case):
+    truth, results, _, data = case
+    samples = samples_from(results, truth)
+    with pytest.raises(ConfigError, match="does not exist; choose from"):
+        CocoMetric(backend="numpy")
+    with pytest.raises(ConfigError, match="knows no annotations"):
+        CocoMetric().process(None, samples)
+    with pytest.raises(DataError, match="does not exist"):
+        CocoMetric(ann_file="/nowhere.json").process(None, samples)
+    coco = CocoMetric()
+    coco.dataset_meta = data
+    with pytest.raises(ConfigError, match="predicts none"):
+        coco.process(None, [{"img_id": 1, "pred_semantic": torch.zeros(2, 2)}])
+    for sample in samples:
+        sample["pred_instances"]["labels"] += 5
+    coco.process(None, samples)
+    with pytest.raises(DataError, match="made for another data set"):
+        coco.evaluate(12)

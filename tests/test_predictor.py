@@ -1,0 +1,225 @@
+"""Predictor: an image in, named boxes in its own pixels out."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+from densevit import Predictor
+from densevit.errors import CheckpointError, ConfigError, DataError
+from densevit.predictor import Prediction, images_under
+from densevit.registry import MODELS
+
+CLASSES = ("person", "traffic light", "dog")
+CONFIG = """
+model = dict(
+    type="DensePredictor",
+    backbone=dict(
+        type="PVTv2",
+        arch=dict(embed_dims=(8, 16, 24, 32), depths=(1, 1, 2, 1), num_heads=(1, 2, 3, 4), mlp_ratios=(2, 2, 2, 2),
+                  sr_ratios=(8, 4, 2, 1), linear=False),
+        init_cfg=dict(type="Pretrained", checkpoint="https://not.to.be.fetched/file.pth")),
+    neck=dict(type="FPN", out_channels=8, num_levels=4),
+    head=dict(type="RetinaNetHead", feat_channels=8, stacked_convs=1, test=dict(score_thr=0.0, max_per_image=20)))
+test_dataloader = dict(
+    batch_size=1,
+    dataset=dict(
+        type="CocoDataset",
+        ann_file="annotations/instances_val2017.json",
+        pipeline=[
+            dict(type="LoadImage"),
+            dict(type="LoadAnnotations"),
+            dict(type="Resize", scale=(128, 96), keep_ratio=True),
+            dict(type="PackSample"),
+        ]))
+"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A config, a checkpoint with random weights, and a photograph-like picture."""
+    folder = tmp_path_factory.mktemp("predictor")
+    (folder / "config.py").write_text(CONFIG)
+    torch.manual_seed(0)
+    model = MODELS.build(tiny.model_config())
+    with torch.no_grad():  # scores that differ
+        model.head.retina_cls.weight.normal_(0, 0.5)
+        model.head.retina_reg.weight.normal_(0, 0.1)
+    meta = {"dataset_meta": {"classes": CLASSES, "cat_ids": (1, 10, 18)}}
+    torch.save({"state_dict": model.state_dict(), "meta": meta}, folder / "weights.pth")
+    rng = np.random.default_rng(0)
+    picture = cv2.resize(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8), (200, 150), interpolation=cv2.INTER_CUBIC)
+    Image.fromarray(picture).save(folder / "picture.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(files):
+    return Predictor(files / "config.py", files / "weights.pth", "cpu")
+
+
+@pytest.fixture(scope="module")
+def rgb(files):
+    return np.asarray(Image.open(files / "picture.png"))
+
+
+def same(a: Prediction, b: Prediction) -> bool:
+    return np.array_equal(a.boxes, b.boxes) and np.array_equal(a.scores, b.scores) and a.names == b.names
+
+
+def test_a_prediction_has_named_boxes_in_the_pixels_of_the_image(predictor, files):
+    found = predictor(str(files / "picture.png"))
+    assert found.boxes.shape == (20, 4) and found.boxes.dtype == np.float32
+    assert found.scores.shape == (20,) and (np.diff(found.scores) <= 0).all()
+    assert found.labels.dtype == np.int64 and found.names == [CLASSES[k] for k in found.labels]
+    assert found.boxes[:, [0, 2]].max() > 128  # the network saw 128 x 96
+    assert found.boxes.min() >= 0 and (found.boxes.max(0) <= [200, 150, 200, 150]).all()
+    assert found.ori_shape == (150, 200) and found.img_path == str(files / "picture.png")
+
+
+def test_path_bytes_rgb_array_and_pillow_image_give_the_same(predictor, files, rgb):
+    path = files / "picture.png"
+    first = predictor(path)
+    for image in (str(path), path.read_bytes(), rgb, Image.open(path), np.dstack([rgb, rgb[..., :1]])):
+        assert same(predictor(image), first)
+    assert (first.image == rgb).all()
+    assert not same(predictor(rgb[..., ::-1]), first)
+
+
+def test_grey_arrays_and_grey_files_give_the_same(predictor, files, rgb):
+    grey = np.ascontiguousarray(rgb[..., 0])
+    Image.fromarray(grey).save(files / "grey.png")
+    from_file = predictor(files / "grey.png")
+    assert same(predictor(grey), from_file) and same(predictor(grey[..., None]), from_file)
+
+
+def test_the_array_of_the_caller_is_not_changed(predictor, rgb):
+    image = rgb.copy()
+    found = predictor(image)
+    found.draw(0)
+    assert (image == rgb).all() and (found.image == rgb).all()
+
+
+def test_many_images_give_what_each_gives_alone(predictor, files, rgb):
+    images = [files / "picture.png", rgb[:100], rgb[:, :90], rgb]
+    together = list(predictor.batch(images, size=3)) + list(predictor.batch([]))
+    assert [p.image.shape for p in together] == [(150, 200, 3), (100, 200, 3), (150, 90, 3), (150, 200, 3)]
+    for image, found in zip(images, together, strict=True):
+        alone = predictor(image)
+        np.testing.assert_allclose(found.scores, alone.scores, atol=1e-5)
+        np.testing.assert_allclose(found.boxes[:5], alone.boxes[:5], atol=1e-2)
+
+
+def test_a_score_threshold_leaves_out_what_scores_less(predictor, rgb):
+    every = predictor(rgb)
+    threshold = float(every.scores[7])
+    assert len(predictor(rgb, threshold).boxes) == int((every.scores >= threshold).sum()) < 20
+
+
+def test_drawing_gives_an_rgb_picture_of_the_same_size(predictor, rgb):
+    found = predictor(rgb)
+    drawn = found.draw(0.0)
+    assert drawn.shape == rgb.shape and drawn.dtype == np.uint8 and drawn.flags.c_contiguous
+    assert (drawn != rgb).any()
+    assert (found.draw(1.1) == rgb).all()
+    assert found.draw(0.0, least_side=350).shape == (300, 400, 3)
+
+
+def test_json_holds_plain_numbers_in_both_box_forms(predictor, files):
+    found = predictor(files / "picture.png")
+    read = json.loads(json.dumps(found.to_json()))
+    assert (read["width"], read["height"], len(read["objects"])) == (200, 150, 20)
+    first = read["objects"][0]
+    left, top, right, bottom = found.boxes[0].tolist()
+    assert first["box"] == [left, top, right, bottom] and first["bbox"] == [left, top, right - left, bottom - top]
+    assert first["name"] == found.names[0] and first["score"] == found.scores[0]
+    assert found.to_json(1.1)["objects"] == []
+
+
+def test_a_picture_without_objects_is_a_prediction_too(predictor, rgb):
+    found = predictor(rgb, score_thr=2)
+    assert found.boxes.shape == (0, 4) and found.names == [] and (found.draw() == rgb).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 500), (700, 2)])
+def test_pictures_of_odd_shapes_are_taken(predictor, size):
+    found = predictor(np.zeros((*size, 3), np.uint8))
+    assert found.draw().shape == (*size, 3)
+
+
+def test_batch_norm_and_drop_out_are_off_and_nothing_is_recorded(predictor, rgb):
+    assert not predictor.model.training
+    boxes = predictor(rgb).pred_instances.bboxes
+    assert not boxes.requires_grad
+    boxes += 1  # an ordinary tensor
+    assert same(predictor(rgb), predictor(rgb))
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (np.zeros((5, 5, 3), np.float32), "must be uint8"),
+        (np.zeros((5, 5, 2), np.uint8), "not of shape"),
+        (np.zeros((0, 5, 3), np.uint8), "not of shape"),
+        ("nowhere.jpg", "does not exist"),
+        (b"", "empty"),
+        (b"no picture", "cannot be decoded"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_one_sentence(predictor, image, said):
+    with pytest.raises(DataError, match=said):
+        predictor(image)
+
+
+def test_what_is_missing_is_named(files, tmp_path):
+    with pytest.raises(ConfigError, match="needs a config and weights"):
+        Predictor()
+    with pytest.raises(CheckpointError, match="needs weights"):
+        Predictor(files / "config.py")
+    with pytest.raises(ConfigError, match="device 'cuda:99'"):
+        Predictor(files / "config.py", files / "weights.pth", "cuda:99")
+    with pytest.raises(CheckpointError, match="no configuration"):
+        Predictor(weights=files / "weights.pth")
+    saved = torch.load(files / "weights.pth", weights_only=True)
+    torch.save({"state_dict": saved["state_dict"]}, tmp_path / "bare.pth")
+    with pytest.raises(CheckpointError, match=r"bare\.pth does not state its classes"):
+        Predictor(files / "config.py", tmp_path / "bare.pth")
+    saved["state_dict"].pop("head.retina_cls.bias")
+    torch.save(saved, tmp_path / "torn.pth")
+    with pytest.raises(CheckpointError, match=r"torn\.pth"):
+        Predictor(files / "config.py", tmp_path / "torn.pth")
+
+
+def test_classes_of_a_bare_file_of_weights_come_from_the_config(files, tmp_path, rgb):
+    saved = torch.load(files / "weights.pth", weights_only=True)
+    torch.save(saved["state_dict"], tmp_path / "bare.pth")
+    text = CONFIG.replace('type="DensePredictor",', 'type="DensePredictor", classes=("a", "b", "c"),')
+    (tmp_path / "config.py").write_text(text)
+    assert set(Predictor(tmp_path / "config.py", tmp_path / "bare.pth", "cpu")(rgb).names) <= {"a", "b", "c"}
+
+
+def test_a_checkpoint_with_its_configuration_is_enough(files, predictor, tmp_path, rgb):
+    saved = torch.load(files / "weights.pth", weights_only=True)
+    saved["meta"]["cfg"] = CONFIG
+    torch.save(saved, tmp_path / "whole.pth")
+    alone = Predictor(weights=tmp_path / "whole.pth", device="cpu")
+    assert alone.classes == CLASSES
+    assert same(alone(rgb), predictor(rgb))
+
+
+def test_images_of_a_file_a_folder_and_a_pattern(tmp_path):
+    for name in ("b.jpg", "a.PNG", "notes.txt", "deep/c.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert [p.name for p in images_under(str(tmp_path))] == ["a.PNG", "b.jpg"]
+    assert [p.name for p in images_under(str(tmp_path / "*.jpg"))] == ["b.jpg"]
+    assert [p.name for p in images_under(str(tmp_path / "**/*.jpg"))] == ["b.jpg", "c.jpg"]
+    assert images_under(str(tmp_path / "notes.txt")) == [tmp_path / "notes.txt"]
+    (tmp_path / "empty").mkdir()
+    for nothing in (tmp_path / "empty", tmp_path / "none.jpg", tmp_path / "*.bmp"):
+        with pytest.raises(DataError, match=f"{nothing.name}".replace("*", r"\*")):
+            images_under(str(nothing))

@@ -1,0 +1,178 @@
+"""Boxes, labels, colours and sheets."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from densevit.errors import DataError
+from densevit.structures import DataSample, InstanceData
+from densevit.visualization import (
+    class_color,
+    contact_sheet,
+    draw_instances,
+    draw_truth_and_prediction,
+    enlarged,
+    palette,
+    text_color,
+    write_image,
+)
+from densevit.visualization import instances as drawing
+
+NAMES = ["person", "traffic light", "café", "北京"]
+SIZES = [(60, 80), (1, 1), (7, 300), (427, 640), (1500, 2000)]
+
+
+def some_boxes(size, count, seed=0):
+    rng = np.random.default_rng(seed)
+    height, width = size
+    corners = np.sort(rng.uniform(-0.3, 1.3, (count, 2, 2)), axis=1) * [width, height]
+    return corners.reshape(count, 4), rng.integers(0, 6, count), rng.random(count)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_drawing_copies_the_picture_and_keeps_its_size(size):
+    image = np.full((*size, 3), 90, np.uint8)
+    boxes, labels, scores = some_boxes(size, 20)
+    before = boxes.copy()
+    drawn = draw_instances(image, boxes, labels, scores, NAMES)
+    assert drawn.shape == image.shape and drawn.dtype == np.uint8
+    assert (image == 90).all() and (boxes == before).all()
+    assert (drawn != 90).any()
+
+
+def places(monkeypatch, size, boxes, labels, scores):
+    """Where `draw_instances` puts its labels."""
+    found = []
+    place = drawing._place
+
+    def remember(*args):
+        found.append(place(*args))
+        return found[-1]
+
+    monkeypatch.setattr(drawing, "_place", remember)
+    draw_instances(np.zeros((*size, 3), np.uint8), boxes, labels, scores, NAMES)
+    return found
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_labels_stay_inside_the_picture(monkeypatch, size):
+    found = places(monkeypatch, size, *some_boxes(size, 30, seed=1))
+    assert len(found) == 30
+    for rect in found:
+        assert 0 <= rect.left < rect.right <= size[1] and 0 <= rect.top < rect.bottom <= size[0]
+
+
+def test_labels_of_boxes_at_one_place_do_not_cover_each_other(monkeypatch):
+    boxes = np.tile([[200, 150, 400, 300]], (5, 1)) + np.arange(5)[:, None]
+    found = places(monkeypatch, (480, 640), boxes, np.zeros(5, int), np.linspace(0.9, 0.5, 5))
+    assert all(a.overlap(b) == 0 for i, a in enumerate(found) for b in found[:i])
+
+
+def test_the_label_of_a_box_in_the_middle_stands_on_its_upper_edge(monkeypatch):
+    (rect,) = places(monkeypatch, (480, 640), [[200, 150, 400, 300]], [0], [0.9])
+    assert abs(rect.left - 200) <= 2 and abs(rect.bottom - 150) <= 2
+
+
+def test_a_box_is_drawn_in_the_colour_of_its_class_on_its_edge():
+    drawn = draw_instances(np.zeros((400, 400, 3), np.uint8), [[100, 100, 300, 300]], [1])
+    for y, x in ((100, 280), (300, 200), (200, 100), (200, 300)):
+        assert tuple(drawn[y, x].tolist()) == class_color(1)
+    assert (drawn[150:290, 150:290] == 0).all()
+
+
+def test_lines_and_letters_grow_with_the_picture():
+    small, large = drawing.style_for(300, 400), drawing.style_for(3000, 4000)
+    assert large.line >= 8 * small.line and large.scale >= 7 * small.scale
+    assert drawing.style_for(60, 80).scale >= 0.3
+
+
+def test_a_name_too_long_for_the_picture_is_cut_and_a_score_given_up_first():
+    style = drawing.style_for(60, 80)
+    text, (width, _), _ = drawing._fitting_text("a very long class name", 0.5, 80, style)
+    assert width <= 80 and text.endswith(".") and "a very long class name".startswith(text[:-1])
+    assert drawing._fitting_text("dog", 0.5, 80, style)[0] == "dog 0.50"
+    assert drawing._fitting_text("bench", 0.5, 45, style)[0] in ("bench", "benc.")
+
+
+def test_names_outside_ascii_are_still_told_apart():
+    assert [drawing._name(NAMES, k) for k in range(5)] == ["person", "traffic light", "cafe", "#3", "#4"]
+
+
+def test_boxes_of_nan_are_left_out_and_tensors_and_grey_pictures_taken():
+    grey = np.zeros((50, 50), np.uint8)
+    drawn = draw_instances(grey, torch.tensor([[float("nan"), 0, 5, 5]]), torch.tensor([0]), torch.tensor([0.5]))
+    assert drawn.shape == (50, 50, 3) and not drawn.any()
+    assert not draw_instances(grey, np.zeros((0, 4)), []).any()
+
+
+def test_every_class_has_a_colour_of_its_own_whatever_the_number_of_classes():
+    colors = palette(1203)
+    assert colors.shape == (1203, 3) and colors.dtype == np.uint8
+    assert len(np.unique(colors, axis=0)) == 1203
+    assert (palette(12) == colors[:12]).all()
+    first = palette(12).astype(int)
+    distances = np.abs(first[:, None] - first[None]).sum(-1)
+    assert distances[~np.eye(12, dtype=bool)].min() > 60
+
+
+def contrast(a, b):
+    def luminance(color):
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in color)]
+        return 0.0722 * linear[0] + 0.7152 * linear[1] + 0.2126 * linear[2]
+
+    bright, dark = sorted((luminance(a), luminance(b)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+def test_text_stands_out_on_every_colour():
+    # 4.5 is what WCAG 2.1 asks for; black or white reaches it on any ground.
+    assert min(contrast(class_color(k), text_color(class_color(k))) for k in range(500)) >= 4.5
+
+
+def test_a_sheet_shows_every_picture_in_its_cell():
+    red, green, blue = (np.full((30, 60, 3), c, np.uint8) for c in ((0, 0, 255), (0, 255, 0), (255, 0, 0)))
+    sheet = contact_sheet([[(red, "red"), (green, "green")], [(blue, "blue")]], cell=120, gap=10)
+    assert sheet.shape[1] == 3 * 10 + 2 * 120
+    for color, center in (((0, 0, 255), 10 + 60), ((0, 255, 0), 20 + 180)):
+        column = sheet[:, center]
+        assert (column == color).all(1).sum() == 60
+    assert ((sheet == (255, 0, 0)).all(2)).sum() == 60 * 120
+    assert contact_sheet([]).ndim == 3
+    assert contact_sheet([[(np.zeros((5, 5), np.uint8), "grey")], []]).ndim == 3
+
+
+def test_a_thumbnail_is_enlarged_by_a_whole_factor():
+    picture, factor = enlarged(np.zeros((60, 80, 3), np.uint8), 320)
+    assert factor == 4 and picture.shape == (240, 320, 3)
+    assert enlarged(np.zeros((400, 500, 3), np.uint8), 320)[1] == 1
+
+
+def test_truth_is_brought_back_to_the_original_image():
+    # The truth is in the frame of the network's input: twice the size, mirrored.
+    sample = DataSample(metainfo={"scale_factor": (2.0, 2.0), "flip": True, "img_shape": (200, 400)})
+    sample.gt_instances = InstanceData(bboxes=torch.tensor([[40.0, 20, 120, 100]]), labels=torch.tensor([0]))
+    sample.pred_instances = InstanceData(
+        bboxes=torch.tensor([[140.0, 10, 180, 50], [0, 0, 9, 9]]),
+        labels=torch.tensor([0, 1]),
+        scores=torch.tensor([0.9, 0.1]),
+    )
+    image = np.zeros((100, 200, 3), np.uint8)
+    (truth, title), (found, other) = draw_truth_and_prediction(image, sample, ["thing", "other"], side=200)
+    assert title == "truth: 1 object" and other == "prediction: 1 object with score >= 0.3"
+    edges = {tuple(p) for p in np.argwhere((truth == class_color(0)).all(2)).tolist()}
+    assert {(30, 140), (30, 180), (50, 150)} <= edges
+    assert (found[30, 140] == class_color(0)).all() and not (found == class_color(1)).all(2).any()
+    assert not image.any()
+
+
+def test_pictures_are_written_with_any_name_and_refused_with_one_sentence(tmp_path):
+    path = tmp_path / "neu" / "Straße 北京.png"
+    write_image(path, np.full((4, 5, 3), (1, 2, 3), np.uint8))
+    read = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    assert (read == (1, 2, 3)).all()
+    with pytest.raises(DataError, match="no ending of a picture"):
+        write_image(tmp_path / "picture", np.zeros((4, 5, 3), np.uint8))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        write_image(tmp_path / "file" / "a.png", np.zeros((4, 5, 3), np.uint8))

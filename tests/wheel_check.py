@@ -1,0 +1,27 @@
+"""Predicts with an installed densevit; run outside of the source tree, in an environment that has only the wheel."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import densevit
+from densevit import Predictor, config_path
+from densevit.registry import MODELS
+
+assert Path.cwd() not in Path(densevit.__file__).parents or "site-packages" in densevit.__file__, densevit.__file__
+config = config_path("pvt_retinanet_scenes")
+assert config.is_file() and (config.parent / "_base_" / "runtime.py").is_file(), config
+
+import densevit.models  # noqa: E402, F401
+from densevit.engine.config import read_config  # noqa: E402
+
+names = ("circle", "square", "cross")
+model = MODELS.build(dict(read_config(config).model, classes=names))
+meta = dict(dataset_meta=dict(classes=names, cat_ids=(1, 2, 3)))
+torch.save(dict(state_dict=model.state_dict(), meta=meta), "weights.pth")
+image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+sample = Predictor("pvt_retinanet_scenes", "weights.pth")(image)
+assert sample.boxes.shape == (len(sample.names), 4)
+assert sample.draw().shape == image.shape
+print(f"densevit {densevit.__version__} from {Path(densevit.__file__).parent}: predicted {len(sample.names)} boxes")

@@ -1,0 +1,36 @@
+"""Check the data sets of a config before training on them; exit code 2 and a line per problem where there is one.
+
+python tools/check_data.py configs/pvt_retinanet_coco.py --data-root data/coco [--images 500]
+"""
+
+import argparse
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="config file, or the name of a shipped one")
+    parser.add_argument("--data-root", help="folder of the data, in place of the config's")
+    parser.add_argument("--images", type=int, help="decode so many images of each data set; default: all")
+    parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="settings in place of the config's")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    from densevit.errors import exit_on_user_error
+
+    with exit_on_user_error():
+        from densevit.engine.config import parse_options, read_config
+
+        config = read_config(args.config, parse_options(args.cfg_options), args.data_root)
+        from densevit.datasets.checking import check_data_sets
+
+        reports = check_data_sets(config, args.images)
+        for report in reports:
+            print(report.text())
+    if any(report.problems for report in reports):
+        raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+#!/usr/bin/env python
+"""Compare our numbers with those of other projects' own code, case by case.
+
+A case is NAME.json with NAME.npz beside it: the reference's configuration in its own terms, the names and shapes of
+its state dict (each tensor is drawn from its name, so that files stay small), inputs and outputs. Our model is built
+from that configuration and loaded by the same code that serves users, `densevit.checkpoints`. Exit code 1 when a case
+failed.
+"""
+
+import argparse
+import json
+import re
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+WHOLE_LIMIT = 20_000
+"""Outputs of more values are kept at this many places."""
+
+
+class Case:
+    """One case read from its two files; see the module's docstring."""
+
+    def __init__(self, path: Path):
+        self.spec = json.loads(path.read_text())
+        self.name = self.spec["name"]
+        with np.load(path.with_suffix(".npz")) as file:
+            self.arrays = {key: file[key] for key in file.files}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The reference's state dict."""
+        drawn = {entry[0]: draw(*entry) for entry in self.spec["state"]}
+        return drawn | {k.removeprefix("state/"): v for k, v in self.arrays.items() if k.startswith("state/")}
+
+    def inputs(self) -> dict[str, np.ndarray]:
+        """The inputs by name."""
+        return {
+            name: draw(*how["draw"]) if "draw" in how else self.arrays[f"input/{name}"]
+            for name, how in self.spec["inputs"].items()
+        }
+
+    def error(self, name: str, ours: np.ndarray) -> float:
+        """max|ours - theirs| / max|theirs| of an output, at the places that the case keeps."""
+        want = self.spec["outputs"][name]
+        if list(ours.shape) != list(want["shape"]):
+            raise ValueError(f"{name} has shape {list(ours.shape)}, expected {want['shape']}")
+        theirs = self.arrays[f"output/{name}"].reshape(-1).astype(np.float64)
+        got = ours.reshape(-1).astype(np.float64)[places_of(name, ours.size)]
+        if theirs.size == 0:
+            return 0.0
+        worst = np.abs(got - theirs).max() / max(np.abs(theirs).max(), 1e-12)
+        return float(worst) if np.isfinite(worst) else float("inf")
+
+
+def draw(key: str, shape: list[int], mean: float = 0.0, std: float = 1.0, absolute: bool = False) -> np.ndarray:
+    """The float32 array of a name: normal numbers seeded by the name's checksum."""
+    numbers = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(tuple(shape))
+    return (mean + std * (np.abs(numbers) if absolute else numbers)).astype(np.float32)
+
+
+def places_of(name: str, size: int) -> np.ndarray:
+    """Places of a flattened output of `size` values that a case keeps."""
+    if size <= WHOLE_LIMIT:
+        return np.arange(size)
+    random = np.random.RandomState(zlib.crc32(f"sample:{name}".encode()))
+    return np.sort(random.randint(0, size, WHOLE_LIMIT).astype(np.int64))
+
+
+# ---- probes: which of our tensors an output of the reference is --------------------------------------
+
+LEFT_OUT = re.compile(r"(features|logits|probabilities|probs|cls_token|stage\d+_cls)$")
+"""Outputs of parts that we do not have: classification, and a class token's own output."""
+
+
+def probe_backbone(model, inputs: dict) -> tuple[dict[str, dict], list[str]]:
+    """Stage maps ('stage_0' counts outputs or stages from 0, 'stage1' stages from 1) and the tokens after a stage's
+    last block, before any norm. Returns the readings, each name -> tensor, and what is left out.
+
+    PVT v1's classifier lets a class token attend in stage 4, which a dense backbone has not: left out.
+    """
+    tokens, hooks = {}, []
+    for stage in range(1, model.num_stages + 1):
+        block = getattr(model, f"block{stage}")[-1]
+        hooks.append(block.register_forward_hook(lambda _, __, out, stage=stage: tokens.update({stage: out})))
+    maps = model(inputs["image"])
+    for hook in hooks:
+        hook.remove()
+    stages = dict(zip(model.out_indices, maps, strict=True))
+    probes = {f"stage{i + 1}": image for i, image in stages.items()}
+    probes |= {f"stage{i}_tokens": value for i, value in tokens.items()}
+    left_out = []
+    if type(model).__name__ == "PVT":
+        probes.pop("stage4_tokens", None)
+        left_out = ["stage4_tokens"]
+    counted = {f"stage_{i}": image for i, image in enumerate(maps)}
+    by_stage = {f"stage_{i}": image for i, image in stages.items()}
+    return {"by stage": probes | by_stage, "counted": probes | counted}, left_out
+
+
+def probe_detector(model, inputs: dict) -> tuple[dict[str, dict], list[str]]:
+    """Pyramid, raw maps, losses a level and final detections of a one-stage detector."""
+    import torch
+
+    features = model.backbone(inputs["image"])
+    stages = {f"stage_{i}": x for i, x in zip(model.backbone.out_indices, features, strict=True)}
+    pyramid = model.neck(features)
+    probes = stages | {f"fpn_{i}": x for i, x in enumerate(pyramid)}
+    logits, deltas = model.head(pyramid)
+    probes["cls"] = torch.cat([x.flatten(1) for x in logits], 1)
+    probes["reg"] = torch.cat([x.flatten(1) for x in deltas], 1)
+    if "gt_boxes" in inputs:
+        losses = model.head.loss(pyramid, samples_of(inputs))
+        probes["loss_cls"], probes["loss_bbox"] = (torch.stack(losses[k]) for k in ("loss_cls", "loss_box"))
+    if "img_shape" in inputs:
+        found = [p["pred_instances"] for p in model.head.predict(pyramid, samples_of(inputs, resized=True))]
+        probes["det_boxes"] = torch.cat([p.bboxes for p in found])
+        restored = [p["pred_instances"] for p in model.head.predict(pyramid, samples_of(inputs))]
+        probes["det_boxes_rescaled"] = torch.cat([p.bboxes for p in restored])
+        probes["det_scores"] = torch.cat([p.scores for p in found])
+        probes["det_labels"] = torch.cat([p.labels for p in found])
+        probes["det_count"] = torch.tensor([len(p) for p in found])
+    return {"": probes}, []
+
+
+def samples_of(inputs: dict, resized: bool = False) -> list:
+    """The inputs' shapes and true boxes as samples. resized: predictions stay in the resized image's pixels."""
+    from densevit.structures import DataSample, InstanceData
+
+    def split(values: str, counts: str) -> list:
+        return list(inputs[values].split([int(n) for n in inputs[counts]])) if values in inputs else []
+
+    boxes, labels = split("gt_boxes", "gt_count"), split("gt_labels", "gt_count")
+    ignored = split("ignored_boxes", "ignored_count")
+    samples = []
+    for i in range(len(inputs["image"])):
+        meta = {key: tuple(inputs[key][i].tolist()) for key in ("img_shape", "pad_shape", "ori_shape") if key in inputs}
+        meta["scale_factor"] = (
+            (1.0, 1.0) if resized or "scale_factor" not in inputs else tuple(inputs["scale_factor"][i].tolist())
+        )
+        sample = DataSample(metainfo=meta)
+        if boxes:
+            sample.gt_instances = InstanceData(bboxes=boxes[i], labels=labels[i].long())
+        if ignored:
+            sample.ignored_instances = InstanceData(bboxes=ignored[i])
+        samples.append(sample)
+    return samples
+
+
+# ---- one case ----------------------------------------------------------------------------------------
+
+
+def check(path: Path, tolerance: float | None) -> tuple[str, str, list[str]]:
+    """Run one case. Returns its verdict (ok, FAIL, SKIP, PART), what to print after the name, and further lines."""
+    import torch
+
+    from densevit.checkpoints import build, load_weights
+    from densevit.checkpoints.settings import NotBuilt
+    from densevit.errors import UserError
+
+    case = Case(path)
+    if not case.spec["state"]:
+        return "PART", "calls of single parts, for tests written by hand", []
+    try:
+        model = build(case.spec["scheme"], case.spec["model"])
+    except NotBuilt as reason:
+        return "SKIP", str(reason), []
+    except UserError as error:
+        return "FAIL", str(error), []
+    try:
+        state = {key: torch.from_numpy(np.asarray(value)) for key, value in case.state().items()}
+        receipt = load_weights(model, state, source=case.spec["scheme"])
+        inputs = {key: torch.from_numpy(value) for key, value in case.inputs().items()}
+        with torch.no_grad():
+            probe = probe_detector if hasattr(model, "backbone") else probe_backbone
+            readings, left_out = probe(model.eval(), inputs)
+    except UserError as error:
+        return "FAIL", str(error), []
+    names = list(case.spec["outputs"])
+    probes = max(readings.values(), key=lambda reading: sum(name in reading for name in names))
+    limit = case.spec["tolerance"] if tolerance is None else tolerance
+    errors, faults, aside = {}, [], []
+    for name in names:
+        if name in left_out or (name not in probes and LEFT_OUT.match(name)):
+            aside.append(name)
+        elif name not in probes:
+            faults.append(f"no tensor of ours is {name}")
+        else:
+            try:
+                errors[name] = case.error(name, probes[name].numpy())
+            except ValueError as error:
+                faults.append(str(error))
+    exact = [name for name in errors if name in ("det_labels", "det_count") and errors[name] > 0]
+    worst = max(errors, key=errors.get, default=None)
+    if worst is None:
+        faults.append("nothing was compared")
+    failed = faults or exact or errors[worst] > limit
+    text = f"compared {len(errors)} of {len(names)} outputs"
+    if worst is not None:
+        text += f"  {worst} {errors[worst]:.2e}"
+    lines = [str(receipt)] + [f"not compared: {name}" for name in aside] + [f"{n} {e:.2e}" for n, e in errors.items()]
+    return "FAIL" if failed else "ok", "; ".join([text, *faults, *(f"{n} differ" for n in exact)]), lines
+
+
+def cases(paths: list[Path]) -> Iterator[Path]:
+    """The cases of files and folders, in order of their names."""
+    for path in paths:
+        if path.is_dir():
+            yield from (p for p in sorted(path.glob("*.json")) if p.with_suffix(".npz").is_file())
+        else:
+            yield path.with_suffix(".json")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a case (.json) or a folder of them")
+    parser.add_argument("--tolerance", type=float, help="largest allowed error, instead of each case's own")
+    parser.add_argument("--verbose", action="store_true", help="also every output's error, and what was not compared")
+    args = parser.parse_args()
+
+    from densevit.errors import DataError, exit_on_user_error
+
+    verdicts = []
+    with exit_on_user_error():
+        for path in cases(args.paths):
+            if not path.is_file() or not path.with_suffix(".npz").is_file():
+                raise DataError(f"{path}: no such case (it takes a .json and a .npz of the same name).")
+            verdict, text, lines = check(path, args.tolerance)
+            verdicts.append(verdict)
+            print(f"{verdict:<4} {path.stem}  {text}", flush=True)
+            for line in lines if args.verbose else ():
+                print(f"       {line}")
+        if not verdicts:
+            raise DataError(f"{', '.join(map(str, args.paths))}: no cases (.json with .npz) there.")
+    print(f"{verdicts.count('ok')} passed, {verdicts.count('FAIL')} failed, {verdicts.count('SKIP')} skipped")
+    sys.exit(1 if "FAIL" in verdicts else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Lay predictions beside the truth for some images of a validation set, on one picture.
+
+python tools/contact_sheet.py CONFIG CHECKPOINT --data-root DIR --out sheet.png
+"""
+
+import argparse
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="config file or shipped recipe")
+    parser.add_argument("checkpoint", help="weights to look at")
+    parser.add_argument("--data-root", help="folder of the data, instead of the config's")
+    parser.add_argument("--out", default="contact_sheet.png", help="picture to write (default: contact_sheet.png)")
+    parser.add_argument("--images", type=int, default=12, help="how many, spread over the set (default: 12)")
+    parser.add_argument("--score-thr", type=float, default=0.3, help="leave out what scores less (default: 0.3)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    from densevit.errors import exit_on_user_error
+
+    with exit_on_user_error():
+        run(args)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Predict, draw, write, and print where."""
+    from pathlib import Path
+
+    from mmengine.registry import init_default_scope
+
+    from densevit.engine.config import read_config
+    from densevit.errors import DataError
+    from densevit.predictor import Predictor
+    from densevit.registry import DATASETS
+    from densevit.visualization import contact_sheet, draw_truth_and_prediction, write_image
+
+    init_default_scope("densevit")  # MMEngine's data set looks its transforms up there
+    config = read_config(args.config, data_root=args.data_root)
+    predictor = Predictor(config, args.checkpoint, args.device)
+    dataset = DATASETS.build(config.val_dataloader.dataset)
+    names = dataset.metainfo["classes"]
+    if predictor.classes is not None and tuple(predictor.classes) != tuple(names):
+        raise DataError(
+            f"{args.checkpoint} was trained for {_some(predictor.classes)}, and the data has {_some(names)}; "
+            "give the data that it was trained for."
+        )
+    count = min(args.images, len(dataset))
+    cells = []
+    for number in range(count):
+        image, sample = predictor.beside_truth(dataset[number * len(dataset) // count])
+        cells.append(draw_truth_and_prediction(image, sample, names, args.score_thr))
+    # Two images a row where there are several: a sheet as wide as a screen.
+    rows = [left + right for left, right in zip(cells[::2], [*cells[1::2], []], strict=False)]
+    out = Path(args.out)
+    write_image(out, contact_sheet(rows))
+    print(f"contact sheet of {count} images: {out.resolve()}")
+
+
+def _some(names) -> str:
+    return f"{len(names)} classes ({', '.join(names[:3])}, ...)" if len(names) > 3 else ", ".join(names)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Score a COCO results file of any project: the twelve figures, equal to pycocotools'.
+
+python tools/eval_results.py RESULTS.json --ann ANNOTATIONS.json --metric bbox segm
+"""
+
+import argparse
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", help="JSON list of {image_id, category_id, bbox [x,y,w,h] or segmentation, score}")
+    parser.add_argument("--ann", required=True, help="annotations in COCO's instances format")
+    parser.add_argument("--metric", nargs="+", default=["bbox"], choices=["bbox", "segm"], help="default: bbox")
+    parser.add_argument(
+        "--backend",
+        default="auto",
+        choices=["auto", "hotcoco", "faster_coco_eval", "pycocotools"],
+        help="program that matches boxes; all give the same figures, auto takes the fastest installed",
+    )
+    parser.add_argument("--per-class", action="store_true", help="also AP, AP50 and AR@100 of each class")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    from densevit.errors import exit_on_user_error
+
+    with exit_on_user_error():
+        from densevit.metrics.coco_figures import class_table, evaluate_coco, figures_table
+
+        figures = evaluate_coco(args.ann, args.results, args.metric, args.backend, per_class=args.per_class)
+        print(figures_table(figures))
+        if args.per_class:
+            print("\n" + class_table(figures))
+
+
+if __name__ == "__main__":
+    main()

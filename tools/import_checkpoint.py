@@ -1,0 +1,33 @@
+#!/usr/bin/env python
+"""Make a recipe of ours out of a checkpoint of mmdetection: a config and safetensors, and the receipt.
+
+python tools/import_checkpoint.py retinanet_pvt-t_fpn_1x_coco.pth --out imported
+
+The configuration that the checkpoint carries as text is read as data and never run.
+"""
+
+import argparse
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", help="a checkpoint that carries its configuration")
+    parser.add_argument("--out", default=".", metavar="DIR", help="folder for the config and the weights")
+    parser.add_argument("--receipt", action="store_true", help="print what became of every tensor")
+    args = parser.parse_args()
+
+    from densevit.errors import exit_on_user_error
+
+    with exit_on_user_error():
+        from densevit.checkpoints import import_model
+        from densevit.checkpoints.exporting import write_imported
+        from densevit.engine.config import config_path
+
+        model = import_model(args.checkpoint)
+        print(model.receipt.table() if args.receipt else model.receipt)
+        config, weights = write_imported(model, args.checkpoint, args.out, config_path("pvt_retinanet_coco").parent)
+        print(f"wrote {config} and {weights}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Evaluate a checkpoint on the test set of its recipe.
+
+python tools/test.py configs/pvt_retinanet_coco.py work_dirs/pvt_retinanet_coco/epoch_12.pth [--out results.json]
+"""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="config file, or the name of a shipped one")
+    parser.add_argument("checkpoint", help="weights: of densevit, or of a project whose names it knows")
+    parser.add_argument("--data-root", metavar="DIR", help="folder of the data, in place of the config's")
+    parser.add_argument("--work-dir", metavar="DIR", help="for logs; default: work_dirs/<config>")
+    parser.add_argument("--out", metavar="FILE", help="write the results as a COCO results JSON")
+    parser.add_argument("--show-dir", metavar="DIR", help="draw each image's truth beside the prediction")
+    parser.add_argument("--score-thr", type=float, default=0.3, help="least score that is drawn; default 0.3")
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--cfg-options", nargs="+", action="extend", metavar="KEY=VALUE", help="settings in place of the config's")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    from densevit.errors import exit_on_user_error
+
+    with exit_on_user_error():
+        from densevit.engine.config import parse_options, read_config
+
+        cfg = read_config(args.config, parse_options(args.cfg_options), args.data_root)
+        cfg.launcher = args.launcher
+        cfg.work_dir = args.work_dir or cfg.get("work_dir")
+        from densevit.engine.testing import test_checkpoint
+
+        draw = _drawer(Path(args.show_dir), args.score_thr) if args.show_dir else None
+        test_checkpoint(cfg, args.checkpoint, out=args.out, on_sample=draw)
+
+
+def _drawer(folder: Path, score_thr: float) -> Any:
+    """A function that writes one picture an image: truth on the left, prediction on the right."""
+    import cv2
+
+    from densevit.visualization.contact_sheet import contact_sheet, draw_truth_and_prediction
+
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def draw(sample: Any, names: Any) -> None:
+        row = draw_truth_and_prediction(cv2.imread(sample.img_path), sample, names, score_thr)
+        cv2.imwrite(str(folder / f"{Path(sample.img_path).stem}.jpg"), contact_sheet([row]))
+
+    return draw
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Train a recipe.
+
+python tools/train.py configs/pvt_retinanet_coco.py [--data-root data/coco]
+torchrun --nproc-per-node 8 tools/train.py configs/pvt_retinanet_coco.py --launcher pytorch
+"""
+
+import argparse
+import os
+from typing import Any
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="config file, or the name of a shipped one")
+    parser.add_argument("--data-root", metavar="DIR", help="folder of the data, in place of the config's")
+    parser.add_argument("--work-dir", metavar="DIR", help="for checkpoints and logs; default: work_dirs/<config>")
+    parser.add_argument("--resume", action="store_true", help="go on from the last whole checkpoint in the work dir")
+    parser.add_argument("--amp", action="store_true", help="bf16 autocast, on CPU or GPU")
+    parser.add_argument(
+        "--pretrained", metavar="FILE|none", help="weights of the backbone in place of the published ones; none: random"
+    )
+    parser.add_argument("--seed", type=int, help="seed of everything random, in place of the config's")
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--cfg-options", nargs="+", action="extend", metavar="KEY=VALUE", help="settings in place of the config's")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    from densevit.errors import exit_on_user_error
+
+    with exit_on_user_error():
+        from densevit.engine.config import parse_options, read_config
+
+        cfg = read_config(args.config, parse_options(args.cfg_options), args.data_root)
+        cfg.launcher = args.launcher
+        cfg.work_dir = args.work_dir or cfg.get("work_dir")
+        if args.amp:
+            cfg.amp = True
+        if args.seed is not None:
+            cfg.randomness = dict(cfg.get("randomness") or {}, seed=args.seed)
+        from densevit.engine import build_runner
+
+        runner = build_runner(cfg, resume=args.resume or bool(cfg.get("resume")), pretrained=args.pretrained)
+        if runner.found is None and runner.rank == 0:
+            check_images(runner.train_dataset)
+        runner.train()
+
+
+def check_images(dataset: Any, most: int = 20_000) -> None:
+    """Decode the images (so many of them, spread evenly) before hours are spent: a broken one is an error now.
+
+    tools/check_data.py checks all of a data set, and its annotations.
+    """
+    if getattr(dataset, "on_broken", "skip") == "skip":
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    from densevit.datasets.reading_images import read_image
+
+    count = min(most, len(dataset))
+    infos = [dataset.get_data_info(i * len(dataset) // count) for i in range(count)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(lambda info: read_image(info["img_path"], (info["height"], info["width"])), infos):
+            pass
+
+
+if __name__ == "__main__":
+    main()

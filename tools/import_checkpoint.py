@@ -22,10 +22,12 @@ def main() -> None:
         from densevit.checkpoints import import_model
         from densevit.checkpoints.exporting import write_imported
         from densevit.engine.config import config_path
+        from densevit.engine.dumping import config_text
 
         model = import_model(args.checkpoint)
         print(model.receipt.table() if args.receipt else model.receipt)
-        config, weights = write_imported(model, args.checkpoint, args.out, config_path("pvt_retinanet_coco").parent)
+        recipes = config_path("pvt_retinanet_coco").parent
+        config, weights = write_imported(model, args.checkpoint, args.out, recipes, config_text)
         print(f"wrote {config} and {weights}")
 
 

@@ -29,7 +29,7 @@ def convert(
         state: the file's tensors.
         wanted: the model's names and shapes.
         parts: prefix of each part of the model -> our class's name ({"": "PVT"} for a backbone alone).
-        source: one of SOURCES or OWN; None: whichever fits best.
+        source: one of SOURCES or OWN, of a detector the one that put it together; None: whichever fits best.
 
     Raises:
         CheckpointError: unknown source, or no scheme gives the model a single tensor.
@@ -43,7 +43,7 @@ def convert(
     candidates = []
     if list(parts) != [""]:
         layouts = [source] if source is not None else dict.fromkeys(str(p) for p in PREFIXES)
-        candidates = [_by_parts(state, wanted, parts, layout, source) for layout in layouts if layout in PREFIXES]
+        candidates = [_by_parts(state, wanted, parts, layout) for layout in layouts if layout in PREFIXES]
     else:
         candidates = [_best_table(state, wanted, parts[""], source)]
     if source is None:
@@ -69,10 +69,9 @@ def _best_table(part: Mapping[str, Tensor], wanted: Mapping, kind: str, source: 
     return min(made, key=lambda c: _faults(c.renamed, wanted))
 
 
-def _by_parts(
-    state: Mapping[str, Tensor], wanted: Mapping, parts: Mapping[str, str], layout: str, source: str | None
-) -> Conversion:
-    """Split a detector's state by the prefixes of `layout` and convert each part by itself."""
+def _by_parts(state: Mapping[str, Tensor], wanted: Mapping, parts: Mapping[str, str], layout: str) -> Conversion:
+    """Split a detector's state by the prefixes of `layout` and convert each part by itself, by whatever table fits:
+    mmdetection's detectors are also found around whai362's own backbone."""
     whole, schemes, left = Renamed({}, {}, [], []), {}, dict(state)
     for theirs, ours in PREFIXES[layout].items():
         kind = parts.get(ours)
@@ -80,7 +79,7 @@ def _by_parts(
             continue
         inside = {key[len(theirs) :]: left.pop(key) for key in list(left) if key.startswith(theirs)}
         needed = {key[len(ours) :]: shape for key, shape in wanted.items() if key.startswith(ours)}
-        schemes[ours.rstrip(".")], renamed = _best_table(inside, needed, kind, source)
+        schemes[ours.rstrip(".")], renamed = _best_table(inside, needed, kind, None)
         whole.state.update({ours + key: value for key, value in renamed.state.items()})
         whole.origin.update({ours + key: tuple(theirs + k for k in keys) for key, keys in renamed.origin.items()})
         whole.dropped.extend(theirs + key for key in renamed.dropped)

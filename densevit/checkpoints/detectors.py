@@ -50,6 +50,8 @@ def translate(source: str, config: Mapping[str, Any]) -> dict[str, Any]:
         NotBuilt: no such model here (yet). ConfigError: a key that is unknown, or a value that densevit does not have.
     """
     settings = Settings(config, "model")
+    if source == "timm" and settings.type is None:  # config.json names the model under 'architecture'
+        settings.type = settings.left.get("architecture")
     if source in PREFIXES and settings.type == "RetinaNet":
         return _retinanet(source, settings)
     return translate_part(source, settings)

@@ -1,8 +1,7 @@
 """Writes an imported model as a config of ours and safetensors, so that every tool can use it."""
 
 import os
-import pprint
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,9 @@ from densevit.errors import CheckpointError
 BASES = ("coco_detection", "schedule_1x", "runtime")
 
 
-def write_imported(model: nn.Module, source_file: str, out: str | os.PathLike, configs: Path) -> tuple[Path, Path]:
+def write_imported(
+    model: nn.Module, source_file: str, out: str | os.PathLike, configs: Path, render: Callable[[dict], str]
+) -> tuple[Path, Path]:
     """Write `<name>.py` and `<name>.safetensors` of what `import_model` gave.
 
     Args:
@@ -21,6 +22,7 @@ def write_imported(model: nn.Module, source_file: str, out: str | os.PathLike, c
         source_file: the checkpoint that it came from; its name is the recipe's.
         out: the folder to write into.
         configs: the folder of the shipped recipes, whose `_base_` the config builds on.
+        render: makes a config's Python text of a dict.
 
     Returns:
         The config's path and the weights' path.
@@ -43,12 +45,7 @@ def write_imported(model: nn.Module, source_file: str, out: str | os.PathLike, c
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial, metadata={"format": "pt"})
     os.replace(partial, weights)
 
-    lines = [
-        f"# Imported from {Path(source_file).name} ({model.receipt.scheme}) by tools/import_checkpoint.py",
-        f"_base_ = {[str(base / f'{part}.py') for part in BASES]}",
-        "",
-        f"model = {pprint.pformat(settings, width=116, compact=True, sort_dicts=False)}",
-    ]
+    recipe: dict[str, Any] = {"_base_": [str(base / f"{part}.py") for part in BASES], "model": settings}
     if model.test_scale is not None:
         steps = [
             {"type": "LoadImage"},
@@ -56,10 +53,10 @@ def write_imported(model: nn.Module, source_file: str, out: str | os.PathLike, c
             {"type": "Resize", "scale": list(model.test_scale), "keep_ratio": True},
             {"type": "PackSample"},
         ]
-        lines += ["", f"test_pipeline = {pprint.pformat(steps, width=112, sort_dicts=False)}"]
-        lines += [f"{kind}_dataloader = dict(dataset=dict(pipeline=test_pipeline))" for kind in ("val", "test")]
+        recipe |= {f"{kind}_dataloader": {"dataset": {"pipeline": steps}} for kind in ("val", "test")}
+    text = f"# Imported from {Path(source_file).name} ({model.receipt.scheme}) by tools/import_checkpoint.py\n"
     config = folder / f"{name}.py"
-    config.write_text("\n".join(lines) + "\n")
+    config.write_text(text + render(recipe))
     return config, weights
 
 

@@ -61,8 +61,7 @@ def import_model(path: str | os.PathLike) -> nn.Module:
         model = build(source, config, classes)
     except ConfigError as error:
         raise type(error)(f"{where}: {error}") from error
-    model.receipt = load_weights(model, content, None if source == OWN else source)
-    model.receipt.file = str(path)
+    model.receipt = load_weights(model, content, None if source == OWN else source, file=str(path))
     model.classes = getattr(model, "classes", None)
     model.dataset_meta, model.test_scale = dict(dataset), scale
     model.imported_config = config if source == OWN else translate(source, config)

@@ -54,6 +54,7 @@ def load_weights(
     path_or_state: str | os.PathLike | Mapping,
     source: str | None = None,
     strict: bool = True,
+    file: str | None = None,
 ) -> Receipt:
     """Load weights into `model`, whoever's names they have, and say what became of each.
 
@@ -66,6 +67,7 @@ def load_weights(
         source: whose names they are ('whai362', 'mmdet', 'timm', 'densevit'), instead of recognising them.
         strict: refuse unless every tensor of the model is in the file and every tensor of the file has a place. What is
             left out on purpose (classifiers, computed buffers) counts as placed. False: load what fits.
+        file: what receipt and errors call the weights; None: the path.
 
     Returns:
         Receipt: `str(receipt)` is one line, `receipt.table()` the whole.
@@ -75,9 +77,9 @@ def load_weights(
             another shape; the error's `receipt` attribute holds the account.
     """
     if isinstance(path_or_state, Mapping):
-        content, file = path_or_state, "the given state dict"
+        content, file = path_or_state, file or "the given state dict"
     else:
-        content, file = read_file(path_or_state), os.fspath(path_or_state)
+        content, file = read_file(path_or_state), file or os.fspath(path_or_state)
     current = model.state_dict()
     wanted = {key: tuple(value.shape) for key, value in current.items()}
     try:

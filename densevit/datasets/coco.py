@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from torch.utils.data import get_worker_info
 
 from densevit.datasets.checking import missing_or_empty
-from densevit.datasets.coco_file import WAYS_ON, CocoFile, read_coco
+from densevit.datasets.coco_file import WAYS_ON, CocoFile, garbage_collection_off, read_coco
 from densevit.datasets.reading_images import BrokenImage
 from densevit.datasets.seeding import seeded
 from densevit.errors import ConfigError, DataError, nearest
@@ -92,6 +92,7 @@ class CocoDataset(BaseDataset):
         # one flag per image, in memory that the workers share: each broken image is reported once, whoever meets it
         self._broken = torch.zeros(len(self), dtype=torch.uint8).share_memory_()
 
+    @garbage_collection_off()
     def load_data_list(self) -> list[dict]:
         """One dict per image: file, id, size and its instances as arrays; see `_parse_image`."""
         coco = read_coco(self.ann_file)

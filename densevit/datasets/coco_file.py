@@ -4,10 +4,12 @@
 collects them all and goes on without the faulty record.
 """
 
+import contextlib
+import gc
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from densevit.errors import DataError
@@ -42,6 +44,19 @@ def raise_problem(sentence: str) -> None:
     raise DataError(sentence)
 
 
+@contextlib.contextmanager
+def garbage_collection_off() -> Iterator[None]:
+    """Half the time of reading a large file goes into looking for garbage among its millions of living lists."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@garbage_collection_off()
 def read_coco(path: str | os.PathLike, on_problem: Callable[[str], None] = raise_problem) -> CocoFile:
     """Read and check an annotation file.
 

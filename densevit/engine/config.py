@@ -4,6 +4,7 @@ Config files are Python and are run when they are read: read only files that you
 """
 
 import ast
+import copy
 import re
 import traceback
 from pathlib import Path
@@ -135,8 +136,9 @@ def _reading_sentence(file: Path, error: Exception) -> str:
         return f"{file}: its _base_ cannot be read: {text}; correct the path, which is relative to the file."
     if isinstance(error, KeyError) and "Duplicate key" in text:
         return f"{file}: two of its bases state the same key: {text}."
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.endswith((".py",)) and f.name == "<module>"]
-    inside = next((f for f in reversed(frames) if Path(f.filename).name == file.name or "configs" in f.filename), None)
+    # the statements of a config run at module level, nothing else below read_config does
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = next((f for f in frames if f.name == "<module>"), None)
     place = f"{inside.filename}, line {inside.lineno}" if inside else str(file)
     return f"{place}: {type(error).__name__}: {text}; correct the config file."
 
@@ -200,7 +202,7 @@ def _apply(config: "Config", options: dict[str, Any]) -> None:
         if "." in key and top in OUR_KEYS and not isinstance(config.get(top), dict):
             config[top] = {}
         try:
-            config.merge_from_dict({key: value})
+            config.merge_from_dict({key: copy.deepcopy(value)})  # which takes _delete_ out of it
         except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
             reason = " ".join(str(error).split())[:160]
             raise ConfigError(f"--cfg-options {key} does not fit the config: {reason}.") from error

@@ -112,11 +112,15 @@ class ConfigChecker:
     def _section(self, key: str, value: Any) -> None:
         if value is None:
             return
+        if key == "custom_hooks" and not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{self._where(key)}: custom_hooks is a list of hooks, not a {type(value).__name__}.")
         if key.endswith("_dataloader"):
             self._loader(key, value)
         elif key == "default_hooks":
             for name, hook in value.items():
                 self._built(f"{key}.{name}", hook, "HOOKS")
+        elif key == "ema" and isinstance(value, dict):
+            self._built(key, value, "HOOKS", "EMAHook")
         elif key in BUILT:
             registry, kind = BUILT[key]
             if key == "train_cfg" and isinstance(value, dict) and "type" not in value:

@@ -90,6 +90,7 @@ def mend_runtime() -> None:
     _mend_find_loader()
     with silence():
         _mend_reading()
+        _mend_log_writing()
 
 
 def _mend_find_loader() -> None:
@@ -133,6 +134,22 @@ def _mend_reading() -> None:
     checkpoint.CheckpointLoader.register_scheme(("http://", "https://"), load_from_http, force=True)
 
 
+def _mend_log_writing() -> None:
+    """A line of the JSON log that finds the disk full is lost; it does not end the training."""
+    from mmengine.logging import print_log
+    from mmengine.visualization import LocalVisBackend
+
+    dump = LocalVisBackend._dump
+
+    def dump_if_possible(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            dump(self, *args, **kwargs)
+        except OSError as error:
+            print_log(f"a line of the log could not be written: {error}", "current", logging.ERROR)
+
+    LocalVisBackend._dump = dump_if_possible
+
+
 def _downloaded(url: str, folder: str | None) -> str:
     """Fetch `url` once, by the first process of each machine, into torch.hub's cache; returns the file's path."""
     import torch.distributed
@@ -158,6 +175,7 @@ NOISE = (
     # several processes read data beside torch's threads: the workers use no torch threads
     (DeprecationWarning, r"This process .* is multi-threaded, use of fork\(\)", r".*"),
     # gradient accumulation: the schedulers count iterations, the optimizer steps at each n-th
+    (UserWarning, r"Setting (OMP|MKL)_NUM_THREADS environment variable", r"mmengine\..*"),
     (UserWarning, r"Detected call of `(lr_)?scheduler\.step\(\)` before", r"mmengine\..*"),
 )
 

@@ -264,24 +264,34 @@ class Runner(MMEngineRunner):
             raw = {k[7:]: v for k, v in checkpoint["ema_state_dict"].items() if k.startswith("module.")}
             checkpoint["state_dict"].update(raw)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        self._refuse_another_model(filename, checkpoint["state_dict"])
+        self.bare_model.load_state_dict(checkpoint["state_dict"], strict=True)
+        self._resume_place(checkpoint["meta"])
+        self.message_hub.load_state_dict(_hub(checkpoint["message_hub"]))
         try:
-            self.bare_model.load_state_dict(checkpoint["state_dict"], strict=True)
-            meta = checkpoint["meta"]
-            self._resume_place(meta)
-            self.message_hub.load_state_dict(_hub(checkpoint["message_hub"]))
             if "optimizer" in checkpoint:
                 self.optim_wrapper.load_state_dict(checkpoint["optimizer"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())[:200]
+        except (ValueError, KeyError) as error:
             raise CheckpointError(
-                f"{filename} was written by a run with another model or optimizer ({reason}): resume with its config, or "
-                f"begin from its weights with --cfg-options load_from={filename}."
+                f"{filename} was written by a run with another optimizer ({error}): resume with its config, or begin from "
+                f"its weights with --cfg-options load_from={filename}."
             ) from error
         if "param_schedulers" in checkpoint and self.param_schedulers is not None:
             self._resume_schedulers(checkpoint["param_schedulers"])
         self._waiting = {key: checkpoint.get(key) for key in ("random_streams", "gradients")}
         self._has_loaded = self.resumed = True
         self.logger.info(f"resumed from {filename}: epoch {self.epoch}, iteration {self.iter}")
+
+    def _refuse_another_model(self, filename: str, state: dict) -> None:
+        shapes = {name: tuple(value.shape) for name, value in self.bare_model.state_dict().items()}
+        theirs = {name: tuple(value.shape) for name, value in state.items()}
+        odd = [name for name in {**shapes, **theirs} if shapes.get(name) != theirs.get(name)]
+        if odd:
+            names = ", ".join(odd[:8]) + (f" and {len(odd) - 8} more" if len(odd) > 8 else "")
+            raise CheckpointError(
+                f"{filename} was written by a run of another model, which differs in {names}: resume with its config, or "
+                f"use another --work-dir."
+            )
 
     def _resume_place(self, meta: dict) -> None:
         """Epoch and iteration; with another number of images a step, the place in the epoch is that of the images."""

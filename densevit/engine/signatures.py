@@ -207,12 +207,25 @@ def _definition(path: Path, name: str) -> ast.ClassDef | ast.FunctionDef | None:
     return None
 
 
-def _base_file(path: Path, name: str, search: tuple[str, tuple[Path, ...]]) -> Path | None:
+def _base_name(path: Path, base: ast.expr) -> tuple[str, bool]:
+    """(name of a base class where it is defined, whether that is another file for certain)."""
+    if isinstance(base, ast.Attribute):
+        return base.attr, True
+    name = getattr(base, "id", "")
+    for node in ast.walk(_parsed(path)):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return alias.name, True
+    return name, False
+
+
+def _base_file(path: Path, name: str, elsewhere: bool, search: tuple[str, tuple[Path, ...]]) -> Path | None:
     """The file that defines a base class: this one, its neighbours, or the places of the registry."""
     pattern = re.compile(rf"^class {re.escape(name)}\b", re.MULTILINE)
     places = [path, *sorted(path.parent.glob("*.py")), *_places(*search)]
     places += [file for place in BASES.get(name, []) for file in _files(place)]
-    return next((file for file in places if pattern.search(_text(file))), None)
+    return next((file for file in places if pattern.search(_text(file)) and not (elsewhere and file == path)), None)
 
 
 def _lineage(path: Path, name: str, search: tuple) -> Iterator[ast.ClassDef | ast.FunctionDef | None]:
@@ -221,11 +234,11 @@ def _lineage(path: Path, name: str, search: tuple) -> Iterator[ast.ClassDef | as
     yield node
     if isinstance(node, ast.ClassDef):
         for base in node.bases:
-            base_name = base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "")
+            base_name, elsewhere = _base_name(path, base)
             if base_name in ("object", "ABC", "Module", "Generic", "Dataset", "Sampler"):
                 continue  # constructors without arguments
-            file = _base_file(path, base_name, search)
-            if file is None or (file == path and base_name == name):
+            file = _base_file(path, base_name, elsewhere, search)
+            if file is None:
                 yield None
             else:
                 yield from _lineage(file, base_name, search)

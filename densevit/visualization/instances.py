@@ -40,7 +40,10 @@ def style_for(height: int, width: int) -> Style:
     size = (height * width) ** 0.5
     scale = max(0.32, size / 1200)
     return Style(
-        line=max(1, round(size / 280)), scale=scale, stroke=max(1, round(scale * 1.6)), margin=max(1, round(scale * 5))
+        line=max(1, round(size / 240 + 0.2)),
+        scale=scale,
+        stroke=max(1, round(scale * 1.6)),
+        margin=max(1, round(scale * 5)),
     )
 
 

@@ -18,7 +18,8 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
     path = Path(path)
     try:
         # Through memory: cv2 itself does not write to paths with letters outside ASCII on some systems.
-        _, data = cv2.imencode(path.suffix.lower(), image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix.lower() in (".jpg", ".jpeg") else []
+        _, data = cv2.imencode(path.suffix.lower(), image, quality)
     except cv2.error:
         raise DataError(f"{path} has no ending of a picture; use .png or .jpg.") from None
     try:

@@ -1,0 +1,209 @@
+"""Reading configs: what is wrong is said in one sentence, with its place and the nearest right one."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+import densevit
+from densevit.engine.config import config_path, parse_options, read_config, shipped_configs
+from densevit.engine.config_checks import RUNNER_KEYS
+from densevit.errors import ConfigError
+
+BASE = """
+lr = 1e-3
+model = dict(type="DensePredictor", backbone=dict(type="PVT", arch="tiny"), head=dict(type="RetinaNetHead"))
+train_dataloader = dict(batch_size=2, sampler=dict(type="TrainSampler"), dataset=dict(
+    type="CocoDataset", data_root="data/coco", ann_file="annotations/a.json",
+    pipeline=[dict(type="LoadImage"), dict(type="Resize", scale=(8, 8)), dict(type="PackSample")]))
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=1)
+optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=lr), clip_grad=dict(max_norm=1.0))
+param_scheduler = [dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=4)]
+val_evaluator = dict(type="CocoMetric", metric="bbox")
+default_hooks = dict(checkpoint=dict(type="CheckpointHook", interval=1))
+ema = False
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "leaf.py"
+    path.write_text(BASE)
+    return path
+
+
+def sentence(path, options=None, **more) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read_config(path, options, **more)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+WRONG = [
+    # (line of the file that becomes another, words of the sentence)
+    ("optim_wrapper =", "optim_wraper =", ["unknown key 'optim_wraper'", "nearest: 'optim_wrapper'"]),
+    ("ema = False", "emma = False", ["'emma'", "'ema'"]),
+    ('arch="tiny"', 'archh="tiny"', ["model.backbone.archh", "PVT", "'arch'"]),
+    ('type="PVT"', 'type="PTV"', ["model.backbone.type names 'PTV'", "no such model", "'PVT'"]),
+    ("batch_size=2", "batchsize=2", ["train_dataloader.batchsize", "'batch_size'"]),
+    ('"TrainSampler"', '"TrainSample"', ["train_dataloader.sampler.type", "no such sampler", "'TrainSampler'"]),
+    ('type="Resize", scale', 'type="Resize", scales', ["train_dataloader.dataset.pipeline.1.scales", "'scale'"]),
+    ('"LoadImage"', '"LoadImages"', ["pipeline.0.type", "no such transform", "'LoadImage'"]),
+    ("max_epochs", "max_epoch", ["train_cfg.max_epoch ", "EpochBasedTrainLoop", "'max_epochs'"]),
+    ("lr=lr", "learning_rate=lr", ["optim_wrapper.optimizer.learning_rate", "AdamW"]),
+    ('"AdamW"', '"AdamWW"', ["no such optimizer", "'AdamW'"]),
+    ("max_norm", "maxnorm", ["optim_wrapper.clip_grad.maxnorm", "'max_norm'"]),
+    ("start_factor", "start_facter", ["param_scheduler.0.start_facter", "LinearLR", "'start_factor'"]),
+    ("metric=", "metrics=", ["val_evaluator.metrics", "CocoMetric", "'metric'"]),
+    ("interval=1", "intervall=1", ["default_hooks.checkpoint.intervall", "'interval'"]),
+    ("ann_file=", "annfile=", ["train_dataloader.dataset.annfile", "CocoDataset", "'ann_file'"]),
+    ("lr = 1e-3", "lr = 1e-3\nlrr = 2e-3", ["unknown key 'lrr'"]),
+    ("ema = False", "custom_hooks = [dict(type='EMAHook', momentun=0.1)]", ["custom_hooks.0.momentun", "'momentum'"]),
+    ("ema = False", "ema = dict(momentun=0.1)", ["ema.momentun", "'momentum'"]),
+    ("ema = False", "custom_hooks = dict(type='EMAHook')", ["custom_hooks", "list"]),
+    ("ema = False", "randomness = dict(sed=1)", ["randomness.sed", "'seed'"]),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "words"), WRONG, ids=[case[1].split("\n")[-1] for case in WRONG])
+def test_what_does_not_exist_is_named_with_its_place_and_the_nearest(config, right, wrong, words):
+    read_config(config)
+    config.write_text(BASE.replace(right, wrong, 1))
+    text = sentence(config)
+    assert str(config) in text
+    for word in words:
+        assert word in text
+
+
+OPTIONS = [
+    ("optim_wraper.type=OptimWrapper", ["'optim_wraper'", "'optim_wrapper'", "--cfg-options"]),
+    ("model.backbone.archh=small", ["model.backbone.archh", "'arch'", "--cfg-options"]),
+    ("param_scheduler.3.end=1", ["param_scheduler.3.end", "Index 3 exceeds the length"]),
+    ("train_cfg.max_epochs.x=1", ["train_cfg.max_epochs.x"]),
+    ("lr=2", ["lr", "does nothing"]),
+    ("nothing", ["KEY=VALUE"]),
+    ("randomness.seed=[1,(2]", ["cannot be read"]),
+]
+
+
+@pytest.mark.parametrize(("option", "words"), OPTIONS, ids=[case[0] for case in OPTIONS])
+def test_bad_options_of_the_command_line_are_named(config, option, words):
+    with pytest.raises(ConfigError) as caught:
+        read_config(config, parse_options([option]))
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_options_reach_lists_switches_and_new_arguments(config):
+    options = ["param_scheduler.0.end=9", "ema.momentum=0.1", "model.backbone.qkv_bias=False", "train_cfg.max_epochs=3"]
+    found = read_config(config, parse_options(options))
+    assert found.param_scheduler[0].end == 9 and found.ema == {"momentum": 0.1}
+    assert found.model.backbone.qkv_bias is False and found.train_cfg.max_epochs == 3
+
+
+def test_a_files_own_variables_are_no_settings(tmp_path, config):
+    config.write_text(BASE + "import os\n_folder = os.sep\nfor size in (1, 2):\n    pass\ndef double(x):\n    return 2 * x\n")
+    assert set(read_config(config)._cfg_dict) == set(read_config(_write(tmp_path / "b.py", BASE))._cfg_dict)
+    assert "lr" not in read_config(config)
+    config.write_text(BASE + "place = 'runs/1'\n")
+    leaf = _write(tmp_path / "c.py", "_base_ = 'leaf.py'\nwork_dir = {{_base_.place}}\n")
+    assert read_config(leaf).work_dir == "runs/1"
+
+
+def _write(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_a_dumped_config_can_be_read_again(tmp_path, config):
+    first = read_config(config)
+    first.dump(tmp_path / "dumped.py")
+    assert read_config(tmp_path / "dumped.py")._cfg_dict == first._cfg_dict
+
+
+def test_data_root_moves_everything_that_lies_in_it(config):
+    config.write_text(BASE + "root = 'data/coco'\nval_evaluator = dict(type='CocoMetric', ann_file=root + '/annotations/b.json')\n")
+    found = read_config(config, data_root="/elsewhere/")
+    assert found.train_dataloader.dataset.data_root == "/elsewhere/"
+    assert found.val_evaluator.ann_file == "/elsewhere/annotations/b.json"
+    config.write_text("model = dict(type='DensePredictor')\n")
+    assert "--data-root x" in sentence(config, data_root="x")
+
+
+def test_files_that_are_not_there_or_not_python(tmp_path, config):
+    text = sentence(tmp_path / "pvt_retinanet_coc.py")
+    assert "neither a file" in text and "nearest: 'pvt_retinanet_coco'" in text
+    assert "line 2" in sentence(_write(tmp_path / "syntax.py", "a = 1\nb = (\n"))
+    text = sentence(_write(tmp_path / "name.py", "a = 1\n\nb = undefined + 1\n"))
+    assert "line 3" in text and "NameError" in text
+    text = sentence(_write(tmp_path / "base.py", "_base_ = ['gone.py']\n"))
+    assert "_base_" in text and "gone.py" in text
+    _write(tmp_path / "other.py", "model = dict(type='DensePredictor')\n")
+    assert "same key" in sentence(_write(tmp_path / "twice.py", "_base_ = ['leaf.py', 'other.py']\n"))
+
+
+def test_an_error_in_a_base_names_the_base(tmp_path):
+    _write(tmp_path / "base.py", "a = 1\nb = 1 / 0\n")
+    text = sentence(_write(tmp_path / "leaf2.py", "_base_ = 'base.py'\n"))
+    assert "base.py, line 2" in text and "ZeroDivisionError" in text
+
+
+def test_types_registered_by_a_module_of_the_users_own_are_known(tmp_path, config, monkeypatch):
+    module = tmp_path / "my_parts.py"
+    module.write_text(
+        "from densevit.registry import MODELS\n\n@MODELS.register_module()\nclass MyBackbone:\n"
+        "    def __init__(self, depth, width=3):\n        pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = BASE.replace('type="PVT", arch="tiny"', 'type="MyBackbone", depth=3')
+    config.write_text(mine)
+    assert "no such model" in sentence(config)
+    imports = "\ncustom_imports = dict(imports=['my_parts'])\n"
+    config.write_text(mine + imports)
+    read_config(config)
+    assert "my_parts" not in sys.modules, "the source is enough"
+    config.write_text(mine.replace("depth=3", "dept=3") + imports)
+    assert "nearest: 'depth'" in sentence(config)
+
+
+def test_every_shipped_recipe_is_read(root):
+    assert "pvt_retinanet_coco" in shipped_configs()
+    for name in shipped_configs():
+        found = read_config(name)
+        assert found.model.type and config_path(name).parent.name == "configs"
+        assert read_config(str(config_path(name)))._cfg_dict == found._cfg_dict
+    with pytest.raises(ConfigError, match="nearest: 'pvt_retinanet_coco'"):
+        densevit.config_path("pvt_retinanet_cocoo")
+
+
+def test_the_keys_of_the_runner_are_mmengines(root):
+    import inspect
+    import re
+
+    from mmengine.runner import Runner
+
+    arguments = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"}
+    read = set(re.findall(r"self\.cfg\.get\(\s*'(\w+)'", inspect.getsource(Runner)))
+    assert arguments | read <= RUNNER_KEYS
+    assert RUNNER_KEYS <= arguments | read | {"custom_imports", "runner_type", "model_wrapper_cfg"}
+
+
+def test_reading_and_checking_a_recipe_takes_no_torch_and_half_a_second(root):
+    code = (
+        "import time; start = time.process_time()\n"
+        "from densevit.engine.config import read_config; read_config('pvt_retinanet_coco')\n"
+        "import json, sys; print(json.dumps([time.process_time() - start, 'torch' in sys.modules]))"
+    )
+    env = dict(os.environ, PYTHONPATH=str(root), OMP_NUM_THREADS="1")
+    times = []
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+        seconds, torch = json.loads(done.stdout)
+        assert not torch
+        times.append(seconds)
+        time.sleep(0.1)
+    assert min(times) < 0.5

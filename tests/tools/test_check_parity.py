@@ -1,0 +1,88 @@
+"""The parity command: cases of the reference code pass, and a case that does not fit fails."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+GOLDEN = [
+    "mmdet_bb2_sizes",
+    "mmdet_bb_3stages",
+    "mmdet_bb_nobias",
+    "mmdet_bb_sizes",
+    "mmdet_det_assign",
+    "mmdet_det_border0",
+    "mmdet_det_on_output_relu",
+    "mmdet_det_scales_smooth",
+    "mmdet_det_test_cfg",
+    "mmdet_det_true_end",
+]
+
+
+def run(root, *args) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(root / "tools" / "check_parity.py"), *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=root)
+
+
+def test_golden_cases_pass(root):
+    """Small models of mmdetection 3.3.0 with options that the published recipes do not use."""
+    done = run(root, root / "tests" / "data" / "parity")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line.split()[:2] for line in done.stdout.splitlines()[:-1]] == [["ok", name] for name in GOLDEN]
+    assert done.stdout.splitlines()[-1] == f"{len(GOLDEN)} passed, 0 failed, 0 skipped"
+
+
+def test_reference_cases_pass(root, shared):
+    folder = shared / "parity"
+    wanted = [
+        *folder.glob("mmdet_pvt*.json"),
+        *folder.glob("mmdet_retinanet*.json"),
+        *folder.glob("whai362_pvt_*.json"),
+    ]
+    done = run(root, *sorted(wanted), "--verbose")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == f"{len(wanted)} passed, 0 failed, 0 skipped"
+    left = {line.split()[-1] for line in done.stdout.splitlines() if "not compared" in line}
+    assert left <= {"features", "logits", "stage4_tokens"}
+
+
+def change(root, tmp_path, name, edit):
+    """A copy of a golden case with its description edited."""
+    source = root / "tests" / "data" / "parity" / f"{name}.json"
+    spec = json.loads(source.read_text())
+    edit(spec)
+    (tmp_path / source.name).write_text(json.dumps(spec))
+    shutil.copy(source.with_suffix(".npz"), tmp_path / f"{name}.npz")
+    return run(root, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda s: s["model"].update(num_layers=[1, 1, 1, 1]), "no place for"),
+        (lambda s: s["model"].update(num_layers=[1, 1, 3, 1]), "lacks"),
+        (lambda s: s["model"].update(windows=7), "windows"),
+        (lambda s: s["state"].append(["strange.weight", [3], 0.0, 1.0, False]), "strange.weight"),
+        (lambda s: s["state"][0].__setitem__(3, 0.5), "stage_"),
+        (lambda s: s["outputs"].update(depth={"shape": [1], "stored": "whole"}), "no tensor of ours is depth"),
+    ],
+)
+def test_a_case_that_does_not_fit_fails(root, tmp_path, edit, said):
+    done = change(root, tmp_path, "mmdet_bb_nobias", edit)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stdout.startswith("FAIL mmdet_bb_nobias")
+    assert said in done.stdout
+
+
+def test_a_model_that_is_not_built_yet_is_skipped_with_the_reason(root, tmp_path):
+    done = change(root, tmp_path, "mmdet_bb_nobias", lambda s: s["model"].update(type="HRNet"))
+    assert done.returncode == 0
+    assert done.stdout.startswith("SKIP mmdet_bb_nobias")
+    assert "HRNet" in done.stdout
+
+
+def test_a_tighter_tolerance_fails(root):
+    done = run(root, root / "tests" / "data" / "parity" / "mmdet_bb_nobias.json", "--tolerance", "1e-12")
+    assert done.returncode == 1

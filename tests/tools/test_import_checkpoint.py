@@ -1,0 +1,32 @@
+"""An imported checkpoint becomes a config and safetensors that predict the same."""
+
+import subprocess
+import sys
+
+import numpy as np
+
+from densevit import Predictor
+
+
+def test_the_written_recipe_predicts_as_the_checkpoint_does(root, tmp_path):
+    old = root / "tests" / "data" / "mmdet" / "retinanet_pvtv2.pth"
+    command = [sys.executable, str(root / "tools" / "import_checkpoint.py"), str(old), "--out", str(tmp_path)]
+    done = subprocess.run([*command, "--receipt"], capture_output=True, text=True, cwd=root)
+    assert done.returncode == 0, done.stderr
+    assert "tensors loaded" in done.stdout
+    image = np.load(old.with_suffix(".npz"))["img"]
+    name = tmp_path / "retinanet_pvtv2"
+    ours = Predictor(name.with_suffix(".py"), name.with_suffix(".safetensors"), "cpu")(image)
+    direct = Predictor(None, old, "cpu")(image)
+    assert ours.names == direct.names
+    assert ours.names[0] in ("ball", "box", "cone", "ring", "tube")
+    assert np.array_equal(ours.boxes, direct.boxes)
+
+
+def test_a_file_without_a_configuration_is_one_sentence(root, tmp_path):
+    (tmp_path / "empty.pth").write_bytes(b"")
+    command = [sys.executable, str(root / "tools" / "import_checkpoint.py"), str(tmp_path / "empty.pth")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr

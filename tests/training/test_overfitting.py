@@ -1,0 +1,51 @@
+"""Sixteen real photographs learnt by heart: targets, losses, post-processing and metric agree with each other."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+CONFIG = """
+_base_ = [{base!r}]
+data_root = {data!r}
+size = (384, 384)
+load = [dict(type="LoadImage"), dict(type="LoadAnnotations"), dict(type="Resize", scale=size, keep_ratio=True)]
+data = dict(ann_file="annotations/instances_train2017.json", data_prefix=dict(img="train2017/"), data_root=data_root)
+train_dataloader = dict(batch_size=4, dataset=dict(**data, pipeline=[*load, dict(type="PackSample")]))
+val_dataloader = dict(batch_size=8, dataset=dict(**data, pipeline=[*load, dict(type="PackSample")]))
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs={epochs}, val_interval={epochs})
+default_hooks = dict(checkpoint=dict(interval=100), logger=dict(interval=50))
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(type="CosineAnnealingLR", by_epoch=True, convert_to_iter_based=True, eta_min=1e-6, end={epochs}),
+]
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
+model = dict(neck=dict(start_level=0, num_levels=6), head=dict(octave_base_scale=2))
+"""
+
+
+@pytest.mark.slow
+def test_sixteen_photographs_are_learnt_by_heart(shared, root, tmp_path):
+    source = shared / "data" / "coco_real"
+    truth = json.loads((source / "annotations" / "instances_train2017.json").read_text())
+    annotated = {a["image_id"] for a in truth["annotations"]}
+    images = [image for image in truth["images"] if image["id"] in annotated][:16]
+    chosen = {image["id"] for image in images}
+    part = dict(truth, images=images, annotations=[a for a in truth["annotations"] if a["image_id"] in chosen])
+    (tmp_path / "data" / "annotations").mkdir(parents=True)
+    (tmp_path / "data" / "annotations" / "instances_train2017.json").write_text(json.dumps(part))
+    (tmp_path / "data" / "train2017").symlink_to(source / "train2017")
+    config = tmp_path / "overfit.py"
+    base = str(root / "configs" / "pvt_retinanet_scenes.py")
+    epochs = int(os.environ.get("OVERFIT_EPOCHS", 600))
+    config.write_text(CONFIG.format(base=base, data=str(tmp_path / "data"), epochs=epochs))
+    command = [sys.executable, "tools/train.py", str(config), "--amp", "--work-dir", str(tmp_path / "work")]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "log.txt").write_text(done.stdout + done.stderr)
+    ap50 = float(re.findall(r"coco/bbox_AP50: ([\d.]+)", done.stdout + done.stderr)[-1])
+    assert ap50 >= 0.8

@@ -23,6 +23,8 @@ class Settings:
             raise ConfigError(f"{where} is {config!r}, where a dict of settings was expected.")
         self.left, self.where, self.known = dict(config), where, ["type"]
         self.type = self.left.pop("type", None)
+        if isinstance(self.type, str):  # 'mmdet.RetinaNet', 'mmdet.models.detectors.retinanet.RetinaNet'
+            self.type = self.type.rsplit(".", 1)[-1]
 
     def take(self, key: str, default: Any = MISSING) -> Any:
         """The value of `key`; without a default it must be there."""

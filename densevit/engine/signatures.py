@@ -51,6 +51,8 @@ _NAME = re.compile(r"""(?:^\s*|name\s*=\s*)\(?\[?["'](\w+)["']""")
 _OPTIMIZER = re.compile(r"^class[ \t]+([A-Z]\w+)\((?:Optimizer|Adam|SGD)\b", re.MULTILINE)
 # keyword arguments handed on to another class than a base
 DELEGATES = {"EMAHook": ("MODELS", "ExponentialMovingAverage")}
+# `**kwargs` that nothing looks at
+CLOSED = {"CheckpointHook"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +182,7 @@ def signature(registry: str, kind: Any, extra: tuple[Path, ...] = ()) -> Signatu
     delegate = signature(*DELEGATES[name]) if name in DELEGATES else None
     if delegate is not None:
         return Signature(name, arguments | delegate.arguments, delegate.open)
-    return Signature(name, arguments, is_open)
+    return Signature(name, arguments, is_open and name not in CLOSED)
 
 
 def _of_object(kind: Any) -> Signature:

@@ -1,11 +1,14 @@
 """The parity command: cases of the reference code pass, and a case that does not fit fails."""
 
+import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
 
 import pytest
+import torch
 
 GOLDEN = [
     "mmdet_bb2_sizes",
@@ -21,9 +24,14 @@ GOLDEN = [
 ]
 
 
+def here(root) -> dict[str, str]:
+    """The environment, with this source tree in front of an installed densevit."""
+    return {**os.environ, "PYTHONPATH": str(root)}
+
+
 def run(root, *args) -> subprocess.CompletedProcess:
     command = [sys.executable, str(root / "tools" / "check_parity.py"), *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=root)
+    return subprocess.run(command, capture_output=True, text=True, cwd=root, env=here(root))
 
 
 def test_golden_cases_pass(root):
@@ -48,14 +56,19 @@ def test_reference_cases_pass(root, shared):
     assert left <= {"features", "logits", "stage4_tokens"}
 
 
-def change(root, tmp_path, name, edit):
-    """A copy of a golden case with its description edited."""
+def change(root, tmp_path, name, edit, tolerance=None) -> tuple[str, str]:
+    """Verdict and words on a copy of a golden case with its description edited."""
     source = root / "tests" / "data" / "parity" / f"{name}.json"
     spec = json.loads(source.read_text())
     edit(spec)
     (tmp_path / source.name).write_text(json.dumps(spec))
     shutil.copy(source.with_suffix(".npz"), tmp_path / f"{name}.npz")
-    return run(root, tmp_path)
+    tool = importlib.util.spec_from_file_location("check_parity", root / "tools" / "check_parity.py")
+    module = importlib.util.module_from_spec(tool)
+    tool.loader.exec_module(module)
+    with torch.random.fork_rng():
+        verdict, words, _ = module.check(tmp_path / source.name, tolerance)
+    return verdict, words
 
 
 @pytest.mark.parametrize(
@@ -70,19 +83,28 @@ def change(root, tmp_path, name, edit):
     ],
 )
 def test_a_case_that_does_not_fit_fails(root, tmp_path, edit, said):
-    done = change(root, tmp_path, "mmdet_bb_nobias", edit)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert done.stdout.startswith("FAIL mmdet_bb_nobias")
-    assert said in done.stdout
+    verdict, words = change(root, tmp_path, "mmdet_bb_nobias", edit)
+    assert verdict == "FAIL"
+    assert said in words
 
 
 def test_a_model_that_is_not_built_yet_is_skipped_with_the_reason(root, tmp_path):
-    done = change(root, tmp_path, "mmdet_bb_nobias", lambda s: s["model"].update(type="HRNet"))
-    assert done.returncode == 0
-    assert done.stdout.startswith("SKIP mmdet_bb_nobias")
-    assert "HRNet" in done.stdout
+    verdict, words = change(root, tmp_path, "mmdet_bb_nobias", lambda s: s["model"].update(type="HRNet"))
+    assert verdict == "SKIP"
+    assert "HRNet" in words
 
 
-def test_a_tighter_tolerance_fails(root):
+def test_labels_have_to_be_equal_whatever_the_tolerance(root, tmp_path):
+    def other_threshold(spec):
+        spec["model"]["test_cfg"]["nms"]["iou_threshold"] = 0.9
+
+    verdict, words = change(root, tmp_path, "mmdet_det_assign", other_threshold, tolerance=10.0)
+    assert verdict == "FAIL"
+    assert "det_labels differ" in words
+
+
+def test_a_failed_case_makes_the_exit_code_1(root):
     done = run(root, root / "tests" / "data" / "parity" / "mmdet_bb_nobias.json", "--tolerance", "1e-12")
     assert done.returncode == 1
+    assert done.stdout.startswith("FAIL mmdet_bb_nobias")
+    assert done.stdout.endswith("0 passed, 1 failed, 0 skipped\n")

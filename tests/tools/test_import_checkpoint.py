@@ -1,5 +1,6 @@
 """An imported checkpoint becomes a config and safetensors that predict the same."""
 
+import os
 import subprocess
 import sys
 
@@ -8,10 +9,15 @@ import numpy as np
 from densevit import Predictor
 
 
+def here(root) -> dict[str, str]:
+    """The environment, with this source tree in front of an installed densevit."""
+    return {**os.environ, "PYTHONPATH": str(root)}
+
+
 def test_the_written_recipe_predicts_as_the_checkpoint_does(root, tmp_path):
     old = root / "tests" / "data" / "mmdet" / "retinanet_pvtv2.pth"
     command = [sys.executable, str(root / "tools" / "import_checkpoint.py"), str(old), "--out", str(tmp_path)]
-    done = subprocess.run([*command, "--receipt"], capture_output=True, text=True, cwd=root)
+    done = subprocess.run([*command, "--receipt"], capture_output=True, text=True, cwd=root, env=here(root))
     assert done.returncode == 0, done.stderr
     assert "tensors loaded" in done.stdout
     image = np.load(old.with_suffix(".npz"))["img"]
@@ -26,7 +32,7 @@ def test_the_written_recipe_predicts_as_the_checkpoint_does(root, tmp_path):
 def test_a_file_without_a_configuration_is_one_sentence(root, tmp_path):
     (tmp_path / "empty.pth").write_bytes(b"")
     command = [sys.executable, str(root / "tools" / "import_checkpoint.py"), str(tmp_path / "empty.pth")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=here(root))
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr

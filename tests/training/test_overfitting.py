@@ -24,7 +24,7 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", by_epoch=True, convert_to_iter_based=True, eta_min=1e-6, end={epochs}),
 ]
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
-model = dict(neck=dict(start_level=0, num_levels=6), head=dict(octave_base_scale=2))
+model = dict(neck=dict(start_level=1, num_levels=5), head=dict(octave_base_scale=1.5))
 """
 
 

@@ -83,7 +83,7 @@ def test_a_box_is_drawn_in_the_colour_of_its_class_on_its_edge():
 
 def test_lines_and_letters_grow_with_the_picture():
     small, large = drawing.style_for(300, 400), drawing.style_for(3000, 4000)
-    assert large.line >= 8 * small.line and large.scale >= 7 * small.scale
+    assert large.line >= 7 * small.line and large.scale >= 7 * small.scale
     assert drawing.style_for(60, 80).scale >= 0.3
 
 

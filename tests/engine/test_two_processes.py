@@ -1,0 +1,108 @@
+"""Two processes on one machine without GPUs train as one process with twice the batch."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from short_runs import losses, write_config
+
+from densevit.checkpoints.reading import read_file
+
+
+def environment(root: Path, **more: str) -> dict:
+    return dict(os.environ, PYTHONPATH=str(root), OMP_NUM_THREADS="1", **more)
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def one(root, config, work_dir, *arguments):
+    command = [sys.executable, root / "tools" / "train.py", config, "--work-dir", work_dir, *arguments]
+    done = subprocess.run(command, env=environment(root), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def two(root, config, work_dir, *arguments):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()]
+    command = [*torchrun, root / "tools" / "train.py", config, "--work-dir", work_dir, "--launcher", "pytorch", *arguments]
+    done = subprocess.run(command, env=environment(root), capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def last_validation(work_dir: Path) -> dict:
+    lines = [json.loads(x) for f in work_dir.glob("*/vis_data/2*.json") for x in f.read_text().splitlines()]
+    return [line for line in lines if "coco/bbox_AP" in line][-1]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, root):
+    """The same training by one process and by two; some images hold no object, and 5 images do not go round."""
+    folder = tmp_path_factory.mktemp("two")
+    config = write_config(folder, batch_size=2, drop_path=0.0, train=8, val=5, empty=3)
+    options = ["--cfg-options", "train_cfg.max_epochs=2", "val_dataloader.batch_size=1", "model.head.test.score_thr=0.0"]
+    one(root, config, folder / "one", *options)
+    two(root, config, folder / "two", *options, "train_dataloader.batch_size=1")
+    return folder
+
+
+def test_losses_equal_those_of_one_process_with_the_doubled_batch(runs):
+    wanted, found = losses(runs / "one"), losses(runs / "two")
+    assert wanted.keys() == found.keys() and len(wanted) == 8
+    assert max(abs(wanted[step] - found[step]) for step in wanted) <= 1e-5
+
+
+def test_the_weights_agree(runs):
+    ours, theirs = (read_file(runs / name / "epoch_2.pth")["state_dict"] for name in ("one", "two"))
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-3, rtol=0)  # AdamW on gradients of 1e-8
+
+
+def test_each_image_is_evaluated_exactly_once(runs):
+    wanted, found = last_validation(runs / "one"), last_validation(runs / "two")
+    figures = [key for key in wanted if key.startswith("coco/")]
+    assert len(figures) == 12
+    assert all(abs(wanted[key] - found[key]) < 1e-3 for key in figures)
+    assert not (Path.cwd() / ".dist_test").exists(), "results go through the process group"
+
+
+def test_checkpoints_hold_the_random_streams_of_both(runs):
+    streams = read_file(runs / "two" / "epoch_2.pth")["random_streams"]
+    assert len(streams) == 2 and not torch.equal(streams[0]["torch"], streams[1]["torch"])
+
+
+def test_two_processes_resume_exactly(tmp_path, root):
+    config = write_config(tmp_path, batch_size=1, drop_path=0.3)
+    options = ["--cfg-options", "train_cfg.max_epochs=2", "default_hooks.checkpoint.by_epoch=False"]
+    options += ["default_hooks.checkpoint.interval=3", "default_hooks.checkpoint.max_keep_ckpts=9"]
+    two(root, config, tmp_path / "run", *options)
+    wanted = read_file(tmp_path / "run" / "iter_8.pth")["state_dict"]
+    for name in ("iter_8.pth", "iter_6.pth", "iter_4.pth", "last_checkpoint", "last_validated"):
+        (tmp_path / "run" / name).unlink(missing_ok=True)
+    printed = two(root, config, tmp_path / "run", "--resume", *options)
+    assert "resumed from" in printed and "iter_3.pth" in printed
+    found = read_file(tmp_path / "run" / "iter_8.pth")["state_dict"]
+    assert all(torch.equal(wanted[key], found[key]) for key in wanted)
+
+
+def test_slurms_variables_start_the_processes(tmp_path, root):
+    """What `srun` sets, with two tasks on this machine and no scontrol to ask."""
+    config = write_config(tmp_path, batch_size=1, drop_path=0.0)
+    port, runs = free_port(), []
+    for rank in range(2):
+        slurm = dict(SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), SLURM_NTASKS="2", SLURM_NODELIST="localhost")
+        env = environment(root, MASTER_ADDR="127.0.0.1", MASTER_PORT=port, **slurm)
+        command = [sys.executable, root / "tools" / "train.py", config, "--work-dir", tmp_path / "run", "--launcher", "slurm"]
+        command += ["--cfg-options", "train_cfg.max_epochs=1"]
+        runs.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+    printed = [run.communicate(timeout=120)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], printed
+    assert "2 x cpu" in printed[0] and read_file(tmp_path / "run" / "epoch_1.pth")["meta"]["world_size"] == 2

@@ -5,5 +5,5 @@ _base_ = ['_base_/scenes_detection.py', '_base_/schedule_scenes.py', '_base_/run
 model = dict(
     type='DensePredictor',
     backbone=dict(type='PVTv2', arch='b0'),
-    neck=dict(type='FPN', out_channels=64, num_levels=4),
-    head=dict(type='RetinaNetHead', feat_channels=64, stacked_convs=2))
+    neck=dict(type='FPN', out_channels=64, start_level=1, num_levels=4),
+    head=dict(type='RetinaNetHead', feat_channels=64, stacked_convs=2, octave_base_scale=2))

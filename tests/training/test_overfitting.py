@@ -1,7 +1,6 @@
 """Sixteen real photographs learnt by heart: targets, losses, post-processing and metric agree with each other."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -41,11 +40,9 @@ def test_sixteen_photographs_are_learnt_by_heart(shared, root, tmp_path):
     (tmp_path / "data" / "train2017").symlink_to(source / "train2017")
     config = tmp_path / "overfit.py"
     base = str(root / "configs" / "pvt_retinanet_scenes.py")
-    epochs = int(os.environ.get("OVERFIT_EPOCHS", 600))
-    config.write_text(CONFIG.format(base=base, data=str(tmp_path / "data"), epochs=epochs))
+    config.write_text(CONFIG.format(base=base, data=str(tmp_path / "data"), epochs=240))
     command = [sys.executable, "tools/train.py", str(config), "--amp", "--work-dir", str(tmp_path / "work")]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    (tmp_path / "log.txt").write_text(done.stdout + done.stderr)
     ap50 = float(re.findall(r"coco/bbox_AP50: ([\d.]+)", done.stdout + done.stderr)[-1])
     assert ap50 >= 0.8

@@ -2,10 +2,13 @@
 
 | field | type | meaning |
 |---|---|---|
-| `gt_instances`, `pred_instances` | InstanceData | `bboxes` (N, 4) float xyxy pixels, `labels` (N,) int64 from 0, `scores` (N,), `masks` (N, H, W) bool |
-| `ignored_instances` | InstanceData | `bboxes`, `labels` (and `masks`) of crowds and ignore regions: neither objects nor background |
+| `gt_instances`, `pred_instances` | InstanceData | the objects, see below |
+| `ignored_instances` | InstanceData | crowds and ignore regions: neither objects nor background |
 | `gt_semantic`, `pred_semantic` | Tensor (H, W) int64 | class of each pixel, 255 = ignore |
 | `gt_depth`, `pred_depth` | Tensor (H, W) float32 | metres, 0 = no measurement |
+
+Instances have `bboxes` (N, 4) float32 xyxy in pixels, `labels` (N,) int64 from 0, `masks` (N, H, W) bool where there
+are masks, and predicted ones `scores` (N,).
 
 Truth (`gt_*`) is in the frame of the network's input, predictions (`pred_*`) in the frame of the original image.
 

@@ -18,8 +18,11 @@ import numpy as np
 from pycocotools import mask as rle_codec
 
 from densevit.errors import DataError
+from densevit.metrics.coco_rle import first_broken
 
 Record = dict[str, Any]
+
+FARTHEST = 1e6  # pixels: a polygon that reaches farther is a mistake that would take hours to fill
 
 
 def read_json(path: str | PathLike, what: str) -> Any:
@@ -143,6 +146,7 @@ class Truth:
                     self._size(annotation["image_id"], where)
                 else:
                     mask = self.rle(mask, annotation["image_id"], where)
+                    self._refuse_broken([mask], [where])
                 record["segmentation"] = mask
             records.append(record)
         return records
@@ -160,6 +164,8 @@ class Truth:
         """A mask in any of COCO's three writings (polygons, counts, compressed counts) as a compressed RLE."""
         try:
             if isinstance(mask, list):
+                if not all(len(part) >= 4 and abs(np.asarray(part, float)).max() < FARTHEST for part in mask):
+                    raise ValueError("no polygon")
                 return _text(rle_codec.merge(rle_codec.frPyObjects(mask, *self._size(image_id, where))))
             size = [int(x) for x in mask["size"]]
             if self.images[image_id].get("height") and tuple(size) != self._size(image_id, where):
@@ -168,9 +174,11 @@ class Truth:
                     "(height, width)."
                 )
             if isinstance(mask["counts"], list):
+                if min(mask["counts"]) < 0 or sum(mask["counts"]) != size[0] * size[1]:
+                    raise ValueError("runs that are not the image's")
                 return _text(rle_codec.frPyObjects(mask, *size))
             return _text({"size": size, "counts": mask["counts"]})
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError):
             raise DataError(f"{where} has no mask that can be read (polygons or COCO's RLE are expected).") from None
 
     def detections(self, results: list[Record], metric: str) -> list[Record]:
@@ -181,7 +189,7 @@ class Truth:
         mask (pycocotools' own rule for results that hold masks alone), width x height for a stated box.
         """
         key = "bbox" if metric == "bbox" else "segmentation"
-        records = []
+        records, masked, rles = [], [], []
         for place, result in enumerate(results):
             where = f"detection {place} of the results"
             if not isinstance(result, dict):
@@ -216,15 +224,26 @@ class Truth:
                 record["bbox"] = [float(x) for x in box]
                 record["area"] = record["bbox"][2] * record["bbox"][3]
             elif result.get("segmentation"):
-                rle = self.rle(result["segmentation"], image, where)
-                record["area"] = float(rle_codec.area(rle))
-                record["bbox"] = rle_codec.toBbox(rle).tolist()
-                if metric == "segm":
-                    record["segmentation"] = rle
+                rles.append(self.rle(result["segmentation"], image, where))
+                masked.append((record, where))
             else:
                 raise DataError(f"{where} has no '{key}', which metric '{metric}' scores.")
             records.append(record)
+        if rles:
+            self._refuse_broken(rles, [where for _, where in masked])
+            for (record, _), rle, box in zip(masked, rles, rle_codec.toBbox(rles).tolist(), strict=True):
+                # One by one: pycocotools 2.0.11 cannot give the areas of more than 255 masks at once (numpy 2).
+                record.update(area=float(rle_codec.area(rle)), bbox=box)
+                if metric == "segm":
+                    record["segmentation"] = rle
         return records
+
+    def _refuse_broken(self, rles: list[Record], where: list[str]) -> None:
+        broken = first_broken(rles)
+        if broken is not None:
+            raise DataError(
+                f"{where[broken]} has a mask whose run lengths do not add up to its {rles[broken]['size']} pixels."
+            )
 
 
 def _text(rle: Record) -> Record:

@@ -255,6 +255,10 @@ def test_chosen_categories_alone_are_scored(backend):
         ({"bbox": None}, "has no 'bbox'"),
         ({"bbox": None, "segmentation": {"size": [50, 50]}}, "no mask that can be read"),
         ({"bbox": None, "segmentation": {"size": [50, 40], "counts": "a"}}, "mask of"),
+        ({"bbox": None, "segmentation": {"size": [50, 50], "counts": "zz!~0"}}, "do not add up"),
+        ({"bbox": None, "segmentation": {"size": [50, 50], "counts": [2400, 90]}}, "no mask that can be read"),
+        ({"bbox": None, "segmentation": [[0, 0, 1e300, 0, 5, 5]]}, "no mask that can be read"),
+        ({"bbox": None, "segmentation": [["a", "b", 1, 2]]}, "no mask that can be read"),
     ],
 )
 def test_broken_results_are_refused_with_one_sentence(change, said):

@@ -20,7 +20,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--score-thr", type=float, default=0.3, help="least score that is drawn; default 0.3")
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--cfg-options", nargs="+", action="extend", metavar="KEY=VALUE", help="settings in place of the config's")
+    settings = "settings in place of the config's"
+    parser.add_argument("--cfg-options", nargs="+", action="extend", metavar="KEY=VALUE", help=settings)
     return parser.parse_args()
 
 

@@ -22,7 +22,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="seed of everything random, in place of the config's")
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--cfg-options", nargs="+", action="extend", metavar="KEY=VALUE", help="settings in place of the config's")
+    settings = "settings in place of the config's"
+    parser.add_argument("--cfg-options", nargs="+", action="extend", metavar="KEY=VALUE", help=settings)
     return parser.parse_args()
 
 

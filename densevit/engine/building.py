@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 _runs = itertools.count()
 
 
-def build_runner(
-    cfg: "Config", resume: bool = False, training: bool = True, pretrained: str | None = None
-) -> "Runner":
+def build_runner(cfg: "Config", resume: bool = False, training: bool = True, pretrained: str | None = None) -> "Runner":
     """The Runner of a config.
 
     The data set is built first: its class names go to the model, which passes their number to the heads.
@@ -173,9 +171,9 @@ def _pass_classes(cfg: "Config", metainfo: dict) -> None:
             )
     kind = cfg.model["type"]
     if isinstance(kind, str):
-        with DefaultScope.overwrite_default_scope(cfg.default_scope):
-            with MODELS.switch_scope_and_registry(None) as registry:
-                kind = registry.get(kind)
+        scope = DefaultScope.overwrite_default_scope(cfg.default_scope)
+        with scope, MODELS.switch_scope_and_registry(None) as registry:
+            kind = registry.get(kind)
     if kind is None or "classes" in inspect.signature(kind).parameters:
         cfg.model["classes"] = tuple(classes)
 

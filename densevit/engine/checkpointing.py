@@ -24,6 +24,8 @@ from densevit.errors import CheckpointError, UserError
 from densevit.registry import HOOKS
 
 UNFINISHED = ".unfinished"
+LATEST = "latest.pth"
+"""A link to the newest checkpoint, for commands that go on from a training: `tools/test.py CONFIG .../latest.pth`."""
 
 
 class SaveFailed(Exception):
@@ -88,6 +90,15 @@ def note(path: Path, text: str) -> None:
             path.unlink(missing_ok=True)
 
 
+def point_at(link: Path, name: str) -> None:
+    """Make `link` a symbolic link to `name` beside it, at no moment to nothing; not where the file system has none."""
+    unfinished = link.with_name(f".{link.name}.{os.getpid()}{UNFINISHED}")
+    with contextlib.suppress(OSError, NotImplementedError):
+        unfinished.unlink(missing_ok=True)
+        unfinished.symlink_to(name)
+        os.replace(unfinished, link)
+
+
 def remove_unfinished(folder: str | os.PathLike) -> None:
     """Remove what killed runs left half written."""
     for path in Path(folder).glob(f".*{UNFINISHED}"):
@@ -138,7 +149,7 @@ def find_last_good(folder: str | os.PathLike) -> tuple[Path, dict] | None:
         CheckpointError: there are checkpoints, and none can be used.
     """
     folder = Path(folder)
-    candidates = [p for p in folder.glob("*.pth") if not p.name.startswith((".", "best_"))]
+    candidates = [p for p in folder.glob("*.pth") if not p.name.startswith((".", "best_")) and p.name != LATEST]
     candidates.sort(key=lambda p: (p.stat().st_mtime_ns, [int(n) for n in re.findall(r"\d+", p.name)]), reverse=True)
     with contextlib.suppress(OSError):
         named = Path((folder / "last_checkpoint").read_text().strip())
@@ -157,8 +168,8 @@ def find_last_good(folder: str | os.PathLike) -> tuple[Path, dict] | None:
         return path, content
     if candidates:
         raise CheckpointError(
-            f"none of the {len(candidates)} checkpoints in {folder} can be used to resume; start again without --resume, "
-            f"or with another --work-dir."
+            f"none of the {len(candidates)} checkpoints in {folder} can be used to resume; start again without "
+            f"--resume, or with another --work-dir."
         )
     return None
 
@@ -182,8 +193,8 @@ class CheckpointHook(MMEngineCheckpointHook):
             self._save_checkpoint_with_step(runner, *self.failed)
         if self.failed:
             raise UserError(
-                f"the training is done, but its last checkpoint could not be written to {self.out_dir}; make room there "
-                f"and run the same command with --resume."
+                f"the training is done, but its last checkpoint could not be written to {self.out_dir}; make room "
+                f"there and run the same command with --resume."
             )
         super().after_train(runner)
 
@@ -218,6 +229,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         self.last_ckpt, self.failed = path, None
         if is_main_process():
             note(Path(runner.work_dir) / "last_checkpoint", str(path))
+            point_at(Path(self.out_dir) / LATEST, name)
             for old in drop:
                 self._remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old)))
 

@@ -44,9 +44,8 @@ def config_path(name: str) -> Path:
     path = _shipped_folder() / f"{name}.py"
     if not path.is_file() or name.startswith("_"):
         known = shipped_configs()
-        raise ConfigError(
-            f"no recipe named {name!r} comes with densevit{nearest(name, known)}; there are: {', '.join(known) or 'none'}."
-        )
+        there = ", ".join(known) or "none"
+        raise ConfigError(f"no recipe named {name!r} comes with densevit{nearest(name, known)}; there are: {there}.")
     return path
 
 

@@ -5,29 +5,29 @@ An unknown key, type or argument is an error that names it, its place and the ne
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from densevit.engine.signatures import module_files, names, signature
 from densevit.errors import ConfigError, nearest
 
 # keys of MMEngine's Runner: the arguments of its constructor, and what it reads from its `cfg`
-RUNNER_KEYS = frozenset(
-    "model work_dir train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg auto_scale_lr "
-    "optim_wrapper param_scheduler val_evaluator test_evaluator default_hooks custom_hooks data_preprocessor load_from "
-    "resume launcher env_cfg log_processor log_level visualizer default_scope randomness experiment_name".split()
-) | frozenset(
-    "model_wrapper_cfg sync_bn find_unused_parameters activation_checkpointing efficient_conv_bn_eval compile "
-    "custom_imports runner_type".split()
-)
+RUNNER_KEYS = frozenset({
+    "model", "work_dir", "train_dataloader", "val_dataloader", "test_dataloader", "train_cfg", "val_cfg",
+    "test_cfg", "auto_scale_lr", "optim_wrapper", "param_scheduler", "val_evaluator", "test_evaluator",
+    "default_hooks", "custom_hooks", "data_preprocessor", "load_from", "resume", "launcher", "env_cfg",
+    "log_processor", "log_level", "visualizer", "default_scope", "randomness", "experiment_name",
+    "model_wrapper_cfg", "sync_bn", "find_unused_parameters", "activation_checkpointing", "efficient_conv_bn_eval",
+    "compile", "custom_imports", "runner_type",
+})  # fmt: skip
 # keys that build_runner turns into settings of the Runner
 OUR_KEYS = frozenset(("amp", "ema", "channels_last", "tensorboard"))
 TOP_LEVEL = RUNNER_KEYS | OUR_KEYS
 
-LOADER = frozenset(
-    "dataset sampler batch_sampler batch_size num_workers collate_fn worker_init_fn pin_memory drop_last timeout "
-    "prefetch_factor persistent_workers multiprocessing_context pin_memory_device in_order num_batch_per_epoch "
-    "disable_subprocess_warning".split()
-)
+LOADER = frozenset({
+    "dataset", "sampler", "batch_sampler", "batch_size", "num_workers", "collate_fn", "worker_init_fn",
+    "pin_memory", "drop_last", "timeout", "prefetch_factor", "persistent_workers", "multiprocessing_context",
+    "pin_memory_device", "in_order", "num_batch_per_epoch", "disable_subprocess_warning",
+})  # fmt: skip
 # sections without a constructor: the keys that MMEngine reads
 SECTIONS = {
     "auto_scale_lr": {"enable", "base_batch_size"},
@@ -94,17 +94,18 @@ class ConfigChecker:
         self.options = tuple(options)
         self.extra: tuple[Path, ...] = module_files(list(custom_imports))
 
-    def _where(self, path: str) -> str:
+    def _refuse(self, path: str, fault: str, way: str = "rename or remove it") -> NoReturn:
         given = any(option == path or option.startswith(path + ".") for option in self.options)
-        return f"{self.file} with --cfg-options" if given else self.file
+        raise ConfigError(f"{self.file}{' with --cfg-options' if given else ''}: {fault}; {way}.")
 
     def check(self, settings: dict) -> None:
         """Raises ConfigError at the first key, type or argument that nothing takes."""
         for key in settings:
             if key not in TOP_LEVEL:
-                raise ConfigError(
-                    f"{self._where(key)}: unknown key {key!r}{nearest(key, TOP_LEVEL)}: the Runner has no such setting and "
-                    f"nothing in the file uses it; rename or remove it."
+                self._refuse(
+                    key,
+                    f"unknown key {key!r}{nearest(key, TOP_LEVEL)}: the Runner has no such setting and nothing in the "
+                    f"file uses it",
                 )
         for key, value in settings.items():
             self._section(key, value)
@@ -113,7 +114,7 @@ class ConfigChecker:
         if value is None:
             return
         if key == "custom_hooks" and not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{self._where(key)}: custom_hooks is a list of hooks, not a {type(value).__name__}.")
+            self._refuse(key, f"custom_hooks is a {type(value).__name__}", "give a list of hooks")
         if key.endswith("_dataloader"):
             self._loader(key, value)
         elif key == "default_hooks":
@@ -140,10 +141,8 @@ class ConfigChecker:
         if path in SECTIONS and not custom:
             for key in value:
                 if key not in SECTIONS[path]:
-                    raise ConfigError(
-                        f"{self._where(path + '.' + key)}: {path}.{key} is no setting of {path}{nearest(key, SECTIONS[path])}; "
-                        f"rename or remove it."
-                    )
+                    near = nearest(key, SECTIONS[path])
+                    self._refuse(f"{path}.{key}", f"{path}.{key} is no setting of {path}{near}")
         self.custom_constructor = path == "optim_wrapper" and "constructor" in value
         for key in ("mp_cfg", "clip_grad", "paramwise_cfg"):
             if f"{path}.{key}" in SECTIONS:
@@ -153,13 +152,12 @@ class ConfigChecker:
 
     def _loader(self, path: str, loader: Any) -> None:
         if not isinstance(loader, dict):
-            raise ConfigError(f"{self._where(path)}: {path} is a {type(loader).__name__}, not a dictionary of settings.")
+            self._refuse(
+                path, f"{path} is a {type(loader).__name__} and no dictionary", "give a dictionary of settings"
+            )
         for key, value in loader.items():
             if key not in LOADER:
-                raise ConfigError(
-                    f"{self._where(path + '.' + key)}: {path}.{key} is no argument of the data loader{nearest(key, LOADER)}; "
-                    f"rename or remove it."
-                )
+                self._refuse(f"{path}.{key}", f"{path}.{key} is no argument of the data loader{nearest(key, LOADER)}")
             registry = {"dataset": "DATASETS", "sampler": "DATA_SAMPLERS", "batch_sampler": "DATA_SAMPLERS"}.get(key)
             registry = {"collate_fn": "FUNCTIONS", "worker_init_fn": "FUNCTIONS"}.get(key, registry)
             if registry is not None:
@@ -182,17 +180,16 @@ class ConfigChecker:
     def _arguments(self, path: str, value: dict, registry: str, kind: Any) -> None:
         known = signature(registry, kind, self.extra)
         if known is None:
-            raise ConfigError(
-                f"{self._where(path + '.type')}: {path}.type names {kind!r}, and there is no such {WORDS.get(registry, 'part')}"
-                f"{nearest(kind, names(registry, self.extra))}; correct the name, or name the module that registers it "
-                f"in custom_imports."
+            near = nearest(kind, names(registry, self.extra))
+            self._refuse(
+                f"{path}.type",
+                f"{path}.type names {kind!r}, and there is no such {WORDS.get(registry, 'part')}{near}",
+                "correct the name, or name the module that registers it in custom_imports",
             )
         if known.open:
             return
         takes = known.arguments | TAKEN.get(registry, set())
         for key in value:
             if key not in takes and key not in ("type", "_scope_"):
-                raise ConfigError(
-                    f"{self._where(path + '.' + key)}: {path}.{key} is no argument of {known.name}{nearest(key, known.arguments)}; "
-                    f"rename or remove it."
-                )
+                near = nearest(key, known.arguments)
+                self._refuse(f"{path}.{key}", f"{path}.{key} is no argument of {known.name}{near}")

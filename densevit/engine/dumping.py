@@ -30,9 +30,7 @@ def _render(value: Any, indent: int, room: int) -> str:
     if len(line) <= room:
         return line
     inner = indent + 4
-    lines = [
-        " " * inner + key + _render(item, inner, WIDTH - inner - len(key) - 1) + "," for key, item in items
-    ]
+    lines = [" " * inner + key + _render(item, inner, WIDTH - inner - len(key) - 1) + "," for key, item in items]
     return "\n".join([opening, *lines, " " * indent + closing.lstrip(",")])
 
 

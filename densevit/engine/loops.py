@@ -84,8 +84,8 @@ class _Training:
         self.bad_losses = 0 if all(map(math.isfinite, outputs.values())) else self.bad_losses + 1
         if self.bad_losses == PATIENCE:
             raise ConfigError(
-                f"the loss has not been a number for {PATIENCE} iterations, up to iteration {self._iter + 1}: lower the "
-                f"learning rate or clip the gradients, and resume from a checkpoint before that."
+                f"the loss has not been a number for {PATIENCE} iterations, up to iteration {self._iter + 1}: lower "
+                f"the learning rate or clip the gradients, and resume from a checkpoint before that."
             )
         runner.call_hook("after_train_iter", batch_idx=index, data_batch=batch, outputs=outputs)
         self._iter += 1

@@ -94,7 +94,7 @@ def mend_runtime() -> None:
 
 
 def _mend_find_loader() -> None:
-    """`pkgutil.find_loader`, gone with Python 3.14, is called at each normalisation layer to ask for mmcv's operators."""
+    """`pkgutil.find_loader`, gone with Python 3.14, is called at each module of a model to ask for mmcv's operators."""
     import mmengine.utils.dl_utils.misc as misc
 
     misc.pkgutil = types.SimpleNamespace(find_loader=functools.cache(importlib.util.find_spec))

@@ -1,6 +1,5 @@
 """MMEngine's Runner with exact resume, checkpoints that are safe to write and to read, and processes without GPUs."""
 
-import functools
 import platform
 import time
 from pathlib import Path
@@ -8,26 +7,23 @@ from typing import Any
 
 import mmengine
 import torch
-from mmengine.dataset import worker_init_fn
 from mmengine.device import get_device
-from mmengine.dist import get_rank, get_world_size, is_main_process
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
-from mmengine.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
 from mmengine.runner import Runner as MMEngineRunner
 from mmengine.runner.checkpoint import weights_to_cpu
-from mmengine.runner.runner import _SlicedDataset
 from mmengine.utils import apply_to
 from torch import nn
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import DataLoader
 
 import densevit
 from densevit.checkpoints.reading import read_file
-from densevit.engine import loops, mending, streams  # noqa: F401  (loops, optim_wrapper: registered on import)
+from densevit.engine import loops, mending, streams
 from densevit.engine.checkpointing import SaveFailed, from_plain, plain, save_atomically
+from densevit.engine.data_loader import build_dataloader
 from densevit.engine.distributed import from_first, gathered, without_cuda_devices
 from densevit.engine.optim_wrapper import merge_groups
-from densevit.engine.sampler import PlacedBatches
 from densevit.errors import CheckpointError
 from densevit.registry import RUNNERS
 
@@ -102,46 +98,7 @@ class Runner(MMEngineRunner):
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
-        """As MMEngine's, with three differences: the loader has a generator of its own and so leaves the training's
-        random stream alone, it can begin at any batch without loading those before, and a data set that is built
-        already is neither copied nor built again."""
-        if isinstance(dataloader, DataLoader):
-            return dataloader
-        settings = dict(dataloader)
-        dataset = settings.pop("dataset")
-        if isinstance(dataset, dict):
-            dataset = DATASETS.build(dataset)
-        if hasattr(dataset, "full_init"):
-            dataset.full_init()
-        if hasattr(dataset, "seed") and seed is not None:
-            dataset.seed = seed
-        workers, size = settings.get("num_workers", 0), settings.pop("batch_size", 1)
-        per_epoch = settings.pop("num_batch_per_epoch", None)
-        if per_epoch is not None:
-            dataset = _SlicedDataset(dataset, per_epoch * size * get_world_size())
-        sampler = _build(DATA_SAMPLERS, settings.pop("sampler"), dataset=dataset, seed=seed)
-        batches = settings.pop("batch_sampler", None)
-        if batches is None:
-            batches = BatchSampler(sampler, size, settings.pop("drop_last", False))
-        else:
-            batches = _build(DATA_SAMPLERS, batches, sampler=sampler, batch_size=size)
-        collate = _function(settings.pop("collate_fn", dict(type="pseudo_collate")))
-        quiet = settings.pop("disable_subprocess_warning", False)
-        begin_worker = functools.partial(
-            worker_init_fn, num_workers=workers, rank=get_rank(), seed=seed or 0, disable_subprocess_warning=quiet
-        )
-        given = settings.pop("worker_init_fn", None)
-        if not workers:  # meant for workers, and an error or a warning of torch's without them
-            for key in ("persistent_workers", "prefetch_factor"):
-                settings.pop(key, None)
-        return DataLoader(
-            dataset,
-            batch_sampler=PlacedBatches(batches),
-            collate_fn=collate,
-            worker_init_fn=begin_worker if given is None else _function(given),
-            generator=torch.Generator().manual_seed(seed or 0),
-            **settings,
-        )
+        return build_dataloader(dataloader, seed)
 
     def _init_model_weights(self) -> None:
         """Not where a checkpoint is about to give every weight."""
@@ -273,8 +230,8 @@ class Runner(MMEngineRunner):
                 self.optim_wrapper.load_state_dict(checkpoint["optimizer"])
         except (ValueError, KeyError) as error:
             raise CheckpointError(
-                f"{filename} was written by a run with another optimizer ({error}): resume with its config, or begin from "
-                f"its weights with --cfg-options load_from={filename}."
+                f"{filename} was written by a run with another optimizer ({error}): resume with its config, or begin "
+                f"from its weights with --cfg-options load_from={filename}."
             ) from error
         if "param_schedulers" in checkpoint and self.param_schedulers is not None:
             self._resume_schedulers(checkpoint["param_schedulers"])
@@ -289,8 +246,8 @@ class Runner(MMEngineRunner):
         if odd:
             names = ", ".join(odd[:8]) + (f" and {len(odd) - 8} more" if len(odd) > 8 else "")
             raise CheckpointError(
-                f"{filename} was written by a run of another model, which differs in {names}: resume with its config, or "
-                f"use another --work-dir."
+                f"{filename} was written by a run of another model, which differs in {names}: resume with its config, "
+                f"or use another --work-dir."
             )
 
     def _resume_place(self, meta: dict) -> None:
@@ -304,8 +261,8 @@ class Runner(MMEngineRunner):
             meta["global_batch"],
         ):
             self.logger.warning(
-                f"the checkpoint was written at {meta['global_batch']} images a step and {meta['epoch_length']} steps an "
-                f"epoch, now it is {batch} and {length}: the run goes on at the same image, but not exactly as before"
+                f"the checkpoint was written at {meta['global_batch']} images a step and {meta['epoch_length']} steps "
+                f"an epoch, now it is {batch} and {length}: the run goes on at the same image, but not as it would have"
             )
             if isinstance(loop, loops.EpochBasedTrainLoop):
                 done = (meta["iter"] - meta["epoch"] * meta["epoch_length"]) * meta["global_batch"] // batch
@@ -313,11 +270,12 @@ class Runner(MMEngineRunner):
 
     def _resume_schedulers(self, states: Any) -> None:
         if isinstance(self.param_schedulers, dict):
-            pairs = [(s, state) for k, part in self.param_schedulers.items() for s, state in zip(part, states[k], strict=False)]
+            parts = [(part, states[name]) for name, part in self.param_schedulers.items()]
         else:
-            pairs = list(zip(self.param_schedulers, states, strict=False))
-        for scheduler, state in pairs:
-            scheduler.load_state_dict(state)
+            parts = [(self.param_schedulers, states)]
+        for schedulers, saved in parts:
+            for scheduler, state in zip(schedulers, saved, strict=False):
+                scheduler.load_state_dict(state)
 
     def take_up(self) -> None:
         """Called right before each step: the first one of a run sets the random streams, and after a resume the
@@ -347,19 +305,6 @@ def _with_type(loop: Any, by_epoch: str, by_iter: str = "") -> Any:
         return loop
     rest = {key: value for key, value in loop.items() if key != "by_epoch"}
     return dict(rest, type=by_epoch if loop.get("by_epoch", True) else by_iter)
-
-
-def _build(registry: Any, config: Any, **known: Any) -> Any:
-    return registry.build(dict(config), default_args=known) if isinstance(config, dict) else config
-
-
-def _function(config: Any) -> Any:
-    """A function from its config: a name in the FUNCTIONS registry and further arguments."""
-    if not isinstance(config, dict):
-        return config
-    rest = {key: value for key, value in config.items() if key != "type"}
-    kind = config["type"]
-    return functools.partial(FUNCTIONS.get(kind) if isinstance(kind, str) else kind, **rest)
 
 
 def _on_cpu(state: Any) -> Any:

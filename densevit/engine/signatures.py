@@ -188,7 +188,9 @@ def signature(registry: str, kind: Any, extra: tuple[Path, ...] = ()) -> Signatu
 def _of_object(kind: Any) -> Signature:
     """The same from a live class: its own constructor, and its bases' as long as `**kwargs` hands arguments on."""
     arguments: set[str] = set()
-    chain = [c for c in inspect.getmro(kind) if "__init__" in vars(c) and c is not object] if inspect.isclass(kind) else []
+    chain = (
+        [c for c in inspect.getmro(kind) if "__init__" in vars(c) and c is not object] if inspect.isclass(kind) else []
+    )
     for step in [vars(c)["__init__"] for c in chain] or [kind]:
         try:
             parameters = inspect.signature(step).parameters.values()
@@ -271,7 +273,7 @@ def _arguments(path: Path, name: str, search: tuple) -> tuple[frozenset[str], bo
 def _hands_on(constructor: ast.FunctionDef, rest: str) -> bool:
     """Whether `**rest` goes to a base's constructor: `super().__init__(..., **rest)` or `Base.__init__(...)`."""
     for call in ast.walk(constructor):
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "__init__":
-            if any(k.arg is None and getattr(k.value, "id", "") == rest for k in call.keywords):
-                return True
+        to_base = isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "__init__"
+        if to_base and any(k.arg is None and getattr(k.value, "id", "") == rest for k in call.keywords):
+            return True
     return False

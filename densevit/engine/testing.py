@@ -56,7 +56,7 @@ test_checkpoint.__test__ = False  # no test, whatever pytest thinks of the name
 
 
 def _meta(content: dict) -> dict:
-    """The data set's description in a checkpoint of ours or of MMEngine's family; older ones keep it in other places."""
+    """The data set's description in a checkpoint of ours or of MMEngine's family, older ones included."""
     meta = content.get("meta")
     meta = meta if isinstance(meta, dict) else {}
     found = meta.get("dataset_meta") or {"classes": meta.get("CLASSES")}
@@ -76,13 +76,13 @@ def compare_classes(file: str, stored: dict, present: dict) -> None:
         data = present.get("ann_file", "the data set")
         if len(ours) != len(theirs):
             raise CheckpointError(
-                f"{file} was trained on {len(ours)} classes and {data} has {len(theirs)}: test it on the data set it was "
-                f"trained for, or train on this one."
+                f"{file} was trained on {len(ours)} classes and {data} has {len(theirs)}: test it on the data set it "
+                f"was trained for, or train on this one."
             )
         place = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
         raise CheckpointError(
-            f"{file} was trained with {ours[place]!r} as {word} {place}, where {data} has {theirs[place]!r}: test it on "
-            f"the data set it was trained for."
+            f"{file} was trained with {ours[place]!r} as {word} {place}, where {data} has {theirs[place]!r}: test it "
+            f"on the data set it was trained for."
         )
 
 
@@ -121,5 +121,6 @@ class _Progress(Hook):
         seconds = now - self.begun
         left = seconds / self.done * (self.total - self.done)
         filled = round(30 * self.done / self.total)
-        text = f"[{'#' * filled}{'.' * (30 - filled)}] {self.done}/{self.total} batches, {seconds:.0f} s, {left:.0f} s left"
+        bar = "#" * filled + "." * (30 - filled)
+        text = f"[{bar}] {self.done}/{self.total} batches, {seconds:.0f} s, {left:.0f} s left"
         print(f"\r{text}" if terminal else text, end="\n" if last or not terminal else "", file=sys.stderr, flush=True)

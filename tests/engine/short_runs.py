@@ -1,18 +1,23 @@
 """Runs of seconds for the tests of the engine: a tiny detector on a few drawn images, by a config file."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 from tiny_coco import make_tiny_coco
 
-STAGES = "dict(embed_dims=(8, 16, 24, 32), depths=(1, 1, 1, 1), num_heads=(1, 2, 3, 4), mlp_ratios=(2, 2, 2, 2), sr_ratios=(8, 4, 2, 1), linear=False)"
+STAGES = (
+    "dict(embed_dims=(8, 16, 24, 32), depths=(1, 1, 1, 1), num_heads=(1, 2, 3, 4), mlp_ratios=(2, 2, 2, 2), "
+    "sr_ratios=(8, 4, 2, 1), linear=False)"
+)
 
 CONFIG = """
 pipeline = [dict(type="LoadImage"), dict(type="LoadAnnotations"), dict(type="Resize", scale=(64, 48), keep_ratio=True)]
 train_dataloader = dict(
     batch_size={batch_size}, num_workers={workers}, sampler=dict(type="TrainSampler"),
     dataset=dict(type="CocoDataset", data_root="{root}", ann_file="annotations/instances_train2017.json",
-        data_prefix=dict(img="train2017/"), pipeline=pipeline + [dict(type="RandomFlip", prob=0.5), dict(type="PackSample")]))
+        data_prefix=dict(img="train2017/"),
+        pipeline=pipeline + [dict(type="RandomFlip", prob=0.5), dict(type="PackSample")]))
 val_dataloader = dict(
     batch_size=2, num_workers=0, sampler=dict(type="EvalSampler"),
     dataset=dict(type="CocoDataset", data_root="{root}", ann_file="annotations/instances_val2017.json",
@@ -44,7 +49,13 @@ model = dict(
 
 
 def write_config(
-    folder: Path, batch_size: int = 2, workers: int = 0, drop_path: float = 0.3, train: int = 7, val: int = 3, **tree: Any
+    folder: Path,
+    batch_size: int = 2,
+    workers: int = 0,
+    drop_path: float = 0.3,
+    train: int = 7,
+    val: int = 3,
+    **tree: Any,
 ) -> Path:
     """A tree of drawn images in folder/data (once) and a config for it in folder/run.py."""
     root = folder / "data"
@@ -69,10 +80,8 @@ def train(config: Path, work_dir: Path, resume: bool = False, stop_at: int | Non
     runner = build_runner(cfg, resume=resume)
     if stop_at is not None:
         runner.register_hook(_Stop(stop_at), priority=95)
-    try:
+    with contextlib.suppress(Stopped):
         runner.train()
-    except Stopped:
-        pass
     return runner
 
 
@@ -98,7 +107,7 @@ class _Stop:
 
 
 def losses(work_dir: Path) -> dict[int, float]:
-    """The logged training losses by iteration, of all runs in a folder; a later run's value replaces an earlier one's."""
+    """The logged training losses by iteration, of all runs in a folder; a later run's replace earlier ones."""
     import json
 
     found = {}

@@ -70,7 +70,8 @@ def test_training_goes_on_with_the_disk_full_and_saves_again_later(tmp_path, cap
     printed = "".join(capfd.readouterr())
     assert "epoch_2.pth could not be written (file too large); the checkpoint before it is whole" in printed
     names = sorted(p.name for p in (tmp_path / "run").glob("*.pth"))
-    assert names == ["best_coco_bbox_AP_epoch_1.pth", "epoch_1.pth", "epoch_3.pth"]
+    assert names == ["best_coco_bbox_AP_epoch_1.pth", "epoch_1.pth", "epoch_3.pth", "latest.pth"]
+    assert (tmp_path / "run" / "latest.pth").resolve().name == "epoch_3.pth"
     assert find_last_good(tmp_path / "run")[0].name == "epoch_3.pth"
     assert not list((tmp_path / "run").glob(".*")), "nothing half written stays"
 
@@ -96,7 +97,7 @@ def test_max_keep_ckpts_and_save_best(tmp_path):
         default_hooks__checkpoint__max_keep_ckpts=1,
     )
     names = sorted(p.name for p in (tmp_path / "run").glob("*.pth"))
-    assert names == ["best_val_loss_epoch_3.pth", "epoch_3.pth"], "the loss falls in these three epochs"
+    assert names == ["best_val_loss_epoch_3.pth", "epoch_3.pth", "latest.pth"], "the loss falls in these three epochs"
     last = read_file(tmp_path / "run" / "epoch_3.pth")["message_hub"]["runtime_info"]
     assert last["best_score"] == runner.message_hub.get_info("best_score")
     assert (tmp_path / "run" / "last_checkpoint").read_text() == str(tmp_path / "run" / "epoch_3.pth")

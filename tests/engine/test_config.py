@@ -106,7 +106,8 @@ def test_options_reach_lists_switches_and_new_arguments(config):
 
 
 def test_a_files_own_variables_are_no_settings(tmp_path, config):
-    config.write_text(BASE + "import os\n_folder = os.sep\nfor size in (1, 2):\n    pass\ndef double(x):\n    return 2 * x\n")
+    more = "import os\n_folder = os.sep\nfor size in (1, 2):\n    pass\ndef double(x):\n    return 2 * x\n"
+    config.write_text(BASE + more)
     assert set(read_config(config)._cfg_dict) == set(read_config(_write(tmp_path / "b.py", BASE))._cfg_dict)
     assert "lr" not in read_config(config)
     config.write_text(BASE + "place = 'runs/1'\n")
@@ -126,7 +127,8 @@ def test_a_dumped_config_can_be_read_again(tmp_path, config):
 
 
 def test_data_root_moves_everything_that_lies_in_it(config):
-    config.write_text(BASE + "root = 'data/coco'\nval_evaluator = dict(type='CocoMetric', ann_file=root + '/annotations/b.json')\n")
+    more = "val_evaluator = dict(type='CocoMetric', ann_file=root + '/annotations/b.json')\n"
+    config.write_text(BASE + "root = 'data/coco'\n" + more)
     found = read_config(config, data_root="/elsewhere/")
     assert found.train_dataloader.dataset.data_root == "/elsewhere/"
     assert found.val_evaluator.ann_file == "/elsewhere/annotations/b.json"
@@ -189,7 +191,7 @@ def test_the_keys_of_the_runner_are_mmengines(root):
     arguments = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"}
     read = set(re.findall(r"self\.cfg\.get\(\s*'(\w+)'", inspect.getsource(Runner)))
     assert arguments | read <= RUNNER_KEYS
-    assert RUNNER_KEYS <= arguments | read | {"custom_imports", "runner_type", "model_wrapper_cfg"}
+    assert not RUNNER_KEYS - arguments - read - {"custom_imports", "runner_type", "model_wrapper_cfg"}
 
 
 def test_reading_and_checking_a_recipe_takes_no_torch_and_half_a_second(root):

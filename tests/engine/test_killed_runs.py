@@ -13,7 +13,8 @@ from short_runs import write_config
 
 from densevit.checkpoints.reading import read_file
 
-OPTIONS = ["--cfg-options", "ema=True", "default_hooks.checkpoint.by_epoch=False", "default_hooks.checkpoint.interval=1"]
+CHECKPOINT = "default_hooks.checkpoint"
+OPTIONS = ["--cfg-options", "ema=True", f"{CHECKPOINT}.by_epoch=False", f"{CHECKPOINT}.interval=1"]
 
 
 @pytest.mark.slow
@@ -23,7 +24,8 @@ def test_five_kills_at_random_moments_change_no_bit_of_the_result(tmp_path, root
 
     def begin(work_dir, *arguments):
         command = [sys.executable, root / "tools" / "train.py", config, "--work-dir", work_dir, *arguments, *OPTIONS]
-        return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return subprocess.Popen(command, env=env, start_new_session=True, **pipes)
 
     whole = begin(tmp_path / "whole")
     assert whole.wait(timeout=120) == 0

@@ -2,16 +2,17 @@
 
 import shutil
 
-import densevit.engine.loops as loops
 import pytest
 import torch
 from short_runs import losses, train, weights, write_config
 
+import densevit.engine.loops as loops
 from densevit.checkpoints.reading import read_file
 from densevit.engine.checkpointing import find_last_good
 from densevit.errors import CheckpointError
 
 BY_ITERATION = {"default_hooks__checkpoint__by_epoch": False, "default_hooks__checkpoint__interval": 3}
+TEN_ITERATIONS = dict(_delete_=True, by_epoch=False, max_iters=10, val_interval=5)
 CASES = {
     # (batch workers, iteration after which the run ends, options)
     "between two epochs": (0, 6, {}),
@@ -23,7 +24,7 @@ CASES = {
         8,
         {**BY_ITERATION, "default_hooks__checkpoint__interval": 7, "optim_wrapper__accumulative_counts": 3},
     ),
-    "by iterations": (1, 9, {**BY_ITERATION, "train_cfg": dict(_delete_=True, by_epoch=False, max_iters=10, val_interval=5)}),
+    "by iterations": (1, 9, {**BY_ITERATION, "train_cfg": TEN_ITERATIONS}),
     "bf16": (0, 7, {**BY_ITERATION, "amp": True, "channels_last": True}),
 }
 
@@ -64,7 +65,8 @@ def test_a_resumed_run_differs_without_its_random_streams(tmp_path):
     content["random_streams"] = []
     torch.save(content, path)
     resumed = train(config, tmp_path / "broken", resume=True)
-    assert any(not torch.equal(a, b) for a, b in zip(weights(unbroken).values(), weights(resumed).values(), strict=True))
+    pairs = zip(weights(unbroken).values(), weights(resumed).values(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in pairs)
 
 
 def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(tmp_path, capsys):

@@ -1,8 +1,9 @@
 """The order of the images: what every process sees, and beginning in the middle."""
 
 import pytest
-from densevit.engine.sampler import EvalSampler, PlacedBatches, TrainSampler, interleaved
 from torch.utils.data import BatchSampler, DataLoader
+
+from densevit.engine.sampler import EvalSampler, PlacedBatches, TrainSampler, interleaved
 
 
 class Seeded:

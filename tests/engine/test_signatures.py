@@ -4,6 +4,7 @@ import inspect
 
 import mmengine.registry as registries
 import pytest
+
 from densevit.engine.signatures import names, signature
 
 CASES = [
@@ -49,7 +50,7 @@ def test_the_static_arguments_are_the_live_ones(registry, kind):
 
 
 def test_everything_registered_has_a_signature():
-    for registry in ("MODELS", "DATASETS", "TRANSFORMS", "METRICS", "HOOKS", "LOOPS", "DATA_SAMPLERS", "PARAM_SCHEDULERS"):
+    for registry in ("MODELS", "DATASETS", "TRANSFORMS", "METRICS", "HOOKS", "LOOPS", "DATA_SAMPLERS"):
         known = names(registry)
         assert known
         for name in known:

@@ -1,7 +1,10 @@
 """The commands, as a user types them."""
 
+import contextlib
+import io
 import json
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -13,10 +16,31 @@ from short_runs import write_config
 from densevit.checkpoints.reading import read_file
 
 
-def run(root, tool, *arguments, cwd=None, timeout=120):
-    env = dict(os.environ, PYTHONPATH=str(root), OMP_NUM_THREADS="1", DENSEVIT_CACHE="/nonexistent")
+def run_alone(root, tool, *arguments):
+    """A command in a process of its own."""
+    env = dict(os.environ, PYTHONPATH=str(root), OMP_NUM_THREADS="1")
     command = [sys.executable, root / "tools" / tool, *map(str, arguments)]
-    return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+
+
+def run(root, tool, *arguments, cwd=None):
+    """A command in this process, which has torch already: seconds less each time."""
+    out, err, code, here = io.StringIO(), io.StringIO(), 0, os.getcwd()
+    argv, environ = sys.argv, dict(os.environ)
+    try:
+        sys.argv = [tool, *map(str, arguments)]
+        os.environ["DENSEVIT_CACHE"] = "/nonexistent"
+        os.chdir(cwd or here)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            runpy.run_path(str(root / "tools" / tool), run_name="__main__")
+    except SystemExit as stop:
+        code = stop.code or 0
+    finally:
+        sys.argv = argv
+        os.chdir(here)
+        os.environ.clear()
+        os.environ.update(environ)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def refused(done) -> str:
@@ -33,7 +57,7 @@ def trained(tmp_path_factory, root):
     config = write_config(folder)
     start = time.monotonic()
     options = ["--seed", "5", "--amp", "--cfg-options", "train_cfg.max_epochs=1", "model.head.test.score_thr=0.0"]
-    done = run(root, "train.py", config, "--work-dir", folder / "run", *options, "ema=True", "tensorboard=True")
+    done = run_alone(root, "train.py", config, "--work-dir", folder / "run", *options, "ema=True", "tensorboard=True")
     return folder, config, done, time.monotonic() - start
 
 
@@ -55,7 +79,7 @@ def test_help_answers_at_once(root):
         seconds = []
         for _ in range(3):
             start = time.monotonic()
-            assert run(root, tool, "--help").returncode == 0
+            assert run_alone(root, tool, "--help").returncode == 0
             seconds.append(time.monotonic() - start)
         assert min(seconds) < 1
 
@@ -91,11 +115,11 @@ def test_a_checkpoint_of_other_classes_or_of_another_model_is_refused(trained, r
     content = torch.load(folder / "run" / "epoch_1.pth", weights_only=True)
     content["meta"]["dataset_meta"]["classes"] = ("class 0", "class 2", "class 1")
     torch.save(content, folder / "other.pth")
-    text = refused(run(root, "test.py", config, folder / "other.pth"))
+    text = refused_last(run(root, "test.py", config, folder / "other.pth"))
     assert "'class 2' as class 1" in text and "other.pth" in text
     content["meta"]["dataset_meta"]["classes"] = ("one",)
     torch.save(content, folder / "other.pth")
-    assert "trained on 1 classes" in refused(run(root, "test.py", config, folder / "other.pth"))
+    assert "trained on 1 classes" in refused_last(run(root, "test.py", config, folder / "other.pth"))
     wider = ["--cfg-options", "model.head.stacked_convs=2"]
     text = refused_last(run(root, "test.py", config, folder / "run" / "epoch_1.pth", *wider, cwd=folder))
     assert "head.cls_convs.1.weight" in text
@@ -117,7 +141,8 @@ def test_without_pretrained_weights_nothing_starts_unasked(trained, tmp_path, ro
     done = run(root, "train.py", "pvt_retinanet_coco", "--data-root", folder / "data", cwd=tmp_path)
     text = refused_last(done)
     assert "pvt_tiny.pth" in text and "--pretrained FILE" in text and "--pretrained none" in text
-    done = run(root, "train.py", "pvt_retinanet_coco", "--data-root", folder / "data", "--pretrained", "gone.pth", cwd=tmp_path)
+    arguments = ["--data-root", folder / "data", "--pretrained", "gone.pth"]
+    done = run(root, "train.py", "pvt_retinanet_coco", *arguments, cwd=tmp_path)
     assert "gone.pth" in refused_last(done)
 
 
@@ -150,6 +175,6 @@ def test_a_broken_image_met_in_a_worker_is_one_sentence(tmp_path, root):
 def test_mistyped_keys_are_told_before_anything_is_imported(trained, root):
     _, config, _, _ = trained
     start = time.monotonic()
-    text = refused(run(root, "train.py", config, "--cfg-options", "optim_wraper.type=OptimWrapper"))
+    text = refused(run_alone(root, "train.py", config, "--cfg-options", "optim_wraper.type=OptimWrapper"))
     assert "'optim_wraper'" in text and "'optim_wrapper'" in text
     assert time.monotonic() - start < 5

@@ -32,7 +32,8 @@ def one(root, config, work_dir, *arguments):
 
 def two(root, config, work_dir, *arguments):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()]
-    command = [*torchrun, root / "tools" / "train.py", config, "--work-dir", work_dir, "--launcher", "pytorch", *arguments]
+    command = [*torchrun, root / "tools" / "train.py", config, "--work-dir", work_dir, "--launcher", "pytorch"]
+    command += arguments
     done = subprocess.run(command, env=environment(root), capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
@@ -43,42 +44,40 @@ def last_validation(work_dir: Path) -> dict:
     return [line for line in lines if "coco/bbox_AP" in line][-1]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory, root):
-    """The same training by one process and by two; some images hold no object, and 5 images do not go round."""
-    folder = tmp_path_factory.mktemp("two")
-    config = write_config(folder, batch_size=2, drop_path=0.0, train=8, val=5, empty=3)
-    options = ["--cfg-options", "train_cfg.max_epochs=2", "val_dataloader.batch_size=1", "model.head.test.score_thr=0.0"]
-    one(root, config, folder / "one", *options)
-    two(root, config, folder / "two", *options, "train_dataloader.batch_size=1")
-    return folder
+def test_two_processes_train_and_evaluate_as_one_with_the_doubled_batch(tmp_path, root):
+    """Some images hold no object, so that at times one process has none; and 5 images do not go round.
 
+    One test for all of it, as the two trainings take most of its time.
+    """
+    config = write_config(tmp_path, batch_size=2, drop_path=0.0, train=8, val=5, empty=3)
+    options = ["--cfg-options", "train_cfg.max_epochs=2", "val_dataloader.batch_size=1"]
+    options += ["model.head.test.score_thr=0.0"]
+    one(root, config, tmp_path / "one", *options)
+    two(root, config, tmp_path / "two", *options, "train_dataloader.batch_size=1")
 
-def test_losses_equal_those_of_one_process_with_the_doubled_batch(runs):
-    wanted, found = losses(runs / "one"), losses(runs / "two")
+    # losses
+    wanted, found = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert wanted.keys() == found.keys() and len(wanted) == 8
     assert max(abs(wanted[step] - found[step]) for step in wanted) <= 1e-5
 
+    # weights: AdamW makes steps of 1e-3 of gradients of 1e-8
+    ours, theirs = (read_file(tmp_path / name / "epoch_2.pth") for name in ("one", "two"))
+    for name, tensor in ours["state_dict"].items():
+        torch.testing.assert_close(tensor, theirs["state_dict"][name], atol=1e-3, rtol=0)
 
-def test_the_weights_agree(runs):
-    ours, theirs = (read_file(runs / name / "epoch_2.pth")["state_dict"] for name in ("one", "two"))
-    for name in ours:
-        torch.testing.assert_close(ours[name], theirs[name], atol=1e-3, rtol=0)  # AdamW on gradients of 1e-8
-
-
-def test_each_image_is_evaluated_exactly_once(runs):
-    wanted, found = last_validation(runs / "one"), last_validation(runs / "two")
+    # figures: each image is evaluated exactly once
+    wanted, found = last_validation(tmp_path / "one"), last_validation(tmp_path / "two")
     figures = [key for key in wanted if key.startswith("coco/")]
     assert len(figures) == 12
     assert all(abs(wanted[key] - found[key]) < 1e-3 for key in figures)
     assert not (Path.cwd() / ".dist_test").exists(), "results go through the process group"
 
-
-def test_checkpoints_hold_the_random_streams_of_both(runs):
-    streams = read_file(runs / "two" / "epoch_2.pth")["random_streams"]
+    # random streams of both
+    streams = theirs["random_streams"]
     assert len(streams) == 2 and not torch.equal(streams[0]["torch"], streams[1]["torch"])
 
 
+@pytest.mark.slow
 def test_two_processes_resume_exactly(tmp_path, root):
     config = write_config(tmp_path, batch_size=1, drop_path=0.3)
     options = ["--cfg-options", "train_cfg.max_epochs=2", "default_hooks.checkpoint.by_epoch=False"]
@@ -93,6 +92,7 @@ def test_two_processes_resume_exactly(tmp_path, root):
     assert all(torch.equal(wanted[key], found[key]) for key in wanted)
 
 
+@pytest.mark.slow
 def test_slurms_variables_start_the_processes(tmp_path, root):
     """What `srun` sets, with two tasks on this machine and no scontrol to ask."""
     config = write_config(tmp_path, batch_size=1, drop_path=0.0)
@@ -100,8 +100,8 @@ def test_slurms_variables_start_the_processes(tmp_path, root):
     for rank in range(2):
         slurm = dict(SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), SLURM_NTASKS="2", SLURM_NODELIST="localhost")
         env = environment(root, MASTER_ADDR="127.0.0.1", MASTER_PORT=port, **slurm)
-        command = [sys.executable, root / "tools" / "train.py", config, "--work-dir", tmp_path / "run", "--launcher", "slurm"]
-        command += ["--cfg-options", "train_cfg.max_epochs=1"]
+        command = [sys.executable, root / "tools" / "train.py", config, "--work-dir", tmp_path / "run"]
+        command += ["--launcher", "slurm", "--cfg-options", "train_cfg.max_epochs=1"]
         runs.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
     printed = [run.communicate(timeout=120)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], printed

@@ -13,11 +13,11 @@ LOCATIONS = {
     "DATASETS": ["densevit.datasets"],
     "TRANSFORMS": ["densevit.datasets.transforms"],
     "METRICS": ["densevit.metrics"],
-    "HOOKS": ["densevit.engine"],
-    "LOOPS": ["densevit.engine"],
-    "RUNNERS": ["densevit.engine"],
-    "DATA_SAMPLERS": ["densevit.engine"],
-    "OPTIM_WRAPPERS": ["densevit.engine"],
+    "HOOKS": ["densevit.engine.runner"],
+    "LOOPS": ["densevit.engine.runner"],
+    "RUNNERS": ["densevit.engine.runner"],
+    "DATA_SAMPLERS": ["densevit.engine.runner"],
+    "OPTIM_WRAPPERS": ["densevit.engine.runner"],
     "WEIGHT_INITIALIZERS": ["densevit.checkpoints"],
 }
 

@@ -13,7 +13,7 @@ assert Path.cwd() not in Path(densevit.__file__).parents or "site-packages" in d
 config = config_path("pvt_retinanet_scenes")
 assert config.is_file() and (config.parent / "_base_" / "runtime.py").is_file(), config
 
-import densevit.models  # noqa: E402, F401
+import densevit.models  # noqa: E402
 from densevit.engine.config import read_config  # noqa: E402
 
 names = ("circle", "square", "cross")

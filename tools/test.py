@@ -44,15 +44,12 @@ def main() -> None:
 
 def _drawer(folder: Path, score_thr: float) -> Any:
     """A function that writes one picture an image: truth on the left, prediction on the right."""
-    import cv2
-
-    from densevit.visualization.contact_sheet import contact_sheet, draw_truth_and_prediction
-
-    folder.mkdir(parents=True, exist_ok=True)
+    from densevit.datasets.reading_images import read_image
+    from densevit.visualization import contact_sheet, draw_truth_and_prediction, write_image
 
     def draw(sample: Any, names: Any) -> None:
-        row = draw_truth_and_prediction(cv2.imread(sample.img_path), sample, names, score_thr)
-        cv2.imwrite(str(folder / f"{Path(sample.img_path).stem}.jpg"), contact_sheet([row]))
+        row = draw_truth_and_prediction(read_image(sample.img_path), sample, names, score_thr, side=640)
+        write_image(folder / f"{Path(sample.img_path).stem}.jpg", contact_sheet([row], cell=640))
 
     return draw
 

@@ -6,7 +6,6 @@ torchrun --nproc-per-node 8 tools/train.py configs/pvt_retinanet_coco.py --launc
 
 import argparse
 import os
-from typing import Any
 
 
 def parse_args() -> argparse.Namespace:
@@ -46,26 +45,10 @@ def main() -> None:
 
         runner = build_runner(cfg, resume=args.resume or bool(cfg.get("resume")), pretrained=args.pretrained)
         if runner.found is None and runner.rank == 0:
-            check_images(runner.train_dataset)
+            from densevit.datasets.checking import require_readable_images
+
+            require_readable_images(runner.train_dataset)
         runner.train()
-
-
-def check_images(dataset: Any, most: int = 20_000) -> None:
-    """Decode the images (so many of them, spread evenly) before hours are spent: a broken one is an error now.
-
-    tools/check_data.py checks all of a data set, and its annotations.
-    """
-    if getattr(dataset, "on_broken", "skip") == "skip":
-        return
-    from concurrent.futures import ThreadPoolExecutor
-
-    from densevit.datasets.reading_images import read_image
-
-    count = min(most, len(dataset))
-    infos = [dataset.get_data_info(i * len(dataset) // count) for i in range(count)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(lambda info: read_image(info["img_path"], (info["height"], info["width"])), infos):
-            pass
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from densevit.datasets.coco_file import WAYS_ON, CocoFile, read_coco
 from densevit.datasets.reading_images import BrokenImage, read_image
@@ -159,6 +160,23 @@ def _decode(report: Report, present: list[tuple[str, tuple[int, int]]], images: 
     chosen = {path for path, _ in sample}
     empty = missing_or_empty([path for path, _ in present if path not in chosen])
     report.problems += [f"Image {path} is empty (0 bytes): copy it again." for path in empty]
+
+
+def require_readable_images(dataset: Any, most: int = 20_000) -> None:
+    """Decode a data set's images, or so many of them spread evenly: a broken one stops a training before it begins.
+
+    A data set that skips broken images (`on_broken='skip'`), or that knows no such thing, is left alone.
+
+    Raises:
+        DataError: the first image that cannot be read.
+    """
+    if getattr(dataset, "on_broken", "skip") == "skip":
+        return
+    count = min(most, len(dataset))
+    entries = [dataset.get_data_info(i * len(dataset) // count) for i in range(count)]
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(lambda entry: read_image(entry["img_path"], (entry["height"], entry["width"])), entries):
+            pass
 
 
 def check_data_sets(config: dict, images: int | None = None) -> list[Report]:

@@ -4,10 +4,12 @@ import subprocess
 import sys
 
 import pytest
-from tiny_coco import edit_annotations, make_tiny_coco
+from tiny_coco import edit_annotations, make_tiny_coco, tiny_dataset
 
-from densevit.datasets.checking import check_coco
+import densevit.datasets  # noqa: F401
+from densevit.datasets.checking import check_coco, require_readable_images
 from densevit.errors import DataError
+from densevit.registry import DATASETS
 
 
 @pytest.fixture
@@ -126,3 +128,12 @@ def test_the_tool_exits_with_2_where_there_is_a_problem(root, tree, tmp_path):
     missing = run_tool(root, config, "--data-root", tmp_path / "nowhere")
     assert missing.returncode == 2 and missing.stdout == ""
     assert missing.stderr.startswith("error: There is no folder") and missing.stderr.count("\n") == 1
+
+
+def test_training_does_not_begin_with_an_image_that_cannot_be_read(tree):
+    data_set = DATASETS.build(tiny_dataset(tree))
+    require_readable_images(data_set)
+    sorted((tree / "train2017").iterdir())[3].write_bytes(b"no image")
+    with pytest.raises(DataError, match="train2017"):
+        require_readable_images(data_set)
+    require_readable_images(DATASETS.build(tiny_dataset(tree, on_broken="skip")))

@@ -18,7 +18,6 @@ from mmengine.config import Config
 from torch import nn
 
 from densevit.checkpoints import Receipt, import_model, load_weights
-from densevit.checkpoints.config_text import ConfigText
 from densevit.checkpoints.reading import read_file
 from densevit.datasets.transforms.loading import read_image
 from densevit.engine.config import read_config
@@ -27,12 +26,8 @@ from densevit.registry import MODELS, TRANSFORMS
 from densevit.structures import DataSample
 from densevit.visualization import draw_instances, enlarged
 
-DEFAULT_PIPELINE = (
-    dict(type="LoadImage"),
-    dict(type="Resize", scale=(1333, 800), keep_ratio=True),
-    dict(type="PackSample"),
-)
-"""COCO's customary test size, for checkpoints that come without a config of ours."""
+TEST_SCALE = (1333, 800)
+"""COCO's customary test size (long, short side), where neither a config nor a checkpoint states one."""
 
 Image = str | os.PathLike | bytes | np.ndarray
 
@@ -126,7 +121,7 @@ class Predictor:
             self.model = import_model(weights)
             self.receipt = self.model.receipt
             self.classes = self.model.classes
-            pipeline = _saved_pipeline(weights)
+            pipeline = _plain_pipeline(self.model.test_scale or TEST_SCALE)
         else:
             if not isinstance(config, Config):
                 config = read_config(config)
@@ -245,12 +240,7 @@ def _build(config: Config, weights: str | os.PathLike | None) -> tuple[nn.Module
                 "as model.classes."
             ) from None
         raise
-    try:
-        receipt = load_weights(model, content)
-    except CheckpointError as error:
-        raise CheckpointError(str(error).replace("the given state dict", str(weights))) from None
-    receipt.file = str(weights)
-    return model, classes, receipt
+    return model, classes, load_weights(model, content, file=str(weights))
 
 
 def _classes_in(checkpoint: Mapping) -> tuple[str, ...] | None:
@@ -270,28 +260,14 @@ def _pipeline(config: Config) -> list[Mapping]:
     """The test data set's transforms without those that load truth."""
     loader = config.get("test_dataloader") or config.get("val_dataloader")
     if loader is None:
-        return list(DEFAULT_PIPELINE)
+        return _plain_pipeline(TEST_SCALE)
     steps = loader["dataset"]["pipeline"]
     return [step for step in steps if step["type"] == "LoadImage" or not str(step["type"]).startswith("Load")]
 
 
-def _saved_pipeline(weights: str | os.PathLike) -> Sequence[Mapping]:
-    """COCO's customary pipeline, at the test size that the configuration saved in the checkpoint states."""
-    meta = read_file(weights).get("meta") if os.path.isfile(weights) else None
-    text = meta.get("cfg", meta.get("config")) if isinstance(meta, Mapping) else None
-    if not isinstance(text, str):
-        return DEFAULT_PIPELINE
-    try:
-        saved = ConfigText(text, str(weights))
-        steps = saved["test_pipeline"] if "test_pipeline" in saved else saved["test_dataloader"]["dataset"]["pipeline"]
-    except (CheckpointError, KeyError, TypeError):  # nothing said about testing, or in a way that is not plain data
-        return DEFAULT_PIPELINE
-    for step in steps:
-        scale = step.get("scale") if step.get("type") == "Resize" else step.get("img_scale")
-        if isinstance(scale, (list, tuple)) and len(scale) == 2:
-            resize = dict(type="Resize", scale=tuple(scale), keep_ratio=step.get("keep_ratio", True))
-            return [resize if default["type"] == "Resize" else default for default in DEFAULT_PIPELINE]
-    return DEFAULT_PIPELINE
+def _plain_pipeline(scale: tuple[int, int]) -> list[Mapping]:
+    """Load, resize within `scale`, pack."""
+    return [dict(type="LoadImage"), dict(type="Resize", scale=scale, keep_ratio=True), dict(type="PackSample")]
 
 
 def _as_rgb(image: Any) -> np.ndarray:

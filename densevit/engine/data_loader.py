@@ -11,6 +11,7 @@ from mmengine.runner.runner import _SlicedDataset
 from torch.utils.data import BatchSampler, DataLoader
 
 from densevit.engine.sampler import PlacedBatches
+from densevit.errors import ConfigError
 
 
 def build_dataloader(dataloader: Any, seed: int | None = None) -> DataLoader:
@@ -21,10 +22,18 @@ def build_dataloader(dataloader: Any, seed: int | None = None) -> DataLoader:
     Args:
         dataloader: a config, whose `dataset` may be built already; a DataLoader is given back as it is.
         seed: of the sampler, and of a data set that has a `seed`.
+
+    Raises:
+        ConfigError: it has no sampler.
     """
     if isinstance(dataloader, DataLoader):
         return dataloader
     settings = dict(dataloader)
+    if "sampler" not in settings:
+        raise ConfigError(
+            "a data loader has no sampler: state sampler=dict(type='TrainSampler'), or type='EvalSampler' in a "
+            "validation or test loader."
+        )
     dataset = settings.pop("dataset")
     if isinstance(dataset, dict):
         dataset = DATASETS.build(dataset)

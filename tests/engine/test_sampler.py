@@ -3,6 +3,7 @@
 import pytest
 from torch.utils.data import BatchSampler, DataLoader
 
+from densevit.engine.data_loader import build_dataloader
 from densevit.engine.sampler import EvalSampler, PlacedBatches, TrainSampler, interleaved
 
 
@@ -75,3 +76,8 @@ def test_skipped_batches_are_not_loaded(workers):
     assert len(loader) == 4, "the length of an epoch does not depend on where it is taken up"
     if not workers:
         assert dataset.asked == [(i, 0) for i in range(6, 10)]
+
+
+def test_a_loader_without_a_sampler_is_told_what_it_lacks():
+    with pytest.raises(ConfigError, match="TrainSampler"):
+        build_dataloader(dict(dataset=Seeded(4), batch_size=2))

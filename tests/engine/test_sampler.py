@@ -5,6 +5,7 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from densevit.engine.data_loader import build_dataloader
 from densevit.engine.sampler import EvalSampler, PlacedBatches, TrainSampler, interleaved
+from densevit.errors import ConfigError
 
 
 class Seeded:

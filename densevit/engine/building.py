@@ -1,5 +1,6 @@
 """From a config to a Runner that is ready to train or to test."""
 
+import importlib.util
 import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,8 @@ def _fill_in(cfg: "Config", training: bool) -> None:
         hooks.append(dict(dict(cfg.ema) if isinstance(cfg.ema, dict) else {}, type="EMAHook"))
     cfg.custom_hooks = hooks
     if cfg.get("tensorboard"):
+        if importlib.util.find_spec("tensorboard") is None:
+            raise ConfigError("tensorboard=True: it is not installed; pip install 'densevit[tensorboard]'.")
         visualizer = cfg.get("visualizer") or dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")])
         back_ends = list(visualizer.get("vis_backends") or [])
         if not any(back_end["type"] == "TensorboardVisBackend" for back_end in back_ends):

@@ -76,7 +76,7 @@ def test_the_loss_of_a_batch_is_that_of_a_loop_over_anchors():
                 alpha = 0.25 if labels[n] == k else 0.75
                 class_sum -= float(alpha * (1 - pt) ** 2 * pt.log())
         wanted = encode_deltas(anchors[places], boxes, **model.coder)
-        box_sum += float((flat_deltas[places] - wanted).abs().sum())
+        box_sum += float((flat_deltas[places] - wanted).abs().sum().detach())
     assert float(sum(losses["loss_cls"])) == pytest.approx(class_sum / positives, rel=1e-4)
     assert float(sum(losses["loss_box"])) == pytest.approx(box_sum / positives, rel=1e-4)
 

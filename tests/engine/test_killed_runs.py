@@ -19,7 +19,7 @@ OPTIONS = ["--cfg-options", "ema=True", f"{CHECKPOINT}.by_epoch=False", f"{CHECK
 
 @pytest.mark.slow
 def test_five_kills_at_random_moments_change_no_bit_of_the_result(tmp_path, root):
-    config = write_config(tmp_path, workers=1, train=20)
+    config = write_config(tmp_path, workers=1, train=160)
     env = dict(os.environ, PYTHONPATH=str(root), OMP_NUM_THREADS="1")
 
     def begin(work_dir, *arguments):
@@ -28,21 +28,23 @@ def test_five_kills_at_random_moments_change_no_bit_of_the_result(tmp_path, root
         return subprocess.Popen(command, env=env, start_new_session=True, **pipes)
 
     whole = begin(tmp_path / "whole")
-    assert whole.wait(timeout=120) == 0
+    printed, _ = whole.communicate(timeout=300)  # not wait: a pipe that nobody reads fills up
+    assert whole.returncode == 0, printed[-2000:]
     rng = random.Random(0)
     for _ in range(5):
         run = begin(tmp_path / "killed", "--resume")
         while b"Epoch(train)" not in run.stdout.readline() and run.poll() is None:
             pass
         time.sleep(rng.uniform(0.0, 1.0))
+        assert run.poll() is None, "the run was over before it could be killed"
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
         run.stdout.close()
     last = begin(tmp_path / "killed", "--resume")
-    printed, _ = last.communicate(timeout=120)
+    printed, _ = last.communicate(timeout=300)
     assert last.returncode == 0, printed[-2000:]
-    wanted = read_file(tmp_path / "whole" / "iter_30.pth", check_sums=True)
-    found = read_file(tmp_path / "killed" / "iter_30.pth", check_sums=True)
+    wanted = read_file(tmp_path / "whole" / "iter_240.pth", check_sums=True)
+    found = read_file(tmp_path / "killed" / "iter_240.pth", check_sums=True)
     for part in ("state_dict", "ema_state_dict"):
         for name, tensor in wanted[part].items():
             assert torch.equal(tensor, found[part][name]), name

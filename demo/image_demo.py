@@ -1,5 +1,6 @@
-"""Find objects in photographs: a picture with boxes and a JSON file for each.
+"""Look at photographs: what the model finds (boxes, classes of pixels, depth) as a picture and a JSON file for each.
 
+python demo/image_demo.py IMAGE|FOLDER|'GLOB' scenes                        a model that comes with densevit
 python demo/image_demo.py IMAGE|FOLDER|'GLOB' CONFIG --weights CHECKPOINT
 """
 
@@ -9,8 +10,12 @@ import argparse
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", help="an image, a folder of images, or a pattern such as 'photos/*.jpg'")
-    parser.add_argument("config", nargs="?", help="config file or shipped recipe; not needed for mmdetection's files")
-    parser.add_argument("--weights", required=True, help="checkpoint: ours, or one that densevit can import")
+    parser.add_argument(
+        "config", nargs="?", help="config file, shipped recipe or shipped model ('scenes'); not for mmdetection's"
+    )
+    parser.add_argument(
+        "--weights", help="checkpoint: ours, or one that densevit can import; a shipped model has its own"
+    )
     parser.add_argument("--out-dir", default="outputs", help="folder for pictures and JSON (default: outputs)")
     parser.add_argument("--score-thr", type=float, default=0.3, help="leave out what scores less (default: 0.3)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
@@ -46,8 +51,8 @@ def run(args: argparse.Namespace) -> None:
             print(f"left out: {error}", file=sys.stderr)
             broken += 1
             continue
-        count = write(found, target, args.score_thr)
-        print(f"{image}: {count} objects -> {target}, {target.with_suffix('.json')}")
+        said = write(found, target, args.score_thr)
+        print(f"{image}: {said} -> {target}, {target.with_suffix('.json')}")
     if len(images) > 1:
         print(f"{len(images) - broken} of {len(images)} images done, {broken} left out as unreadable -> {args.out_dir}")
     if broken == len(images):
@@ -77,16 +82,21 @@ def places(images: list, out_dir: str) -> list:
     return targets
 
 
-def write(found, target, score_thr: float) -> int:
-    """Write the picture and the JSON beside it; the number of objects in them."""
+def write(found, target, score_thr: float) -> str:
+    """Write the picture and the JSON beside it; what is in them, in words."""
     import json
 
     from densevit.visualization import write_image
 
     write_image(target, found.draw(score_thr, least_side=320)[..., ::-1])
-    objects = found.to_json(score_thr)
-    target.with_suffix(".json").write_text(json.dumps(objects, indent=1) + "\n")
-    return len(objects["objects"])
+    content = found.to_json(score_thr)
+    target.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
+    said = [f"{len(content['objects'])} objects"] if "pred_instances" in found else []
+    if "classes" in content:
+        said.append(f"{len(content['classes'])} classes of pixels")
+    if content.get("depth", {}).get("median") is not None:
+        said.append(f"depth {content['depth']['min']:.1f} to {content['depth']['max']:.1f} m")
+    return ", ".join(said) or "nothing"
 
 
 if __name__ == "__main__":

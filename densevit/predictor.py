@@ -1,16 +1,17 @@
-"""Predictor: an image in, a sample with boxes, names and scores out.
+"""Predictor: an image in; boxes, classes of pixels, depth out, whatever the model predicts.
 
 from densevit import Predictor
-predictor = Predictor("pvt_retinanet_coco", "checkpoint.pth")
+predictor = Predictor("pvt_retinanet_coco", "checkpoint.pth")    # or a model that comes with densevit: "scenes"
 found = predictor("street.jpg")
 found.boxes, found.names, found.scores          # numpy, list, numpy
-PIL.Image.fromarray(found.draw()).save("street_boxes.png")
+found.semantic, found.depth                     # numpy (H, W), or None
+PIL.Image.fromarray(found.draw()).save("street_drawn.png")
 """
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,12 +20,13 @@ from torch import nn
 
 from densevit.checkpoints import Receipt, import_model, load_weights
 from densevit.checkpoints.reading import read_file
+from densevit.checkpoints.shipped import SHIPPED, is_shipped, near, shipped
 from densevit.datasets.transforms.loading import read_image
 from densevit.engine.config import read_config
 from densevit.errors import CheckpointError, ConfigError, DataError
+from densevit.prediction import Prediction
 from densevit.registry import MODELS, TRANSFORMS
 from densevit.structures import DataSample
-from densevit.visualization import draw_instances, enlarged
 
 TEST_SCALE = (1333, 800)
 """COCO's customary test size (long, short side), where neither a config nor a checkpoint states one."""
@@ -32,73 +34,14 @@ TEST_SCALE = (1333, 800)
 Image = str | os.PathLike | bytes | np.ndarray
 
 
-class Prediction(DataSample):
-    """What was found in one image, in that image's own pixels, best score first.
-
-    Beside DataSample's fields: `image`, the image itself, (H, W, 3) uint8 RGB, and `classes` in the meta information.
-    """
-
-    @property
-    def boxes(self) -> np.ndarray:
-        """(N, 4) float32: left, top, right, bottom in pixels."""
-        return self.pred_instances.bboxes.cpu().numpy()
-
-    @property
-    def labels(self) -> np.ndarray:
-        """(N,) int64: class numbers from 0."""
-        return self.pred_instances.labels.cpu().numpy()
-
-    @property
-    def scores(self) -> np.ndarray:
-        """(N,) float32 in 0 to 1."""
-        return self.pred_instances.scores.cpu().numpy()
-
-    @property
-    def names(self) -> list[str]:
-        """N class names."""
-        return [_class_name(self.get("classes"), label) for label in self.labels.tolist()]
-
-    def draw(self, score_thr: float = 0.3, least_side: int = 0) -> np.ndarray:
-        """The image with boxes, names and scores: a new (H, W, 3) uint8 RGB array.
-
-        Args:
-            score_thr: what scores less is not drawn.
-            least_side: enlarge a thumbnail by a whole factor until its longer side has so many pixels, so that
-                names can be read on it; 0 keeps the size.
-        """
-        sure = self.scores >= score_thr
-        picture, factor = enlarged(self.image[..., ::-1], least_side)
-        boxes = self.boxes[sure] * factor
-        drawn = draw_instances(picture, boxes, self.labels[sure], self.scores[sure], self.get("classes"))
-        return np.ascontiguousarray(drawn[..., ::-1])
-
-    def to_json(self, score_thr: float = 0.0) -> dict[str, Any]:
-        """Plain numbers and text: the image's path and size, and per object name, label, score, `box` (left, top,
-        right, bottom) and COCO's `bbox` (left, top, width, height) in pixels of the image."""
-        height, width = self.image.shape[:2]
-        objects = [
-            {
-                "name": name,
-                "label": label,
-                "score": score,
-                "box": box,
-                "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
-            }
-            for name, label, score, box in zip(
-                self.names, self.labels.tolist(), self.scores.tolist(), self.boxes.tolist(), strict=True
-            )
-            if score >= score_thr
-        ]
-        return {"image": self.get("img_path"), "width": width, "height": height, "objects": objects}
-
-
 class Predictor:
     """A model ready to look at images.
 
     Args:
-        config: a config file, the name of a shipped recipe, or MMEngine's Config; None where the file of weights
-            carries mmdetection's own configuration.
-        weights: a checkpoint of ours or of others (see `densevit.load_weights`); None takes the config's `load_from`.
+        config: a config file, the name of a shipped recipe, or MMEngine's Config; the name of a model that comes with
+            densevit, weights and all; None where the file of weights carries mmdetection's own configuration.
+        weights: a checkpoint of ours or of others (see `densevit.load_weights`), or the name of shipped weights; None
+            takes the shipped model's own, or the config's `load_from`.
         device: 'cpu', 'cuda', 'cuda:1', ...; None takes a GPU where there is one.
 
     Raises:
@@ -122,10 +65,11 @@ class Predictor:
             self.receipt = self.model.receipt
             self.classes = self.model.classes
             pipeline = _plain_pipeline(self.model.test_scale or TEST_SCALE)
+            self.semantic_classes = getattr(self.model, "semantic_classes", None)
         else:
-            if not isinstance(config, Config):
-                config = read_config(config)
-            self.model, self.classes, self.receipt = _build(config, weights or config.get("load_from"))
+            config, weights = _recipe(config, weights)
+            self.model, names, self.receipt = _build(config, weights or config.get("load_from"))
+            self.classes, self.semantic_classes = names
             pipeline = _pipeline(config)
         self.model.to(self.device).eval()
         self.transforms: list[Callable] = [TRANSFORMS.build(dict(step)) for step in pipeline]
@@ -168,9 +112,11 @@ class Predictor:
 
     @torch.inference_mode()
     def beside_truth(self, item: Mapping) -> tuple[np.ndarray, DataSample]:
-        """For an item of a data set with truth: the original image, uint8 BGR, and its sample with predictions set."""
+        """For an item of a data set with truth: the original image, uint8 BGR, and its sample with predictions set.
+        What has no file, as it is rendered, is taken as the item holds it."""
         sample = self.model.test_step({"inputs": [item["inputs"]], "data_samples": [item["data_samples"]]})[0]
-        return read_image(sample.img_path), sample.cpu()
+        image = read_image(sample.img_path) if sample.get("img_path") else item["inputs"].permute(1, 2, 0).numpy()
+        return image, sample.cpu()
 
     def _prepare(self, image: Image) -> tuple[np.ndarray, dict]:
         """The image as RGB, and what the test pipeline makes of it."""
@@ -189,7 +135,8 @@ class Predictor:
             samples = self.model.test_step({key: [p[key] for p in packed] for key in ("inputs", "data_samples")})
         predictions = []
         for (image, _), sample in zip(prepared, samples, strict=True):
-            prediction = Prediction(metainfo={**sample.metainfo, "classes": self.classes})
+            names = {"classes": self.classes, "semantic_classes": self.semantic_classes}
+            prediction = Prediction(metainfo={**sample.metainfo, **names})
             prediction.set_data({name: _ordinary(value.cpu()) for name, value in sample.items()})
             prediction.set_data({"image": image})
             if score_thr is not None and "pred_instances" in prediction:
@@ -218,7 +165,29 @@ def _device(device: str | torch.device | None) -> torch.device:
     return chosen
 
 
-def _build(config: Config, weights: str | os.PathLike | None) -> tuple[nn.Module, Sequence[str] | None, Receipt]:
+class Names(NamedTuple):
+    """Of the classes of instances (or of the only ones), and of those of pixels where they are others."""
+
+    classes: Sequence[str] | None
+    semantic_classes: Sequence[str] | None
+
+
+def _recipe(config: Any, weights: str | os.PathLike | None) -> tuple[Config, str | os.PathLike | None]:
+    """The config as read, and the weights that belong to it where it is the name of a shipped model."""
+    if isinstance(config, Config):
+        return config, weights
+    if is_shipped(config):
+        recipe, own = shipped(config) if weights is None else (SHIPPED[config].config, weights)
+        return read_config(recipe), own
+    try:
+        return read_config(config), weights
+    except ConfigError as error:
+        if os.path.exists(config) or not near(config):
+            raise
+        raise ConfigError(f"{error} Models that come with their weights: {', '.join(SHIPPED)}{near(config)}.") from None
+
+
+def _build(config: Config, weights: str | os.PathLike | None) -> tuple[nn.Module, Names, Receipt]:
     """The config's model with `weights` in it, the class names that they were trained for, and what was loaded."""
     if not weights:
         raise CheckpointError("Predictor needs weights: give the path of a checkpoint (the config has no load_from).")
@@ -228,41 +197,41 @@ def _build(config: Config, weights: str | os.PathLike | None) -> tuple[nn.Module
         import_modules_from_strings(**config.custom_imports)
     settings = config.model.to_dict() if isinstance(config.model, Config) else dict(config.model)
     content = read_file(weights)
-    classes = _classes_in(content) or settings.get("classes")
-    if classes is not None:
-        settings["classes"] = classes
+    stored = _names_in(content)
+    names = Names(*(there or settings.get(key) for key, there in stored._asdict().items()))
+    settings.update({key: there for key, there in names._asdict().items() if there is not None})
     try:
         model = MODELS.build(settings)
     except ConfigError as error:
-        if classes is None and "num_classes" in str(error):
+        if names.classes is None and "num_classes" in str(error):
             raise CheckpointError(
                 f"{weights} does not state its classes, and neither does the config; give their names in the config "
                 "as model.classes."
             ) from None
         raise
-    return model, classes, load_weights(model, content, file=str(weights))
+    return model, names, load_weights(model, content, file=str(weights))
 
 
-def _classes_in(checkpoint: Mapping) -> tuple[str, ...] | None:
+def _names_in(checkpoint: Mapping) -> Names:
     """Class names from a checkpoint's meta: ours, mmdetection 3's and mmdetection 2's way."""
     meta = checkpoint.get("meta")
-    if not isinstance(meta, Mapping):
-        return None
-    for place in (meta.get("dataset_meta"), meta):
-        if isinstance(place, Mapping):
-            names = place.get("classes") or place.get("CLASSES")
-            if names:
-                return tuple(names)
-    return None
+    places = [meta.get("dataset_meta"), meta] if isinstance(meta, Mapping) else []
+    places = [place for place in places if isinstance(place, Mapping)]
+    found = [
+        next((tuple(place[key]) for place in places for key in keys if place.get(key)), None)
+        for keys in (("classes", "CLASSES"), ("semantic_classes",))
+    ]
+    return Names(*found)
 
 
 def _pipeline(config: Config) -> list[Mapping]:
-    """The test data set's transforms without those that load truth."""
+    """The test data set's transforms without those that load truth; loading the image stands first in any case."""
     loader = config.get("test_dataloader") or config.get("val_dataloader")
     if loader is None:
         return _plain_pipeline(TEST_SCALE)
-    steps = loader["dataset"]["pipeline"]
-    return [step for step in steps if step["type"] == "LoadImage" or not str(step["type"]).startswith("Load")]
+    steps = [step for step in loader["dataset"]["pipeline"] if not str(step["type"]).startswith("Load")]
+    loading = [step for step in loader["dataset"]["pipeline"] if step["type"] == "LoadImage"]
+    return [*(loading or [dict(type="LoadImage")]), *steps]
 
 
 def _plain_pipeline(scale: tuple[int, int]) -> list[Mapping]:
@@ -286,10 +255,6 @@ def _as_rgb(image: Any) -> np.ndarray:
             f"an image as an array must be (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey, not of shape {array.shape}."
         )
     return array[..., :3]
-
-
-def _class_name(classes: Sequence[str] | None, label: int) -> str:
-    return classes[label] if classes and label < len(classes) else f"#{label}"
 
 
 def images_under(source: str) -> list[Path]:

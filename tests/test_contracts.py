@@ -117,17 +117,42 @@ def test_head_loses_finitely_and_touches_every_parameter(config, boxes):
     gradients_reach_everything(head)
 
 
+def predictions(config: dict, sample) -> dict:
+    """What a head with drawn weights predicts for a sample on drawn features."""
+    torch.manual_seed(0)
+    head = MODELS.build(config, default_args=dict(in_channels=tiny.HEAD_CHANNELS, in_strides=tiny.FEATURE_STRIDES))
+    features = [torch.randn(1, 8, 64 // s, 96 // s) * 50 for s in tiny.FEATURE_STRIDES]
+    with torch.no_grad():
+        return head.eval().predict(features, [sample])[0]
+
+
 @pytest.mark.parametrize("config", cases(tiny.HEADS))
 def test_head_predicts_in_the_original_frame(config):
-    head = MODELS.build(config, default_args=dict(in_channels=tiny.HEAD_CHANNELS, in_strides=tiny.FEATURE_STRIDES))
-    torch.manual_seed(0)
-    features = [torch.randn(1, 8, 64 // s, 96 // s) * 50 for s in tiny.FEATURE_STRIDES]
     small, large = tiny.sample(), tiny.sample()
     large.set_metainfo(dict(ori_shape=(128, 288), scale_factor=(1 / 3, 0.5)))
-    with torch.no_grad():
-        first = head.predict(features, [small])[0]["pred_instances"]
-        second = head.predict(features, [large])[0]["pred_instances"]
-    assert len(first) > 0
-    assert len(first) == len(second)
-    torch.testing.assert_close(first.bboxes * torch.tensor([3.0, 2.0, 3.0, 2.0]), second.bboxes)
-    assert (first.scores.diff() <= 0).all()
+    first, second = predictions(config, small), predictions(config, large)
+    assert first.keys() == second.keys()
+    for name, found in first.items():
+        assert name.startswith("pred_")
+        if name == "pred_instances":
+            assert len(found) > 0
+            assert len(found) == len(second[name])
+            torch.testing.assert_close(found.bboxes * torch.tensor([3.0, 2.0, 3.0, 2.0]), second[name].bboxes)
+            assert (found.scores.diff() <= 0).all()
+        else:
+            assert found.shape == (64, 96)
+            assert second[name].shape == (128, 288)
+            # the value in the middle of an original pixel that the larger image has threefold and twofold
+            apart = (second[name][1::2, 1::3].float() - found.float()).abs()
+            assert (apart < 0.25 * found.float().abs().max().clamp(min=1)).float().mean() > 0.8
+
+
+@pytest.mark.parametrize("config", cases(tiny.HEADS))
+def test_head_cuts_the_padding_off(config):
+    cut = tiny.sample()
+    cut.set_metainfo(dict(img_shape=(50, 70), ori_shape=(50, 70)))
+    for name, found in predictions(config, cut).items():
+        if name == "pred_instances":
+            assert (found.bboxes <= torch.tensor([70.0, 50.0, 70.0, 50.0])).all()
+        else:
+            assert torch.equal(found, predictions(config, tiny.sample())[name][:50, :70])

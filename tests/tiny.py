@@ -23,7 +23,11 @@ NECKS = {
         dict(out_channels=8, num_levels=4),
     ]
 }
-HEADS = {"RetinaNetHead": [dict(num_classes=3, feat_channels=8, stacked_convs=1, test=dict(score_thr=0.0))]}
+HEADS = {
+    "RetinaNetHead": [dict(num_classes=3, feat_channels=8, stacked_convs=1, test=dict(score_thr=0.0))],
+    "SemanticFPNHead": [dict(num_classes=3, channels=8)],
+    "DepthFPNHead": [dict(max_depth=10.0, channels=8)],
+}
 FEATURE_CHANNELS, FEATURE_STRIDES = (8, 8, 8), (8, 16, 32)
 HEAD_CHANNELS = FEATURE_CHANNELS
 
@@ -47,6 +51,12 @@ def sample(size=(64, 96), boxes=((4, 4, 40, 50), (30, 20, 90, 60)), labels=(0, 2
     data.gt_instances = InstanceData(
         bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), labels=torch.tensor(labels, dtype=torch.long)
     )
+    data.gt_semantic = torch.full(size, 255)
+    data.gt_depth = torch.zeros(size)
+    for box, label in zip(boxes, labels, strict=False):
+        x1, y1, x2, y2 = map(int, box)
+        data.gt_semantic[y1:y2, x1:x2] = label
+        data.gt_depth[y1:y2, x1:x2] = 1.0 + label
     return data
 
 

@@ -1,15 +1,66 @@
-"""Writes an imported model as a config of ours and safetensors, so that every tool can use it."""
+"""Writes models to hand on: an imported one as a config of ours and safetensors, so that every tool can use it; a
+trained one as safetensors at half the size."""
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+import densevit
+from densevit.checkpoints.loading import state_of
+from densevit.checkpoints.reading import META, read_file
 from densevit.errors import CheckpointError
 
 BASES = ("coco_detection", "schedule_1x", "runtime")
+NAMES = ("classes", "semantic_classes", "cat_ids")
+"""What of a data set's description goes with the weights; the rest (paths) belongs to the place of the training."""
+
+
+def export_weights(checkpoint: str | os.PathLike, out: str | os.PathLike, recipe: str | None = None) -> Path:
+    """Write the weights of a training's checkpoint as float16 safetensors, with the names of the classes.
+
+    Where the training keeps averaged weights (ema) those are written: they are what it evaluates, and what its
+    checkpoints hold under `state_dict`. `load_weights`, `Predictor` and the tools read the file like a checkpoint, into
+    a model of float32.
+
+    Args:
+        checkpoint: a `.pth` of densevit.
+        out: the `.safetensors` to write; its folder is made.
+        recipe: name of the config that the weights belong to; None: what the checkpoint says of its run.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, a number is beyond float16, or `out` has another ending or
+            cannot be written.
+    """
+    path = Path(out).expanduser()
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{out} does not end in .safetensors, which is what is written; name it so.")
+    content = read_file(checkpoint)
+    state = {}
+    for name, value in state_of(content, str(checkpoint)).items():
+        state[name] = value.half() if value.is_floating_point() else value.clone()
+        if not torch.isfinite(state[name]).all():
+            raise CheckpointError(
+                f"{checkpoint}: {name} holds numbers that are not finite in float16 (the largest is 65504); these "
+                f"weights cannot be halved."
+            )
+    stored = content.get("meta") if isinstance(content.get("meta"), Mapping) else {}
+    dataset = stored.get("dataset_meta") or {}
+    meta = {"dataset_meta": {key: list(dataset[key]) for key in NAMES if dataset.get(key) is not None}}
+    meta |= {"densevit_version": densevit.__version__, "recipe": recipe or stored.get("experiment_name")}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _save(state, path, {META: json.dumps(meta)})
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written: {error.strerror or error}.") from error
+    return path
 
 
 def write_imported(
@@ -30,8 +81,6 @@ def write_imported(
     Raises:
         CheckpointError: the model is a part, for which there is no recipe.
     """
-    from safetensors.torch import save_file
-
     settings = plain(model.imported_config)
     if settings.get("type") != "DensePredictor":
         raise CheckpointError(f"{source_file} holds a {settings.get('type')} alone, and a recipe is a whole model.")
@@ -41,9 +90,7 @@ def write_imported(
     folder.mkdir(parents=True, exist_ok=True)
     base = Path("_base_") if folder.resolve() == configs.resolve() else configs.resolve() / "_base_"
     weights = folder / f"{name}.safetensors"
-    partial = folder / f".{name}.{os.getpid()}.safetensors"
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial, metadata={"format": "pt"})
-    os.replace(partial, weights)
+    _save(model.state_dict(), weights, {})
 
     recipe: dict[str, Any] = {"_base_": [str(base / f"{part}.py") for part in BASES], "model": settings}
     if model.test_scale is not None:
@@ -58,6 +105,21 @@ def write_imported(
     config = folder / f"{name}.py"
     config.write_text(text + render(recipe))
     return config, weights
+
+
+def _save(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write safetensors beside the name and move them over it. Raises OSError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.safetensors")
+    try:
+        save_file({k: v.contiguous() for k, v in state.items()}, partial, metadata={"format": "pt", **metadata})
+        os.replace(partial, path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def plain(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Pretrained backbones: fetched once, cached, checked by SHA-256, loaded with a receipt.
 
-In a config: `init_cfg=dict(type='Pretrained', checkpoint=URL or file, sha256=..., source=...)` on any part. In
+In a config: `init_cfg=dict(type='Pretrained', checkpoint=URL or file, sha256=..., source=...)` on any part; of a file
+that holds a whole model a backbone takes the backbone, another part the one that `prefix` names. In
 densevit's scope this stands in for MMEngine's initializer of that name, which loads what fits, says nothing of the
 rest, and lets a pickle run.
 
@@ -24,7 +25,9 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import nn
 
-from densevit.checkpoints.loading import load_weights
+from densevit.checkpoints.loading import load_weights, state_of
+from densevit.checkpoints.reading import read_file
+from densevit.checkpoints.shipped import near, weights_path
 from densevit.errors import CheckpointError
 from densevit.registry import WEIGHT_INITIALIZERS
 
@@ -58,19 +61,20 @@ def file_sha256(path: str | os.PathLike) -> str:
 
 
 def resolve(init_cfg: Mapping[str, Any]) -> Path:
-    """The local file that `init_cfg` names: a path as it is, a URL from the cache or, once, from the network.
+    """The local file that `init_cfg` names: a path as it is, that of shipped weights, a URL from the cache or, once,
+    from the network.
 
     Args:
-        init_cfg: `checkpoint` (path or http(s) URL) and, optionally, `sha256`.
+        init_cfg: `checkpoint` (path, name of shipped weights, or http(s) URL) and, optionally, `sha256`.
 
     Raises:
         CheckpointError: no such file; neither a cached file nor a network; or a file of another checksum.
     """
     checkpoint, wanted = str(init_cfg["checkpoint"]), init_cfg.get("sha256")
     if not checkpoint.startswith(("http://", "https://")):
-        path = Path(checkpoint.removeprefix("file://")).expanduser()
+        path = weights_path(checkpoint.removeprefix("file://"))
         if not path.is_file():
-            raise CheckpointError(f"there is no file of pretrained weights {path}: {WAYS_ON}.")
+            raise CheckpointError(f"there is no file of pretrained weights {path}{near(path)}: {WAYS_ON}.")
         if wanted and (found := file_sha256(path)) != wanted.lower():
             raise CheckpointError(
                 f"{path} has SHA-256 {found}, not {wanted}: it is another file than the config means."
@@ -150,15 +154,23 @@ class Pretrained:
     """`init_cfg` of a part whose weights come from a file. Loads strictly and logs the receipt.
 
     Args:
-        checkpoint: a file, or an http(s) URL that is fetched once.
+        checkpoint: a file, the name of weights that come with densevit, or an http(s) URL that is fetched once.
         sha256: checksum that the file must have; None: see the module's docstring.
         source: whose names the file has; None recognises them.
+        prefix: of a whole model's file, which part goes here: 'backbone', 'neck', 'head.boxes'. A part whose own names
+            do not begin so takes a file without that prefix whole.
     """
 
-    def __init__(self, checkpoint: str, sha256: str | None = None, source: str | None = None):
+    def __init__(self, checkpoint: str, sha256: str | None = None, source: str | None = None, prefix: str = "backbone"):
         self.init_cfg = dict(checkpoint=checkpoint, sha256=sha256)
-        self.source = source
+        self.source, self.prefix = source, prefix.rstrip(".") + "."
 
     def __call__(self, module: nn.Module) -> None:
-        receipt = load_weights(module, resolve(self.init_cfg), self.source)
+        path = resolve(self.init_cfg)
+        state, file = state_of(read_file(path), str(path)), str(path)
+        whole = any(key.startswith(self.prefix) for key in module.state_dict())
+        part = {key.removeprefix(self.prefix): value for key, value in state.items() if key.startswith(self.prefix)}
+        if part and not whole:
+            state, file = part, f"{path}, {self.prefix.rstrip('.')}"
+        receipt = load_weights(module, state, self.source, file=file)
         print_log(f"pretrained: {receipt}", "current")

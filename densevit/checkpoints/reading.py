@@ -7,6 +7,7 @@ numpy and HistoryBuffer need, are replaced by functions that answer only what th
 """
 
 import argparse
+import json
 import os
 import pathlib
 import pickle
@@ -19,10 +20,13 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
+from densevit.checkpoints.shipped import near, weights_path
 from densevit.errors import CheckpointError
 
 STATISTICS = ("mean", "max", "min", "current")
 REFUSED = re.compile(r"GLOBAL|not allowed|Unsupported (operand|class|global)|Can only (build|create)")
+META = "densevit"
+"""Under this key of a safetensors file stands its meta information, as JSON."""
 GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
@@ -61,9 +65,13 @@ def _harmless() -> list[Any]:
 
 
 def _read_safetensors(path: str) -> dict:
-    from safetensors.torch import load_file
+    """Tensors by name; of a file that densevit exported `state_dict` and `meta`, as in its other checkpoints."""
+    from safetensors import safe_open
 
-    return load_file(path, device="cpu")
+    with safe_open(path, framework="pt", device="cpu") as file:
+        noted = (file.metadata() or {}).get(META)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return tensors if noted is None else {"meta": json.loads(noted), "state_dict": tensors}
 
 
 def load_safely(file: Any, map_location: Any = "cpu") -> Any:
@@ -82,19 +90,21 @@ def read_file(path: str | os.PathLike, check_sums: bool = False) -> dict:
     """The content of a file of weights, on the CPU, read without running anything in it.
 
     Args:
-        path: `.safetensors`, or anything that torch.save wrote (`.pth`, `.pt`, `.bin`, `.ckpt`).
+        path: `.safetensors`, or anything that torch.save wrote (`.pth`, `.pt`, `.bin`, `.ckpt`); or the name of
+            weights that come with densevit.
         check_sums: also compare the checksums of torch's zip format, which torch.load itself does not: finds a
             damaged byte within the tensors, at about a second per gigabyte.
 
     Returns:
-        dict: the whole content; for safetensors the tensors by name.
+        dict: the whole content; for safetensors the tensors by name, or `state_dict` and `meta` where densevit noted
+            one.
 
     Raises:
         CheckpointError: no such file; torn or no file of weights; a pickle that wants to run code.
     """
-    path = os.path.expanduser(os.fspath(path))
+    path = str(weights_path(path))
     if not os.path.isfile(path):
-        raise CheckpointError(f"{path}: no such file of weights; check the path.")
+        raise CheckpointError(f"{path}: no such file of weights{near(path)}; check the path.")
     size = os.path.getsize(path)
     if size == 0:
         raise CheckpointError(f"{path} is empty (0 bytes): its writing or download was cut off; get it again.")

@@ -177,8 +177,9 @@ def _pass_classes(cfg: "Config", metainfo: dict) -> None:
         scope = DefaultScope.overwrite_default_scope(cfg.default_scope)
         with scope, MODELS.switch_scope_and_registry(None) as registry:
             kind = registry.get(kind)
-    if kind is None or "classes" in inspect.signature(kind).parameters:
-        cfg.model["classes"] = tuple(classes)
+    for key in ("classes", "semantic_classes"):
+        if metainfo.get(key) is not None and (kind is None or key in inspect.signature(kind).parameters):
+            cfg.model[key] = tuple(metainfo[key])
 
 
 def _stated_class_numbers(value: Any, path: str) -> list[tuple[str, int]]:

@@ -188,7 +188,9 @@ class ConfigChecker:
             )
         if known.open:
             return
-        takes = known.arguments | TAKEN.get(registry, set())
+        takes = (
+            known.arguments | TAKEN.get(registry, set()) | ({"in_index"} if path.startswith("model.head") else set())
+        )
         for key in value:
             if key not in takes and key not in ("type", "_scope_"):
                 near = nearest(key, known.arguments)

@@ -2,5 +2,7 @@
 
 from densevit.metrics.coco import CocoMetric
 from densevit.metrics.coco_figures import evaluate_coco
+from densevit.metrics.depth import DepthMetric
+from densevit.metrics.semantic import SemanticMetric
 
-__all__ = ["CocoMetric", "evaluate_coco"]
+__all__ = ["CocoMetric", "DepthMetric", "SemanticMetric", "evaluate_coco"]

@@ -9,27 +9,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from pycocotools import mask as rle_codec
 
-from densevit.errors import ConfigError, DataError, UserError
+from densevit.errors import ConfigError, DataError
 from densevit.metrics.coco_figures import check_metrics, choose_backend, class_table, evaluate_coco, figures_table
 from densevit.metrics.coco_records import read_json
+from densevit.metrics.coco_truth import annotations_of, array, true_boxes
+from densevit.metrics.gathering import PerImageMetric, record_of
 from densevit.registry import METRICS
 
 
 @METRICS.register_module()
-class CocoMetric(BaseMetric):
+class CocoMetric(PerImageMetric):
     """AP and AR of `pred_instances` against a COCO annotation file, over all images of that file.
+
+    Where neither `ann_file` nor the data set names a file, truth is what the samples carry, `gt_instances` and as
+    crowds `ignored_instances`: boxes alone, with the area of the box, over all images that were predicted.
 
     Gives 'coco/bbox_AP', 'coco/bbox_AP50', ... (the twelve of `coco_figures.FIGURES`), 'coco/segm_AP' and so on for
     masks. What is kept between batches is the detections alone (masks as RLE), and every image counts once, however
     often a distributed sampler repeats it.
 
     Args:
-        ann_file: annotations in COCO's instances format; None takes the data set's own (`dataset_meta['ann_file']`).
+        ann_file: annotations in COCO's instances format; None takes the data set's own (`dataset_meta['ann_file']`), or
+            where it has none the samples' truth.
         metric: 'bbox', 'segm' or both.
         backend: 'auto' (fastest installed), 'hotcoco', 'faster_coco_eval' or 'pycocotools'; all equal.
         per_class: log AP, AP50 and AR@100 of each class, and give 'coco/bbox_AP/<class>'.
@@ -58,8 +62,7 @@ class CocoMetric(BaseMetric):
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the detections of one batch: dicts with `img_id` and `pred_instances` in the original image's frame."""
-        if not self.results:
-            self._annotations()
+        file = self._annotations()
         for sample in data_samples:
             instances = sample.get("pred_instances")
             if instances is None:
@@ -67,42 +70,28 @@ class CocoMetric(BaseMetric):
                     "CocoMetric scores pred_instances, and the model predicts none; its head has to find objects."
                 )
             kept = {
-                "img_id": sample["img_id"],
-                "boxes": _array(instances["bboxes"]).reshape(-1, 4),
-                "scores": _array(instances["scores"]),
-                "labels": _array(instances["labels"]),
+                **record_of(sample),
+                "boxes": array(instances["bboxes"]).reshape(-1, 4),
+                "scores": array(instances["scores"]),
+                "labels": array(instances["labels"]),
             }
             if "segm" in self.metrics:
                 if "masks" not in instances:
                     raise ConfigError("CocoMetric(metric='segm') needs masks, and the model predicts none.")
                 kept["masks"] = _rles(instances["masks"])
+            if file is None:
+                kept["truth"] = true_boxes(sample)
             self.results.append(kept)
-
-    def evaluate(self, size: int) -> dict:
-        """Gather every rank's detections, score them once, and give all ranks the same figures.
-
-        Instead of BaseMetric's way through a shared temporary folder: that one cuts the list at `size`, which drops
-        images where ranks hold unequal shares, and needs a disk that all machines see.
-        """
-        parts = all_gather_object(self.results)
-        self.results = []
-        answer: list[Any] = [None]
-        if is_main_process():
-            try:
-                figures = self.compute_metrics([image for part in parts for image in part])
-                answer = [{f"{self.prefix}/{key}": value for key, value in figures.items()}]
-            except UserError as error:  # the other ranks must not wait for ever
-                answer = [error]
-        broadcast_object_list(answer)
-        if isinstance(answer[0], UserError):
-            raise answer[0]
-        return answer[0]
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Score what `process` kept; writes `out` where it is set."""
         path = self._annotations()
-        truth = read_json(path, "annotation file")
-        cat_ids = self._category_ids(truth, path)
+        if path is None:
+            names, cat_ids = self._stated_categories()
+            truth = annotations_of(results, names, cat_ids)
+        else:
+            truth = read_json(path, "annotation file")
+            cat_ids = self._category_ids(truth, path)
         detections = list(_records(results, cat_ids))
         if self.out:
             write_results(self.out, detections)
@@ -118,13 +107,26 @@ class CocoMetric(BaseMetric):
                 figures.update({f"{metric}_AP/{row['name']}": row["AP"] for row in rows})
         return figures
 
-    def _annotations(self) -> Path:
+    def _annotations(self) -> Path | None:
+        """The annotation file, or None where truth is the samples' own."""
         path = self.ann_file or (self.dataset_meta or {}).get("ann_file")
         if not path:
-            raise ConfigError("CocoMetric knows no annotations: give it ann_file, or a data set that states its own.")
+            if "segm" in self.metrics:
+                raise ConfigError(
+                    "CocoMetric(metric='segm') needs an annotation file: give it ann_file or score boxes."
+                )
+            return None
         if not Path(path).is_file():
             raise DataError(f"annotation file {path} does not exist; check CocoMetric's ann_file.")
         return Path(path)
+
+    def _stated_categories(self) -> tuple[list[str], list[int]]:
+        """Names and category ids of the labels, as the data set states them; ids are 1.. where it states none."""
+        meta = self.dataset_meta or {}
+        names = list(meta.get("classes") or ())
+        if not names:
+            raise ConfigError("CocoMetric knows no classes: give it ann_file, or use a data set that states classes.")
+        return names, list(meta.get("cat_ids") or range(1, len(names) + 1))
 
     def _category_ids(self, truth: Any, path: Path) -> list[int]:
         """Original category id of each label: as the data set states it, else looked up by class name."""
@@ -143,14 +145,10 @@ class CocoMetric(BaseMetric):
         return [by_name[name] for name in meta["classes"]]
 
 
-def _array(values: Any) -> np.ndarray:
-    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
-
-
 def _rles(masks: Any) -> list[dict]:
     """Masks (N, H, W), or a list of RLEs as it is, as compressed RLEs with text counts."""
     if not isinstance(masks, (list, tuple)):
-        masks = _array(masks)
+        masks = array(masks)
         if not len(masks):
             return []
         masks = rle_codec.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
@@ -159,12 +157,8 @@ def _rles(masks: Any) -> list[dict]:
 
 
 def _records(results: list[dict], cat_ids: Sequence[int]) -> Iterator[dict]:
-    """COCO results records, each image once."""
-    seen = set()
+    """COCO results records."""
     for image in results:
-        if image["img_id"] in seen:
-            continue
-        seen.add(image["img_id"])
         boxes = image["boxes"].astype(np.float64)
         boxes[:, 2:] -= boxes[:, :2]  # corners -> x, y, width, height
         labels = image["labels"].tolist()

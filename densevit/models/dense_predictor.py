@@ -6,13 +6,15 @@ The sockets (any part that fits works with every other):
                forward(images (B, 3, H, W)) -> tuple of (B, C_i, ceil(H / s_i), ceil(W / s_i)), fine to coarse
     Neck       built with in_channels, in_strides; publishes out_channels, out_strides
                forward(features) -> features
-    Head       built with in_channels, in_strides (and num_classes where it has classes)
+    Head       built with in_channels, in_strides (and num_classes where it has classes; `pixel_classes = True`
+               on the class of a head says that its classes are those of pixels)
                loss(features, samples) -> dict of 'loss_*' tensors or lists of them
                predict(features, samples) -> list of dicts of DataSample fields, in the ORIGINAL image's frame
 """
 
 import inspect
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
@@ -31,10 +33,13 @@ class DensePredictor(BaseModel):
 
     Args:
         backbone: config of a backbone.
-        head: config of a head, or a dict of them by name; then losses are called NAME.loss_*.
+        head: config of a head, or a dict of them by name; then losses are called NAME.loss_*. Beside its own arguments
+            each may have `in_index`: which of the maps, fine to coarse from 0, it is built on; all of them without.
         neck: config of a neck, or a list of them in their order.
         data_preprocessor: config of the preprocessor; its defaults are ImageNet's mean and std, padding to 32.
-        classes: names of the classes, from the data set; a dict by head's name where there are several heads.
+        loss_balance: config of what weighs the losses of several heads against each other; None adds them as they are.
+        classes: names of the classes, from the data set.
+        semantic_classes: names of the classes of pixels, where a data set has both kinds.
     """
 
     def __init__(
@@ -43,11 +48,13 @@ class DensePredictor(BaseModel):
         head: Mapping,
         neck: Mapping | Sequence[Mapping] | None = None,
         data_preprocessor: Mapping | None = None,
-        classes: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+        loss_balance: Mapping | None = None,
+        classes: Sequence[str] | None = None,
+        semantic_classes: Sequence[str] | None = None,
         init_cfg: dict | None = None,
     ):
         super().__init__(MODELS.build(data_preprocessor or dict(type="Preprocessor")), init_cfg)
-        self.classes = classes
+        self.classes, self.semantic_classes = classes, semantic_classes
         self.backbone = MODELS.build(backbone)
         maps = self.backbone
         if neck is None:
@@ -59,13 +66,28 @@ class DensePredictor(BaseModel):
             for i, config in enumerate(neck):
                 maps = _plug(f"neck[{i}]", config, maps)
                 self.neck.append(maps)
+        self.in_index: dict[str, tuple[int, ...]] = {}
         if "type" in head:
-            self.head = _plug("head", head, maps, classes)
+            self.head = self._build_head("", head, maps)
         else:
-            by_name = classes if isinstance(classes, Mapping) else dict.fromkeys(head, classes)
-            self.head = nn.ModuleDict(
-                {name: _plug(f"head.{name}", config, maps, by_name.get(name)) for name, config in head.items()}
+            self.head = nn.ModuleDict({name: self._build_head(name, config, maps) for name, config in head.items()})
+        self.balance = MODELS.build(dict(loss_balance), default_args=dict(names=tuple(head))) if loss_balance else None
+
+    def _build_head(self, name: str, config: Mapping, maps: nn.Module) -> nn.Module:
+        """One head on the maps that it asks for."""
+        where = f"head.{name}" if name else "head"
+        config = dict(config)
+        index = tuple(config.pop("in_index", range(len(maps.out_strides))))
+        if not index or not set(index) <= set(range(len(maps.out_strides))):
+            raise ConfigError(
+                f"model.{where}.in_index is {index}, but there are {len(maps.out_strides)} maps: 0 is the first"
             )
+        self.in_index[name] = index
+        seen = SimpleNamespace(
+            out_channels=tuple(maps.out_channels[i] for i in index),
+            out_strides=tuple(maps.out_strides[i] for i in index),
+        )
+        return _plug(where, config, seen, self.classes, self.semantic_classes)
 
     def extract(self, images: Tensor) -> tuple[Tensor, ...]:
         """images: (B, 3, H, W) normalised. Returns the maps that the heads see."""
@@ -85,7 +107,8 @@ class DensePredictor(BaseModel):
             return self.loss(features, data_samples)
         if mode == "predict":
             return self.predict(features, data_samples)
-        return {name: head(features) for name, head in self.heads()} if self.many else self.head(features)
+        outputs = {name: head(self.seen_by(name, features)) for name, head in self.heads()}
+        return outputs if self.many else outputs[""]
 
     @property
     def many(self) -> bool:
@@ -96,18 +119,23 @@ class DensePredictor(BaseModel):
         """The heads by name; a single head's name is ''."""
         return list(self.head.items()) if self.many else [("", self.head)]
 
+    def seen_by(self, name: str, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Those of the maps of `extract` that the head of this name is built on."""
+        return tuple(features[i] for i in self.in_index[name])
+
     def loss(self, features: Sequence[Tensor], samples: list[DataSample]) -> dict:
         """Losses of all heads on the maps of `extract`."""
+        by_head = {name: head.loss(self.seen_by(name, features), samples) for name, head in self.heads()}
+        if self.balance is not None:
+            by_head = self.balance(by_head)
         return {
-            f"{name}.{key}" if name else key: value
-            for name, head in self.heads()
-            for key, value in head.loss(features, samples).items()
+            f"{name}.{key}" if name else key: value for name, losses in by_head.items() for key, value in losses.items()
         }
 
     def predict(self, features: Sequence[Tensor], samples: list[DataSample]) -> list[DataSample]:
         """The samples with the `pred_*` fields of all heads set."""
-        for _, head in self.heads():
-            for sample, fields in zip(samples, head.predict(features, samples), strict=True):
+        for name, head in self.heads():
+            for sample, fields in zip(samples, head.predict(self.seen_by(name, features), samples), strict=True):
                 sample.set_data(fields)
         return samples
 
@@ -128,10 +156,18 @@ class DensePredictor(BaseModel):
         return outputs
 
 
-def _plug(where: str, config: Mapping, maps: nn.Module, classes: Sequence[str] | None = None) -> nn.Module:
+def _plug(
+    where: str,
+    config: Mapping,
+    maps: nn.Module | SimpleNamespace,
+    classes: Sequence[str] | None = None,
+    semantic_classes: Sequence[str] | None = None,
+) -> nn.Module:
     """Build a part on the maps that `maps` publishes; ConfigError where the config says otherwise."""
     part = MODELS.get(config["type"]) if isinstance(config["type"], str) else config["type"]
-    known = dict(in_channels=maps.out_channels, in_strides=maps.out_strides)
+    known = dict(in_channels=tuple(maps.out_channels), in_strides=tuple(maps.out_strides))
+    if getattr(part, "pixel_classes", False) and semantic_classes is not None:
+        classes = semantic_classes
     if part is not None and "num_classes" in inspect.signature(part).parameters:
         if classes is not None:
             known["num_classes"] = len(classes)

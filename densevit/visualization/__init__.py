@@ -1,17 +1,22 @@
-"""Pictures of what was found: boxes with names, truth beside prediction, contact sheets. cv2 alone, BGR uint8."""
+"""Pictures of what was found: boxes with names, pixel classes with a legend, depth with a scale, truth beside
+prediction, contact sheets. cv2 alone, BGR uint8."""
 
-from densevit.visualization.contact_sheet import contact_sheet, draw_truth_and_prediction, enlarged
+from densevit.visualization.contact_sheet import contact_sheet, draw_truth_and_prediction, enlarged, side_by_side
 from densevit.visualization.instances import draw_instances
+from densevit.visualization.maps import draw_classes, draw_depth
 from densevit.visualization.palette import class_color, palette, text_color
 from densevit.visualization.writing import write_image
 
 __all__ = [
     "class_color",
     "contact_sheet",
+    "draw_classes",
+    "draw_depth",
     "draw_instances",
     "draw_truth_and_prediction",
     "enlarged",
     "palette",
+    "side_by_side",
     "text_color",
     "write_image",
 ]

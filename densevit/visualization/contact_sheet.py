@@ -6,12 +6,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from densevit.visualization.instances import FONT, draw_instances
+from densevit.visualization.instances import draw_instances
+from densevit.visualization.lettering import BACKGROUND, FONT, INK
+from densevit.visualization.maps import draw_classes, draw_depth
 
 Cell = tuple[np.ndarray, str]
-
-BACKGROUND, TITLE = (250, 250, 250), (40, 40, 40)
-
 
 CELL = 400  # pixels, of a sheet's pictures
 
@@ -67,6 +66,19 @@ def enlarged(image: np.ndarray, least: int) -> tuple[np.ndarray, int]:
     return image, factor
 
 
+def side_by_side(cells: Sequence[Cell], gap: int = 8) -> np.ndarray:
+    """Titled pictures in one row as they are, their upper edges at one height: (H, W, 3) uint8 BGR."""
+    heights, widths = zip(*(picture.shape[:2] for picture, _ in cells), strict=True)
+    bar = max(14, min(widths) // 14)
+    shape = (bar + max(heights) + gap, gap + sum(width + gap for width in widths), 3)
+    sheet, left = np.full(shape, BACKGROUND, np.uint8), gap
+    for (picture, title), height, width in zip(cells, heights, widths, strict=True):
+        _write(sheet[:bar, left : left + width], title)
+        sheet[bar : bar + height, left : left + width] = picture
+        left += width + gap
+    return sheet
+
+
 def draw_truth_and_prediction(
     image: np.ndarray,
     sample: Any,
@@ -74,16 +86,42 @@ def draw_truth_and_prediction(
     score_thr: float = 0.3,
     side: int = CELL,
 ) -> list[Cell]:
-    """One row for `contact_sheet`: the truth, and beside it the predictions.
+    """One row for `contact_sheet`: the truth, and beside it the predictions; a pair for each kind that there is.
 
     Args:
         image: the original image, (H, W, 3) uint8 BGR.
-        sample: DataSample with `gt_instances` (frame of the network's input, brought back by `scale_factor` and
-            `flip`) and `pred_instances` (frame of the original).
-        names: class names.
+        sample: DataSample with `gt_instances`, `gt_semantic`, `gt_depth` (frame of the network's input, brought back by
+            `scale_factor` and `flip`) and their `pred_*` (frame of the original).
+        names: class names of the instances.
         score_thr: predictions below are not drawn.
         side: longer side of the pictures in pixels; that of the sheet's cells, so that names stay sharp there.
     """
+    picture, cells = fit(image, side), []
+    if "gt_instances" in sample and "pred_instances" in sample:
+        cells += _instances(picture, side / max(image.shape[:2]), sample, names, score_thr)
+    for kind in ("semantic", "depth"):
+        if f"gt_{kind}" not in sample or f"pred_{kind}" not in sample:
+            continue
+        truth = _original_frame(sample.get(f"gt_{kind}").cpu().numpy(), sample, image.shape[:2])
+        maps = [truth, sample.get(f"pred_{kind}").cpu().numpy()]
+        maps = [cv2.resize(m.astype(np.float32), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST) for m in maps]
+        if kind == "semantic":
+            drawn = [draw_classes(picture, m, legend=False) for m in maps]
+            words = ""
+        else:
+            measured = maps[0][maps[0] > 0]
+            limits = (float(measured.min()), float(measured.max()) * 1.01) if measured.size else None
+            drawn = [draw_depth(m, limits, scale=False) for m in maps]
+            words = f", {limits[0]:.1f} to {limits[1]:.1f} m" if limits else ""
+        name = "classes" if kind == "semantic" else "depth"
+        cells += [(drawn[0], f"truth: {name}{words}"), (drawn[1], f"prediction: {name}")]
+    return cells
+
+
+def _instances(
+    picture: np.ndarray, scale: float, sample: Any, names: Sequence[str] | None, score_thr: float
+) -> list[Cell]:
+    """The pair of boxes, on a picture `scale` times the original."""
     truth, found = sample.gt_instances, sample.pred_instances
     boxes = np.asarray(truth.bboxes.detach().cpu(), np.float64).reshape(-1, 4)
     if sample.get("flip", False):
@@ -92,7 +130,6 @@ def draw_truth_and_prediction(
     sure = np.asarray(found.scores.detach().cpu()) >= score_thr
     found_boxes, found_scores = (np.asarray(v.detach().cpu(), np.float64)[sure] for v in (found.bboxes, found.scores))
     labels = np.asarray(found.labels.detach().cpu())[sure]
-    picture, scale = fit(image, side), side / max(image.shape[:2])
     return [
         (draw_instances(picture, boxes * scale, truth.labels, None, names), f"truth: {_objects(len(boxes))}"),
         (
@@ -100,6 +137,15 @@ def draw_truth_and_prediction(
             f"prediction: {_objects(len(labels))} with score >= {score_thr:g}",
         ),
     ]
+
+
+def _original_frame(values: np.ndarray, sample: Any, shape: tuple[int, int]) -> np.ndarray:
+    """A true map without the padding of the network's input, unmirrored, in the original's (height, width)."""
+    height, width = sample.get("img_shape", values.shape)
+    values = values[:height, :width]
+    if sample.get("flip", False):
+        values = values[:, ::-1]
+    return cv2.resize(np.ascontiguousarray(values, np.float32), shape[::-1], interpolation=cv2.INTER_NEAREST)
 
 
 def _objects(count: int) -> str:
@@ -115,5 +161,5 @@ def _write(strip: np.ndarray, title: str) -> None:
     if text_width > width - 4:
         scale *= max(0.6, (width - 4) / text_width)
     letters = np.ascontiguousarray(strip)
-    cv2.putText(letters, title, (2, (height + text_height) // 2), FONT, scale, TITLE, 1, cv2.LINE_AA)
+    cv2.putText(letters, title, (2, (height + text_height) // 2), FONT, scale, INK, 1, cv2.LINE_AA)
     strip[:] = letters

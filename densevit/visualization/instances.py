@@ -1,24 +1,13 @@
 """Boxes with class names and scores on a picture of any size."""
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-from densevit.visualization.palette import class_color, text_color
-
-FONT = cv2.FONT_HERSHEY_SIMPLEX
-
-
-class Style(NamedTuple):
-    """Sizes in pixels that suit one picture."""
-
-    line: int  # width of a box's line
-    scale: float  # cv2's font scale
-    stroke: int  # width of a letter's line
-    margin: int  # space around a label's text
+from densevit.visualization.lettering import Style, class_name, fitting_text, plate, style_for
+from densevit.visualization.palette import class_color
 
 
 class Rect(NamedTuple):
@@ -33,18 +22,6 @@ class Rect(NamedTuple):
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.bottom, other.bottom) - max(self.top, other.top)
         return max(0, width) * max(0, height)
-
-
-def style_for(height: int, width: int) -> Style:
-    """Lines and letters grow with the picture, so that both look the same once it is shown at one size."""
-    size = (height * width) ** 0.5
-    scale = max(0.32, size / 1200)
-    return Style(
-        line=max(1, round(size / 240 + 0.2)),
-        scale=scale,
-        stroke=max(1, round(scale * 1.6)),
-        margin=max(1, round(scale * 5)),
-    )
 
 
 def draw_instances(
@@ -86,40 +63,21 @@ def draw_instances(
     drawn: list[tuple[Rect, str, int]] = []
     for i in shown:
         score = None if scores is None else scores[i]
-        text, text_size, rise = _fitting_text(_name(names, int(labels[i])), score, width, style)
+        text, text_size, rise = fitting_text(class_name(names, int(labels[i])), score, width, style)
         rect = _place(corners[i].tolist(), text_size, (height, width), style, placed)
         placed.append(rect)
         drawn.append((rect, text, rise))
     for (rect, text, rise), i in zip(reversed(drawn), shown[::-1], strict=True):
-        color = class_color(int(labels[i]))
-        # Written on a plate of its own, so that no letter leaves it.
-        plate = np.full((rect.bottom - rect.top, rect.right - rect.left, 3), color, np.uint8)
-        origin = (style.margin, style.margin + rise)
-        cv2.putText(plate, text, origin, FONT, style.scale, text_color(color), style.stroke, cv2.LINE_AA)
-        canvas[rect.top : rect.bottom, rect.left : rect.right] = plate
+        # The picture cuts a plate that is larger than itself.
+        size = (rect.right - rect.left, rect.bottom - rect.top)
+        canvas[rect.top : rect.bottom, rect.left : rect.right] = plate(
+            text, size, rise, class_color(int(labels[i])), style
+        )
     return canvas
 
 
 def _array(values: Any, dtype: type) -> np.ndarray:
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype)
-
-
-def _name(names: Sequence[str] | None, label: int) -> str:
-    """The class name in letters that cv2's font has: accents dropped, '#number' where nothing is left."""
-    name = names[label] if names is not None and 0 <= label < len(names) else ""
-    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().strip()
-    return ascii_name or f"#{label}"
-
-
-def _fitting_text(name: str, score: float | None, width: int, style: Style) -> tuple[str, tuple[int, int], int]:
-    """The longest of 'name score', 'name', 'nam.' that fits a picture `width` wide; its label's size and its rise."""
-    texts = [name if score is None else f"{name} {score:.2f}", name]
-    texts += [name[:n] + "." for n in range(len(name) - 1, 0, -1)]
-    for text in texts:
-        (text_width, text_height), below = cv2.getTextSize(text, FONT, style.scale, style.stroke)
-        if text_width + 2 * style.margin <= width:
-            break
-    return text, (text_width + 2 * style.margin, text_height + below + 2 * style.margin), text_height
 
 
 def _candidates(box: list[int], size: tuple[int, int], line: int) -> Iterator[tuple[int, int]]:

@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 
 from densevit.datasets.scenes import CATEGORY_IDS, OBJECT_CLASSES, SEMANTIC_CLASSES, preview, render, tree, world
 from densevit.datasets.scenes.annotations import coco_annotations, mask_to_polygons, mask_to_rle
-from densevit.datasets.scenes.layout import MAY_HIDE, MIN_VISIBLE_AREA, furnish, sample_camera, sample_room
+from densevit.datasets.scenes.layout import MAY_HIDE, MIN_VISIBLE_AREA, _spot, furnish, sample_camera, sample_room
 from densevit.datasets.scenes.statistics import measure, summary
 from densevit.datasets.scenes.surroundings import paint_surroundings
 from densevit.datasets.scenes.things import CLUTTER_LABEL
@@ -350,3 +350,10 @@ def test_a_core_renders_sixty_scenes_a_second():
     finally:
         cv2.setNumThreads(threads)
     assert max(rates) >= 60, f"{max(rates):.0f} scenes a second"
+
+
+def test_a_thing_that_bulges_more_than_its_room_is_deep_stands_at_the_back():
+    stage = stage_of(3, 0)[0]
+    rng = np.random.default_rng(0)
+    places = [_spot(rng, stage, reach=0.1, bulge=stage.room.back) for _ in range(50)]
+    assert all(z == pytest.approx(stage.room.back - 0.15) for _, z in places)

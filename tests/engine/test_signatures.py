@@ -17,7 +17,7 @@ CASES = [
     ("VISUALIZERS", ["Visualizer"]),
     ("VISBACKENDS", ["LocalVisBackend", "TensorboardVisBackend"]),
     ("DATASETS", ["ConcatDataset", "RepeatDataset", "CocoDataset"]),
-    ("METRICS", ["DumpResults", "CocoMetric"]),
+    ("METRICS", ["DumpResults", "CocoMetric", "SemanticMetric", "DepthMetric"]),
     ("LOG_PROCESSORS", ["LogProcessor"]),
     ("TRANSFORMS", ["LoadImage", "PackSample", "Compose", "RandomApply"]),
     ("MODELS", ["DensePredictor", "PVT", "PVTv2", "FPN", "RetinaNetHead", "ExponentialMovingAverage"]),

@@ -229,3 +229,74 @@ def test_mistakes_are_named_before_the_first_hour_of_prediction(case):
     coco.process(None, samples)
     with pytest.raises(DataError, match="made for another data set"):
         coco.evaluate(12)
+
+
+def packed_truth(truth: dict, scale: tuple[float, float] = (1.0, 1.0), flip: bool = False) -> list[dict]:
+    """The truth of each image as a test pipeline packs it: resized, mirrored, float32, crowds apart."""
+    label = {c["id"]: k for k, c in enumerate(truth["categories"])}
+    samples = []
+    for image in truth["images"]:
+        width, height = round(image["width"] * scale[0]), round(image["height"] * scale[1])
+        factor = (width / image["width"], height / image["height"])
+        mine = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
+        boxes = torch.tensor([a["bbox"] for a in mine]).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        boxes = boxes * torch.tensor(factor * 2)
+        if flip:
+            boxes = torch.stack((width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]), 1)
+        labels = torch.tensor([label[a["category_id"]] for a in mine], dtype=torch.int64)
+        crowd = torch.tensor([bool(a["iscrowd"]) for a in mine])
+        parts = [InstanceData(bboxes=boxes[crowd == k], labels=labels[crowd == k]) for k in (False, True)]
+        meta = {
+            "img_id": image["id"], "ori_shape": (image["height"], image["width"]), "img_shape": (height, width),
+            "scale_factor": factor, "flip": flip,
+        }  # fmt: skip
+        samples.append(DataSample(metainfo=meta, gt_instances=parts[0], ignored_instances=parts[1]).to_dict())
+    return samples
+
+
+@pytest.mark.parametrize("backend", list(BACKENDS))
+@pytest.mark.parametrize(("scale", "flip"), [((1.0, 1.0), False), ((1.7, 1.7), True), ((0.6, 0.8), True)])
+def test_truth_from_the_samples_gives_the_figures_of_the_file(case, tmp_path, backend, scale, flip):
+    pytest.importorskip(backend)
+    truth, results, _, _ = case
+    for annotation in truth["annotations"]:
+        annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
+    assert any(a["iscrowd"] for a in truth["annotations"])
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(truth))
+    predicted = samples_from(results, truth)
+    from_file, from_samples = (CocoMetric(backend=backend, per_class=True) for _ in range(2))
+    from_file.dataset_meta = meta(truth, path)
+    from_samples.dataset_meta = {k: v for k, v in meta(truth, path).items() if k != "ann_file"}
+    from_file.process(None, predicted)
+    for sample, packed in zip(predicted, packed_truth(truth, scale, flip), strict=True):
+        from_samples.process(None, [{**packed, "pred_instances": sample["pred_instances"]}])
+    figures = from_samples.evaluate(12)
+    assert figures == pytest.approx(from_file.evaluate(12), abs=1e-9)
+    assert figures["coco/bbox_AP"] > 0
+
+
+def test_truth_from_the_samples_needs_no_category_ids(tmp_path):
+    box = torch.tensor([[2.0, 3.0, 20.0, 30.0]])
+    sample = {
+        "img_id": "left.png", "ori_shape": (40, 50),
+        "gt_instances": {"bboxes": box, "labels": torch.tensor([1])},
+        "pred_instances": {"bboxes": box, "labels": torch.tensor([1]), "scores": torch.tensor([0.9])},
+    }  # fmt: skip
+    coco = CocoMetric(out=str(tmp_path / "results.json"))
+    coco.dataset_meta = {"classes": ("cup", "book")}
+    coco.process(None, [sample])
+    assert coco.evaluate(1)["coco/bbox_AP"] == pytest.approx(1.0)
+    (written,) = json.loads((tmp_path / "results.json").read_text())
+    assert (written["image_id"], written["category_id"]) == ("left.png", 2)
+
+    coco.process(None, [{**sample, "gt_instances": {"bboxes": box, "labels": torch.tensor([2])}}])
+    with pytest.raises(DataError, match=r"object of class 2, and the data set has 2 classes"):
+        coco.evaluate(1)
+    coco.dataset_meta = {}
+    coco.process(None, [sample])
+    with pytest.raises(ConfigError, match="knows no classes"):
+        coco.evaluate(1)
+    with pytest.raises(ConfigError, match="needs an annotation file"):
+        CocoMetric(metric="segm").process(None, [sample])

@@ -13,6 +13,7 @@ from densevit.visualization import (
     draw_instances,
     draw_truth_and_prediction,
     enlarged,
+    lettering,
     palette,
     text_color,
     write_image,
@@ -82,21 +83,21 @@ def test_a_box_is_drawn_in_the_colour_of_its_class_on_its_edge():
 
 
 def test_lines_and_letters_grow_with_the_picture():
-    small, large = drawing.style_for(300, 400), drawing.style_for(3000, 4000)
+    small, large = lettering.style_for(300, 400), lettering.style_for(3000, 4000)
     assert large.line >= 7 * small.line and large.scale >= 7 * small.scale
-    assert drawing.style_for(60, 80).scale >= 0.3
+    assert lettering.style_for(60, 80).scale >= 0.3
 
 
 def test_a_name_too_long_for_the_picture_is_cut_and_a_score_given_up_first():
-    style = drawing.style_for(60, 80)
-    text, (width, _), _ = drawing._fitting_text("a very long class name", 0.5, 80, style)
+    style = lettering.style_for(60, 80)
+    text, (width, _), _ = lettering.fitting_text("a very long class name", 0.5, 80, style)
     assert width <= 80 and text.endswith(".") and "a very long class name".startswith(text[:-1])
-    assert drawing._fitting_text("dog", 0.5, 80, style)[0] == "dog 0.50"
-    assert drawing._fitting_text("bench", 0.5, 45, style)[0] in ("bench", "benc.")
+    assert lettering.fitting_text("dog", 0.5, 80, style)[0] == "dog 0.50"
+    assert lettering.fitting_text("bench", 0.5, 45, style)[0] in ("bench", "benc.")
 
 
 def test_names_outside_ascii_are_still_told_apart():
-    assert [drawing._name(NAMES, k) for k in range(5)] == ["person", "traffic light", "cafe", "#3", "#4"]
+    assert [lettering.class_name(NAMES, k) for k in range(5)] == ["person", "traffic light", "cafe", "#3", "#4"]
 
 
 def test_boxes_of_nan_are_left_out_and_tensors_and_grey_pictures_taken():
@@ -164,6 +165,23 @@ def test_truth_is_brought_back_to_the_original_image():
     assert {(30, 140), (30, 180), (50, 150)} <= edges
     assert (found[30, 140] == class_color(0)).all() and not (found == class_color(1)).all(2).any()
     assert not image.any()
+
+
+def test_true_maps_are_brought_back_to_the_original_image():
+    sample = DataSample(metainfo={"scale_factor": (2.0, 2.0), "flip": True, "img_shape": (80, 120)})
+    class_map = torch.arange(60)[None].repeat(40, 1) // 20  # the original's: thirds
+    seen = class_map.flip(1).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    sample.gt_semantic = torch.nn.functional.pad(seen, (0, 8, 0, 16), value=255)
+    sample.pred_semantic = class_map
+    sample.gt_depth = torch.nn.functional.pad(seen + 1.0, (0, 8, 0, 16))
+    sample.pred_depth = class_map + 1.0
+    cells = draw_truth_and_prediction(np.zeros((40, 60, 3), np.uint8), sample, side=120)
+    assert [title for _, title in cells] == [
+        *("truth: classes", "prediction: classes"),
+        *("truth: depth, 1.0 to 3.0 m", "prediction: depth"),
+    ]
+    for (truth, _), (found, _) in (cells[:2], cells[2:]):
+        assert truth.shape == (80, 120, 3) and (truth == found).all() and truth.any()
 
 
 def test_pictures_are_written_with_any_name_and_refused_with_one_sentence(tmp_path):

@@ -103,7 +103,8 @@ def _spot(rng: np.random.Generator, stage: Stage, reach: float, bulge: float) ->
     """
     camera, room = stage.camera, stage.room
     nearest = camera.focal * camera.eye / (camera.height - camera.v0)
-    first, last = nearest * 1.02 + bulge, room.back - 0.15
+    last = room.back - 0.15
+    first = min(nearest * 1.02 + bulge, last)  # a thing that bulges more than the room is deep stands at its back
     objects = [thing for thing in stage.things if thing.label != CLUTTER_LABEL]
     if objects and rng.random() < 0.4:
         other = objects[int(rng.integers(len(objects)))]

@@ -139,7 +139,7 @@ def paint_surroundings(
         np.copyto(paint, woven, where=inner)
         ground[field] = world.RUG
     shadow = _fill((height, width), shadows)[floor_from:]
-    soft = cv2.GaussianBlur(shadow, (0, 0), 1.2 * width / 256)
+    soft = cv2.GaussianBlur(shadow, (0, 0), 1.2 * width / 256) if shadow.size else shadow  # no floor in the picture
     dark = np.float32(rng.uniform(0.35, 0.6) / 255)
     paint *= np.float32(ambient + 0.35 * sun[1]) * (1 - soft.astype(np.float32) * dark)
     np.copyto(image[:, floor_from:], paint, where=mine)

@@ -1,0 +1,27 @@
+# Scenes rendered as they are asked for, on no disk: boxes, classes of pixels, metric depth; 16 a step
+train_pipeline = [dict(type="RandomFlip", prob=0.5), dict(type="PackSample")]
+test_pipeline = [dict(type="PackSample")]
+
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type="TrainSampler"),
+    dataset=dict(type="ScenesDataset", images=100_000, size=(192, 192), pipeline=train_pipeline),
+)
+val_dataloader = dict(
+    batch_size=16,
+    num_workers=1,
+    sampler=dict(type="EvalSampler"),
+    dataset=dict(
+        type="ScenesDataset", images=500, held_out=True, size=(192, 192), pipeline=test_pipeline, test_mode=True
+    ),
+)
+test_dataloader = val_dataloader
+
+val_evaluator = [
+    dict(type="CocoMetric", metric="bbox"),
+    dict(type="SemanticMetric"),
+    dict(type="DepthMetric", max_depth=20.0),
+]
+test_evaluator = val_evaluator

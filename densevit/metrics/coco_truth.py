@@ -1,0 +1,61 @@
+"""COCO annotations made of the samples' own truth, for data sets that have no annotation file."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from densevit.errors import ConfigError, DataError
+
+
+def true_boxes(sample: dict) -> dict[str, Any]:
+    """Truth of one sample in the frame of its original image.
+
+    `gt_instances` and, as crowds, `ignored_instances` come in the frame of the network's input: a mirrored image is
+    turned back, a resize undone. Float32 has blurred them on their way: they are rounded to thousandths of a pixel, so
+    that a box that was written with so many digits is that box again.
+
+    Returns:
+        size (height, width), boxes (N, 4) float64 as x, y, width, height, labels (N,), crowds (N,) bool.
+    """
+    if sample.get("gt_instances") is None:
+        raise ConfigError(
+            "CocoMetric knows no annotations: give it ann_file, a data set that states its own, or a test pipeline "
+            "that loads gt_instances."
+        )
+    parts = [sample["gt_instances"], sample.get("ignored_instances")]
+    parts = [part for part in parts if part is not None]
+    boxes = np.concatenate([array(part["bboxes"]).reshape(-1, 4) for part in parts]).astype(np.float64)
+    labels = np.concatenate([array(part["labels"]) for part in parts])
+    crowds = np.arange(len(labels)) >= len(array(parts[0]["labels"]))
+    if sample.get("flip"):
+        boxes[:, [0, 2]] = sample["img_shape"][1] - boxes[:, [2, 0]]
+    boxes /= np.tile(sample.get("scale_factor", (1.0, 1.0)), 2)
+    boxes = boxes.round(3)
+    boxes[:, 2:] = (boxes[:, 2:] - boxes[:, :2]).round(3)
+    return {"size": tuple(sample["ori_shape"]), "boxes": boxes, "labels": labels, "crowds": crowds}
+
+
+def annotations_of(results: list[dict], names: Sequence[str], cat_ids: Sequence[int]) -> dict[str, list]:
+    """COCO's instances format of records with `img_id` and `truth` (see `true_boxes`); an area is that of its box."""
+    images, annotations = [], []
+    for image in results:
+        truth = image["truth"]
+        images.append({"id": image["img_id"], "height": truth["size"][0], "width": truth["size"][1]})
+        for box, label, crowd in zip(truth["boxes"].tolist(), truth["labels"].tolist(), truth["crowds"], strict=True):
+            if not 0 <= label < len(cat_ids):
+                raise DataError(
+                    f"image {image['img_id']!r} has an object of class {label}, and the data set has "
+                    f"{len(cat_ids)} classes; check the labels that it gives."
+                )
+            annotations.append({
+                "id": len(annotations) + 1, "image_id": image["img_id"], "category_id": cat_ids[label], "bbox": box,
+                "area": box[2] * box[3], "iscrowd": int(crowd),
+            })  # fmt: skip
+    categories = [{"id": id_, "name": name} for id_, name in zip(cat_ids, names, strict=True)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def array(values: Any) -> np.ndarray:
+    """A tensor, wherever it lies, or a list as an array."""
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)

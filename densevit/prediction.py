@@ -1,0 +1,144 @@
+"""Prediction: what was found in one image, as numpy arrays, as a picture, as JSON."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from densevit.structures import DataSample
+from densevit.visualization import draw_classes, draw_depth, draw_instances, enlarged, side_by_side
+
+IGNORED = 255  # of pixel classes: none
+
+
+class Prediction(DataSample):
+    """What was found in one image, in that image's own pixels; objects with the best score first.
+
+    Beside DataSample's fields: `image`, the image itself, (H, W, 3) uint8 RGB, and in the meta information the names
+    of the `classes` and, where pixels have classes of their own, of the `semantic_classes`. What the model does not
+    predict is empty (objects) or None (maps).
+    """
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """(N, 4) float32: left, top, right, bottom in pixels."""
+        return self._of_instances("bboxes", np.empty((0, 4), np.float32))
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) int64: class numbers from 0."""
+        return self._of_instances("labels", np.empty(0, np.int64))
+
+    @property
+    def scores(self) -> np.ndarray:
+        """(N,) float32 in 0 to 1."""
+        return self._of_instances("scores", np.empty(0, np.float32))
+
+    @property
+    def names(self) -> list[str]:
+        """N class names."""
+        return [_class_name(self.get("classes"), label) for label in self.labels.tolist()]
+
+    @property
+    def semantic(self) -> np.ndarray | None:
+        """(H, W) int64: the class number of each pixel, from 0; 255 = none."""
+        return self.pred_semantic.cpu().numpy() if "pred_semantic" in self else None
+
+    @property
+    def semantic_names(self) -> Sequence[str] | None:
+        """The names of the pixels' classes."""
+        return self.get("semantic_classes") or self.get("classes")
+
+    @property
+    def depth(self) -> np.ndarray | None:
+        """(H, W) float32: metres of each pixel; 0 = none."""
+        return self.pred_depth.cpu().numpy() if "pred_depth" in self else None
+
+    def draw(self, score_thr: float = 0.3, least_side: int = 0) -> np.ndarray:
+        """What the sample has, drawn: a new (H, W, 3) uint8 RGB array.
+
+        Objects are boxes with names and scores on the image, which keeps its size; pixel classes lie over the image,
+        with a legend below; depth is in colours with a scale below. Several of them stand side by side, titled.
+
+        Args:
+            score_thr: what scores less is not drawn.
+            least_side: enlarge a thumbnail by a whole factor until its longer side has so many pixels, so that
+                names can be read on it; 0 keeps the size.
+        """
+        picture, factor = enlarged(self.image[..., ::-1], least_side)
+        panels = []
+        if "pred_instances" in self:
+            sure = self.scores >= score_thr
+            found = (self.boxes[sure] * factor, self.labels[sure], self.scores[sure], self.get("classes"))
+            panels.append((draw_instances(picture, *found), "boxes"))
+        if self.semantic is not None:
+            class_map = _larger(self.semantic.astype(np.int32), factor)
+            panels.append((draw_classes(picture, class_map, self.semantic_names), "classes"))
+        if self.depth is not None:
+            panels.append((draw_depth(_larger(self.depth, factor)), "depth"))
+        if len(panels) > 1:
+            picture = side_by_side(panels)
+        elif panels:
+            picture = panels[0][0]
+        return np.ascontiguousarray(picture[..., ::-1])
+
+    def to_json(self, score_thr: float = 0.0) -> dict[str, Any]:
+        """Plain numbers and text: the image's path and size, and per object name, label, score, `box` (left, top,
+        right, bottom) and COCO's `bbox` (left, top, width, height) in pixels of the image.
+
+        Where pixels have classes, `classes` holds the share of the pixels by class name, the largest first (what has
+        no class is left out); where they have depth, `depth` its least, median and greatest metres (None without any).
+        """
+        height, width = self.image.shape[:2]
+        objects = [
+            {
+                "name": name,
+                "label": label,
+                "score": score,
+                "box": box,
+                "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
+            }
+            for name, label, score, box in zip(
+                self.names, self.labels.tolist(), self.scores.tolist(), self.boxes.tolist(), strict=True
+            )
+            if score >= score_thr
+        ]
+        content = {"image": self.get("img_path"), "width": width, "height": height, "objects": objects}
+        if self.semantic is not None:
+            content["classes"] = _shares(self.semantic, self.semantic_names)
+        if self.depth is not None:
+            content["depth"] = _range(self.depth)
+        return content
+
+    def _of_instances(self, field: str, nothing: np.ndarray) -> np.ndarray:
+        found = self.get("pred_instances")
+        return nothing if found is None else found[field].cpu().numpy()
+
+
+def _class_name(classes: Sequence[str] | None, label: int) -> str:
+    return classes[label] if classes and label < len(classes) else f"#{label}"
+
+
+def _larger(values: np.ndarray, factor: int) -> np.ndarray:
+    """A map enlarged with its picture, each pixel a square."""
+    return cv2.resize(values, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST) if factor > 1 else values
+
+
+def _shares(semantic: np.ndarray, names: Sequence[str] | None) -> dict[str, float]:
+    """Class name -> its part of all pixels, the largest first."""
+    labels, counts = np.unique(semantic, return_counts=True)
+    shares: dict[str, float] = {}
+    for place in np.argsort(-counts, kind="stable"):
+        if labels[place] != IGNORED:
+            name = _class_name(names, int(labels[place]))
+            # two classes may have one name, as in ADE20K's longer lists
+            shares[name] = shares.get(name, 0.0) + float(counts[place] / semantic.size)
+    return shares
+
+
+def _range(depth: np.ndarray) -> dict[str, float | None]:
+    measured = depth[np.isfinite(depth) & (depth > 0)]
+    if not measured.size:
+        return dict.fromkeys(("min", "median", "max"))
+    return {"min": float(measured.min()), "median": float(np.median(measured)), "max": float(measured.max())}

@@ -1,0 +1,91 @@
+"""A prediction as arrays, as a picture and as JSON, whatever kinds of results it has."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from densevit.datasets.scenes import OBJECT_CLASSES, SEMANTIC_CLASSES, render
+from densevit.prediction import Prediction
+from densevit.structures import InstanceData
+
+KINDS = ("pred_instances", "pred_semantic", "pred_depth")
+
+
+def prediction(*kinds, size=(96, 128), classes=OBJECT_CLASSES, semantic_classes=SEMANTIC_CLASSES) -> Prediction:
+    """A rendered scene, its truth as the prediction."""
+    scene = render(seed=1, index=3, size=size)
+    found = Prediction(metainfo=dict(img_path=None, classes=classes, semantic_classes=semantic_classes))
+    found.set_data({"image": np.ascontiguousarray(scene.image[..., ::-1])})
+    count = len(scene.labels)
+    instances = InstanceData(
+        bboxes=torch.from_numpy(scene.boxes), labels=torch.from_numpy(scene.labels), scores=torch.full((count,), 0.9)
+    )
+    semantic = torch.from_numpy(scene.semantic.astype(np.int64) - 1)
+    fields = dict(zip(KINDS, (instances, semantic, torch.from_numpy(scene.depth)), strict=True))
+    found.set_data({kind: fields[kind] for kind in kinds})
+    return found
+
+
+def test_what_is_not_predicted_is_empty_or_none():
+    found = prediction()
+    assert found.boxes.shape == (0, 4) and found.boxes.dtype == np.float32
+    assert found.labels.shape == found.scores.shape == (0,) and found.labels.dtype == np.int64
+    assert found.names == [] and found.semantic is None and found.depth is None
+    assert (found.draw() == found.image).all() and found.draw(least_side=300).shape == (288, 384, 3)
+    assert found.to_json() == {"image": None, "width": 128, "height": 96, "objects": []}
+
+
+def test_maps_are_arrays_in_the_pixels_of_the_image():
+    found = prediction(*KINDS)
+    assert found.semantic.shape == found.depth.shape == (96, 128)
+    assert found.semantic.dtype == np.int64 and found.depth.dtype == np.float32
+    assert found.names == [OBJECT_CLASSES[k] for k in found.labels]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_kind_is_one_picture(kind):
+    found = prediction(kind)
+    drawn = found.draw()
+    assert drawn.shape[1] == 128 and drawn.dtype == np.uint8 and drawn.flags.c_contiguous
+    assert (drawn.shape[0] == 96) == (kind == "pred_instances")
+    assert (drawn[:96] != found.image).any()
+    assert found.draw(least_side=256).shape[1] == 256
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 128)])
+def test_several_kinds_are_panels_side_by_side(size):
+    found = prediction(*KINDS, size=size)
+    before = found.image.copy()
+    drawn, larger = found.draw(), found.draw(least_side=320)
+    assert drawn.shape[1] > 3 * size[1] and drawn.shape[0] > size[0]
+    assert larger.shape[1] > 3 * 320 and larger.shape[0] > 320 * size[0] // size[1]
+    two = prediction("pred_semantic", "pred_depth", size=size).draw()
+    assert 2 * size[1] < two.shape[1] < 3 * size[1]
+    assert (found.image == before).all()
+
+
+def test_json_has_the_shares_of_the_classes_and_the_range_of_the_depth():
+    found = prediction(*KINDS)
+    read = json.loads(json.dumps(found.to_json()))
+    shares = list(read["classes"].values())
+    assert set(read["classes"]) <= set(SEMANTIC_CLASSES) and shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(1)
+    measured = found.depth[found.depth > 0]
+    assert read["depth"] == {"min": measured.min(), "median": np.median(measured), "max": measured.max()}
+    assert len(read["objects"]) == len(found.boxes)
+
+
+def test_pixel_classes_alone_are_named_by_the_classes_and_no_class_has_no_share():
+    found = prediction("pred_semantic", classes=("a", "b"), semantic_classes=None)
+    found.pred_semantic = torch.full((96, 128), 255)
+    found.pred_semantic[:24], found.pred_semantic[24:36] = 1, 5
+    assert found.to_json()["classes"] == {"b": 0.25, "#5": 0.125}
+
+
+def test_depth_that_was_measured_nowhere_has_no_range():
+    found = prediction("pred_depth")
+    found.pred_depth = torch.zeros(96, 128)
+    assert found.to_json()["depth"] == {"min": None, "median": None, "max": None}
+    assert found.draw().shape[1] == 128

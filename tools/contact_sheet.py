@@ -53,10 +53,11 @@ def run(args: argparse.Namespace) -> None:
     for number in range(count):
         image, sample = predictor.beside_truth(dataset[number * len(dataset) // count])
         cells.append(draw_truth_and_prediction(image, sample, names, args.score_thr))
-    # Two images a row where there are several: a sheet as wide as a screen.
-    rows = [left + right for left, right in zip(cells[::2], [*cells[1::2], []], strict=False)]
+    # Two images a row where each has one pair of pictures: a sheet as wide as a screen.
+    if all(len(row) == 2 for row in cells):
+        cells = [left + right for left, right in zip(cells[::2], [*cells[1::2], []], strict=False)]
     out = Path(args.out)
-    write_image(out, contact_sheet(rows))
+    write_image(out, contact_sheet(cells))
     print(f"contact sheet of {count} images: {out.resolve()}")
 
 

@@ -47,9 +47,13 @@ def _drawer(folder: Path, score_thr: float) -> Any:
     from densevit.datasets.reading_images import read_image
     from densevit.visualization import contact_sheet, draw_truth_and_prediction, write_image
 
-    def draw(sample: Any, names: Any) -> None:
-        row = draw_truth_and_prediction(read_image(sample.img_path), sample, names, score_thr, side=640)
-        write_image(folder / f"{Path(sample.img_path).stem}.jpg", contact_sheet([row], cell=640))
+    def draw(sample: Any, image: Any, names: Any) -> None:
+        # what is rendered has no file, and is not resized either
+        image, stem = (
+            (read_image(sample.img_path), Path(sample.img_path).stem) if sample.img_path else (image, sample.img_id)
+        )
+        row = draw_truth_and_prediction(image, sample, names, score_thr, side=640)
+        write_image(folder / f"{stem}.jpg", contact_sheet([row], cell=640))
 
     return draw
 

@@ -1,6 +1,7 @@
 # Scenes rendered as they are asked for, on no disk: boxes, classes of pixels, metric depth; 16 a step
 train_pipeline = [dict(type="RandomFlip", prob=0.5), dict(type="PackSample")]
-test_pipeline = [dict(type="PackSample")]
+# scenes have this size already; other pictures are brought to it
+test_pipeline = [dict(type="Resize", scale=(192, 192), keep_ratio=True), dict(type="PackSample")]
 
 train_dataloader = dict(
     batch_size=16,

@@ -1,10 +1,10 @@
-# 112,000 scenes at 16 a step, cosine from 8e-4
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=7000, val_interval=1000)
+# 80,000 scenes at 16 a step, cosine from 8e-4
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=5000, val_interval=1000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type="CosineAnnealingLR", by_epoch=False, eta_min=1e-6, end=7000),
+    dict(type="CosineAnnealingLR", by_epoch=False, eta_min=1e-6, end=5000),
 ]
 optim_wrapper = dict(
     type="OptimWrapper",

@@ -1,4 +1,4 @@
-# A short run from random weights: 4 passes over the scenes at 16 a step, cosine from 8e-4
+# A short run: 4 passes over the scenes at 16 a step, cosine from 8e-4
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=4, val_interval=4)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

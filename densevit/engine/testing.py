@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
@@ -21,7 +22,7 @@ def test_checkpoint(
     cfg: "Config",
     checkpoint: str,
     out: str | None = None,
-    on_sample: Callable[[Any, Sequence[str] | None], None] | None = None,
+    on_sample: Callable[[Any, np.ndarray, Sequence[str] | None], None] | None = None,
 ) -> dict:
     """Predict the test set with a checkpoint and score the predictions.
 
@@ -29,7 +30,8 @@ def test_checkpoint(
         cfg: from `read_config`.
         checkpoint: file of weights, of densevit or of a project whose names it knows.
         out: where the metric writes the results as JSON.
-        on_sample: called with each sample (truth and predictions) and the class names.
+        on_sample: called with each sample (truth and predictions), the network's input as (H, W, 3) uint8 BGR, and the
+            class names.
 
     Returns:
         dict: the metrics by name.
@@ -109,8 +111,9 @@ class _Progress(Hook):
         self.done += 1
         if is_main_process():
             self._show()
-        for sample in outputs or () if self.on_sample else ():
-            self.on_sample(sample, self.names)
+        if self.on_sample:
+            for sample, image in zip(outputs or (), data_batch["inputs"], strict=True):
+                self.on_sample(sample, image.permute(1, 2, 0).cpu().numpy(), self.names)
 
     def _show(self) -> None:
         """On a terminal a bar that is drawn over; elsewhere a line now and then."""

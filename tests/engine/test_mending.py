@@ -14,9 +14,13 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 
+from densevit import _installed
 from densevit.engine.dumping import config_text
 from densevit.engine.mending import mend_config, mend_runtime
 from densevit.errors import CheckpointError
+
+# the mends are for MMEngine's last release; a fork of it may have its own
+MENDED_ELSEWHERE = not _installed("mmengine")
 
 
 def python(code: str, root) -> subprocess.CompletedProcess:
@@ -37,7 +41,7 @@ def test_config_files_may_import_the_standard_library(tmp_path, root):
     code = f"from mmengine.config import Config; assert Config.fromfile({str(path)!r}).lr == 1.0"
     bare, _, mended, error = without_and_with(code, root, "mend_config")
     assert mended, error
-    assert not bare, "MMEngine manages alone here: the mend can go"
+    assert MENDED_ELSEWHERE or not bare, "MMEngine manages alone here: the mend can go"
 
 
 def test_a_config_still_names_third_party_modules_as_before(tmp_path, root):
@@ -71,7 +75,7 @@ def test_mmengines_own_dump_fails_where_ours_works(root):
     code = "from mmengine.config import Config; t = Config(dict(a=[float('inf')])).pretty_text; exec(t, {})"
     bare, _, mended, error = without_and_with(code, root, "mend_config")
     assert mended, error
-    assert not bare
+    assert MENDED_ELSEWHERE or not bare
 
 
 def test_installed_packages_are_found_without_pkg_resources(root):
@@ -79,12 +83,12 @@ def test_installed_packages_are_found_without_pkg_resources(root):
         "import sys; sys.modules['pkg_resources'] = None\n"
         "from mmengine.utils import is_installed, get_installed_path\n"
         "from mmengine.config import config\n"
-        "assert is_installed('mmengine') and config.is_installed('mmcv') and not is_installed('no_such_package')\n"
-        "assert get_installed_path('mmcv-lite').endswith('mmcv') and get_installed_path('torch').endswith('torch')"
+        "assert is_installed('numpy') and config.is_installed('mmcv') and not is_installed('no_such_package')\n"
+        "assert get_installed_path('PyYAML').endswith('yaml') and get_installed_path('torch').endswith('torch')"
     )
     bare, _, mended, error = without_and_with(code, root, "mend_config")
     assert mended, error
-    assert not bare
+    assert MENDED_ELSEWHERE or not bare
 
 
 def test_norms_are_told_apart_without_pkgutil_find_loader(root):
@@ -96,7 +100,7 @@ def test_norms_are_told_apart_without_pkgutil_find_loader(root):
     )
     bare, _, mended, error = without_and_with(code, root, "mend_runtime")
     assert mended, error
-    assert not bare
+    assert MENDED_ELSEWHERE or not bare
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +118,7 @@ def test_mmengine_reads_its_own_checkpoints(own_checkpoint, root):
     code = f"from mmengine.runner import CheckpointLoader; CheckpointLoader.load_checkpoint({str(own_checkpoint)!r})"
     bare, _, mended, error = without_and_with(code, root, "mend_runtime")
     assert mended, error
-    assert not bare, "MMEngine reads them alone here"
+    assert MENDED_ELSEWHERE or not bare, "MMEngine reads them alone here"
 
 
 class Command:
@@ -170,7 +174,7 @@ def test_every_scheme_reads_without_running_anything(evil, served, tmp_path, mon
     # storage that hands over bytes
     backend = types.SimpleNamespace(get=lambda _: path.read_bytes())
     monkeypatch.setattr(checkpoint, "get_file_backend", lambda *_, **__: backend)
-    with pytest.raises(Exception, match="GLOBAL"):
+    with pytest.raises(Exception, match=r"GLOBAL|Weights only load failed"):
         CheckpointLoader.load_checkpoint("s3://bucket/evil.pth")
     assert not ran.exists()
 
@@ -199,12 +203,12 @@ def test_importing_densevit_and_its_configs_imports_no_torch(root):
 
 def test_two_owners_of_one_package_are_warned_of(root, tmp_path):
     """pip overwrites the files of one with the other's and says nothing."""
-    for name in ("onedl_mmengine-0.10.12", "mmcv_full-1.7"):
+    for name in ("mmengine-0.10.7", "onedl_mmengine-0.10.12", "mmcv_lite-2.2", "mmcv_full-1.7"):
         folder = tmp_path / f"{name}.dist-info"
         folder.mkdir()
         distribution, version = name.replace("_", "-").rsplit("-", 1)
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
     found = python(f"import sys; sys.path.append({str(tmp_path)!r}); import densevit", root).stderr
     assert "mmengine and onedl-mmengine are both installed" in found
-    assert "mmcv-lite and mmcv-full are both installed" in found
+    assert "mmcv-lite and mmcv-full" in found
     assert "both installed" not in python("import densevit", root).stderr

@@ -41,7 +41,16 @@ def test_sixteen_photographs_are_learnt_by_heart(shared, root, tmp_path):
     config = tmp_path / "overfit.py"
     base = str(root / "configs" / "pvt_retinanet_scenes.py")
     config.write_text(CONFIG.format(base=base, data=str(tmp_path / "data"), epochs=240))
-    command = [sys.executable, "tools/train.py", str(config), "--amp", "--work-dir", str(tmp_path / "work")]
+    command = [
+        sys.executable,
+        "tools/train.py",
+        str(config),
+        "--amp",
+        "--pretrained",
+        "none",
+        "--work-dir",
+        str(tmp_path / "work"),
+    ]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     ap50 = float(re.findall(r"coco/bbox_AP50: ([\d.]+)", done.stdout + done.stderr)[-1])

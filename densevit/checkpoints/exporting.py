@@ -115,6 +115,7 @@ def _save(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) 
     partial = path.with_name(f".{path.stem}.{os.getpid()}.safetensors")
     try:
         save_file({k: v.contiguous() for k, v in state.items()}, partial, metadata={"format": "pt", **metadata})
+        os.chmod(partial, 0o644)
         os.replace(partial, path)
     except SafetensorError as error:
         raise OSError(str(error)) from error

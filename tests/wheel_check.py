@@ -24,4 +24,6 @@ image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
 sample = Predictor("pvt_retinanet_scenes", "weights.pth")(image)
 assert sample.boxes.shape == (len(sample.names), 4)
 assert sample.draw().shape == image.shape
+shipped = Predictor("scenes")(image)
+assert shipped.semantic.shape == shipped.depth.shape == image.shape[:2]
 print(f"densevit {densevit.__version__} from {Path(densevit.__file__).parent}: predicted {len(sample.names)} boxes")

@@ -92,6 +92,31 @@ def decode_rle(rle: dict) -> np.ndarray:
     return coco_mask.decode(encode_rle(rle))
 
 
+def crop_rle(crop: np.ndarray, left: int, top: int, size: tuple[int, int]) -> dict:
+    """COCO RLE of an image of `size` that is empty but for `crop`, which lies with its upper left corner at (left, top).
+
+    crop: (w, h) bool, column by column as COCO counts: that of a bitmap's transpose. The whole image is never made, so
+    that a mask costs what its box costs. Returns dict(size=[H, W], counts=bytes).
+    """
+    height, width = size
+    tall = crop.shape[1]
+    columns = np.zeros((crop.shape[0], tall + 1), dtype=bool)  # an empty pixel below each column ends its last run
+    columns[:, :tall] = crop
+    flat = columns.ravel()
+    turns = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    if flat.size and flat[0]:
+        turns = np.concatenate([[0], turns])
+    column, row = np.divmod(turns, tall + 1)
+    turns = (column + left) * height + row + top
+    # runs that reach the image's lower border go on where the next column begins at the upper one
+    same = np.flatnonzero(turns[1:] == turns[:-1])
+    turns = np.delete(turns, np.concatenate([same, same + 1]))
+    if len(turns) and turns[-1] == height * width:
+        turns = turns[:-1]
+    runs = np.diff(turns, prepend=0, append=height * width).tolist()
+    return coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
+
+
 def rasterise(masks: list[Mask], size: tuple[int, int]) -> np.ndarray:
     """(N, H, W) bool bitmaps; polygons are filled by pycocotools, so that every pixel is COCO's own."""
     bitmaps = np.zeros((len(masks), *size), dtype=bool)

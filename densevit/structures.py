@@ -7,8 +7,8 @@
 | `gt_semantic`, `pred_semantic` | Tensor (H, W) int64 | class of each pixel, 255 = ignore |
 | `gt_depth`, `pred_depth` | Tensor (H, W) float32 | metres, 0 = no measurement |
 
-Instances have `bboxes` (N, 4) float32 xyxy in pixels, `labels` (N,) int64 from 0 and `masks` where there are masks; predicted
-ones have `scores` (N,). True masks are a Tensor (N, H, W) bool; predicted ones are a list of N COCO RLEs
+Instances have `bboxes` (N, 4) float32 xyxy in pixels, `labels` (N,) int64 from 0 and `masks` where there are masks;
+predicted ones have `scores` (N,). True masks are a Tensor (N, H, W) bool; predicted ones are a list of N COCO RLEs
 dict(size=[H, W], counts=bytes), as a hundred bitmaps of a large photograph fill a memory.
 
 Truth (`gt_*`) is in the frame of the network's input, predictions (`pred_*`) in the frame of the original image.

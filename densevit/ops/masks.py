@@ -93,7 +93,7 @@ def decode_rle(rle: dict) -> np.ndarray:
 
 
 def crop_rle(crop: np.ndarray, left: int, top: int, size: tuple[int, int]) -> dict:
-    """COCO RLE of an image of `size` that is empty but for `crop`, which lies with its upper left corner at (left, top).
+    """COCO RLE of an image of `size` that is empty but for `crop`, whose upper left corner is at (left, top).
 
     crop: (w, h) bool, column by column as COCO counts: that of a bitmap's transpose. The whole image is never made, so
     that a mask costs what its box costs. Returns dict(size=[H, W], counts=bytes).

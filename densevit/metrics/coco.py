@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 from mmengine.logging import print_log
-from pycocotools import mask as rle_codec
 
 from densevit.errors import ConfigError, DataError
 from densevit.metrics.coco_figures import check_metrics, choose_backend, class_table, evaluate_coco, figures_table
 from densevit.metrics.coco_records import read_json
-from densevit.metrics.coco_truth import annotations_of, array, true_boxes
+from densevit.metrics.coco_truth import annotations_of, array, true_objects
 from densevit.metrics.gathering import PerImageMetric, record_of
 from densevit.registry import METRICS
 
@@ -25,11 +24,11 @@ class CocoMetric(PerImageMetric):
     """AP and AR of `pred_instances` against a COCO annotation file, over all images of that file.
 
     Where neither `ann_file` nor the data set names a file, truth is what the samples carry, `gt_instances` and as
-    crowds `ignored_instances`: boxes alone, with the area of the box, over all images that were predicted.
+    crowds `ignored_instances`, over all images that were predicted; an area is that of the mask, or else of the box.
 
     Gives 'coco/bbox_AP', 'coco/bbox_AP50', ... (the twelve of `coco_figures.FIGURES`), 'coco/segm_AP' and so on for
-    masks. What is kept between batches is the detections alone (masks as RLE), and every image counts once, however
-    often a distributed sampler repeats it.
+    masks. What is kept between batches is the detections alone (masks as the RLEs that heads give), and every image
+    counts once, however often a distributed sampler repeats it.
 
     Args:
         ann_file: annotations in COCO's instances format; None takes the data set's own (`dataset_meta['ann_file']`), or
@@ -78,9 +77,14 @@ class CocoMetric(PerImageMetric):
             if "segm" in self.metrics:
                 if "masks" not in instances:
                     raise ConfigError("CocoMetric(metric='segm') needs masks, and the model predicts none.")
-                kept["masks"] = _rles(instances["masks"])
+                kept["masks"] = _with_text(instances["masks"])
             if file is None:
-                kept["truth"] = true_boxes(sample)
+                kept["truth"] = true_objects(sample)
+                if "segm" in self.metrics and "masks" not in kept["truth"]:
+                    raise ConfigError(
+                        "CocoMetric(metric='segm') needs true masks: give it ann_file, or set with_masks=True on the "
+                        "test data set."
+                    )
             self.results.append(kept)
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
@@ -111,10 +115,6 @@ class CocoMetric(PerImageMetric):
         """The annotation file, or None where truth is the samples' own."""
         path = self.ann_file or (self.dataset_meta or {}).get("ann_file")
         if not path:
-            if "segm" in self.metrics:
-                raise ConfigError(
-                    "CocoMetric(metric='segm') needs an annotation file: give it ann_file or score boxes."
-                )
             return None
         if not Path(path).is_file():
             raise DataError(f"annotation file {path} does not exist; check CocoMetric's ann_file.")
@@ -145,15 +145,9 @@ class CocoMetric(PerImageMetric):
         return [by_name[name] for name in meta["classes"]]
 
 
-def _rles(masks: Any) -> list[dict]:
-    """Masks (N, H, W), or a list of RLEs as it is, as compressed RLEs with text counts."""
-    if not isinstance(masks, (list, tuple)):
-        masks = array(masks)
-        if not len(masks):
-            return []
-        masks = rle_codec.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
-    texts = [m["counts"].decode("ascii") if isinstance(m["counts"], bytes) else m["counts"] for m in masks]
-    return [{"size": list(m["size"]), "counts": text} for m, text in zip(masks, texts, strict=True)]
+def _with_text(rles: Sequence[dict]) -> list[dict]:
+    """RLEs with their counts as text, which JSON and every back end take."""
+    return [{"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")} for rle in rles]
 
 
 def _records(results: list[dict], cat_ids: Sequence[int]) -> Iterator[dict]:

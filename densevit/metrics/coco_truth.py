@@ -4,19 +4,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as rle_codec
 
 from densevit.errors import ConfigError, DataError
+from densevit.ops.masks import encode_bitmaps
 
 
-def true_boxes(sample: dict) -> dict[str, Any]:
+def true_objects(sample: dict) -> dict[str, Any]:
     """Truth of one sample in the frame of its original image.
 
     `gt_instances` and, as crowds, `ignored_instances` come in the frame of the network's input: a mirrored image is
     turned back, a resize undone. Float32 has blurred them on their way: they are rounded to thousandths of a pixel, so
-    that a box that was written with so many digits is that box again.
+    that a box that was written with so many digits is that box again. A mask is exact where the picture was enlarged or
+    kept its size; in one that shrank the pixels between are not to be had again, and their neighbours stand for them.
 
     Returns:
-        size (height, width), boxes (N, 4) float64 as x, y, width, height, labels (N,), crowds (N,) bool.
+        size (height, width), boxes (N, 4) float64 as x, y, width, height, labels (N,), crowds (N,) bool and, where
+        the truth has masks, masks: N COCO RLEs.
     """
     if sample.get("gt_instances") is None:
         raise ConfigError(
@@ -33,16 +37,40 @@ def true_boxes(sample: dict) -> dict[str, Any]:
     boxes /= np.tile(sample.get("scale_factor", (1.0, 1.0)), 2)
     boxes = boxes.round(3)
     boxes[:, 2:] = (boxes[:, 2:] - boxes[:, :2]).round(3)
-    return {"size": tuple(sample["ori_shape"]), "boxes": boxes, "labels": labels, "crowds": crowds}
+    size = tuple(sample["ori_shape"])
+    truth = {"size": size, "boxes": boxes, "labels": labels, "crowds": crowds}
+    if all("masks" in part for part in parts):
+        bitmaps = np.concatenate([array(part["masks"]) for part in parts])
+        truth["masks"] = encode_bitmaps(_original_frame(bitmaps, sample, size))
+    return truth
+
+
+def _original_frame(bitmaps: np.ndarray, sample: dict, size: tuple[int, int]) -> np.ndarray:
+    """(N, h, w) masks in the frame of the network's input, without its padding, unmirrored, in the original's size."""
+    height, width = sample.get("img_shape", size)
+    bitmaps = bitmaps[:, :height, :width]
+    if sample.get("flip"):
+        bitmaps = bitmaps[:, :, ::-1]
+    for axis, (now, before) in enumerate(zip((height, width), size, strict=True), 1):
+        places = np.arange(before) * (now / before)
+        # a pixel that the transforms' enlargement (nearest, rounded down) made of each; else the nearest there is
+        places = np.ceil(places + 1e-6) if now > before else places.round()
+        bitmaps = bitmaps.take(np.minimum(places.astype(int), now - 1), axis=axis)
+    return bitmaps
 
 
 def annotations_of(results: list[dict], names: Sequence[str], cat_ids: Sequence[int]) -> dict[str, list]:
-    """COCO's instances format of records with `img_id` and `truth` (see `true_boxes`); an area is that of its box."""
+    """COCO's instances format of records with `img_id` and `truth` (see `true_objects`).
+
+    An area is that of the mask, or where there is none that of the box.
+    """
     images, annotations = [], []
     for image in results:
         truth = image["truth"]
         images.append({"id": image["img_id"], "height": truth["size"][0], "width": truth["size"][1]})
-        for box, label, crowd in zip(truth["boxes"].tolist(), truth["labels"].tolist(), truth["crowds"], strict=True):
+        masks = truth.get("masks") or [None] * len(truth["labels"])
+        columns = (truth["boxes"].tolist(), truth["labels"].tolist(), truth["crowds"], masks)
+        for box, label, crowd, mask in zip(*columns, strict=True):
             if not 0 <= label < len(cat_ids):
                 raise DataError(
                     f"image {image['img_id']!r} has an object of class {label}, and the data set has "
@@ -50,8 +78,10 @@ def annotations_of(results: list[dict], names: Sequence[str], cat_ids: Sequence[
                 )
             annotations.append({
                 "id": len(annotations) + 1, "image_id": image["img_id"], "category_id": cat_ids[label], "bbox": box,
-                "area": box[2] * box[3], "iscrowd": int(crowd),
+                "area": box[2] * box[3] if mask is None else int(rle_codec.area(mask)), "iscrowd": int(crowd),
             })  # fmt: skip
+            if mask is not None:
+                annotations[-1]["segmentation"] = mask
     categories = [{"id": id_, "name": name} for id_, name in zip(cat_ids, names, strict=True)]
     return {"images": images, "annotations": annotations, "categories": categories}
 

@@ -35,7 +35,7 @@ def restore_map(values: Tensor, sample: DataSample) -> Tensor:
 
 @torch.no_grad()
 def restore_masks(probabilities: Tensor, boxes: Tensor, sample: DataSample, threshold: float = 0.5) -> list[dict]:
-    """Masks of fixed size stretched over their boxes in the original image: N COCO RLEs dict(size=[H, W], counts=bytes).
+    """Masks of fixed size stretched over boxes in the original image: N COCO RLEs dict(size=[H, W], counts=bytes).
 
     As mmdetection and detectron2 do on CPUs: bilinear at each pixel's centre within the box and a pixel around it, no
     pixel of the mask beyond its border, set from `threshold` on; a box without width or height shows its mask's middle,
@@ -71,7 +71,7 @@ def _paste(probability: Tensor, box: Tensor, size: tuple[int, int], threshold: f
 
 
 def _places(first: int, last: int, low: Tensor, high: Tensor) -> Tensor:
-    """Where the centres of pixels `first` to `last` (excluded) lie in a box's side: -1 at the low end, 1 at the high."""
+    """Where the centres of pixels `first` to `last` (excluded) lie in a box's side: -1 at its start, 1 at its end."""
     centres = torch.arange(first, max(first, last), dtype=torch.float32) + 0.5
     places = (centres - low) / (high - low) * 2 - 1
     return places.masked_fill_(places.isinf(), 0)

@@ -92,6 +92,13 @@ def decode_rle(rle: dict) -> np.ndarray:
     return coco_mask.decode(encode_rle(rle))
 
 
+def encode_bitmaps(bitmaps: np.ndarray) -> list[dict]:
+    """(N, H, W) bitmaps as N COCO RLEs dict(size=[H, W], counts=bytes)."""
+    if not len(bitmaps):
+        return []
+    return coco_mask.encode(np.asfortranarray(np.asarray(bitmaps).transpose(1, 2, 0).astype(np.uint8)))
+
+
 def crop_rle(crop: np.ndarray, left: int, top: int, size: tuple[int, int]) -> dict:
     """COCO RLE of an image of `size` that is empty but for `crop`, whose upper left corner is at (left, top).
 

@@ -13,7 +13,10 @@ import torch
 import densevit.datasets  # noqa: F401
 from densevit.datasets.scenes import SEMANTIC_CLASSES, render
 from densevit.errors import ConfigError
+from densevit.metrics import CocoMetric
+from densevit.ops.masks import encode_bitmaps
 from densevit.registry import DATASETS
+from densevit.structures import InstanceData
 
 FLIP, PACK = dict(type="RandomFlip", prob=0.5), dict(type="PackSample")
 
@@ -57,6 +60,32 @@ def test_a_flipped_scene_has_its_truth_flipped():
     assert torch.equal(plain.gt_semantic.flip(1), mirrored.gt_semantic)
     assert torch.equal(plain.gt_depth.flip(1), mirrored.gt_depth)
     assert torch.equal(128 - plain.gt_instances.bboxes[:, 2], mirrored.gt_instances.bboxes[:, 0])
+
+
+def test_masks_come_where_they_are_asked_for_and_move_with_the_picture():
+    scene = render(0, 3, (96, 128))
+    plain = build(with_masks=True)[3]["data_samples"].gt_instances
+    assert plain.masks.dtype == torch.bool and np.array_equal(plain.masks, scene.masks)
+    pipeline = (dict(type="Resize", scale=(256, 192)), dict(FLIP, prob=1.0), PACK)
+    moved = build(pipeline, with_masks=True)[3]["data_samples"].gt_instances.masks
+    assert np.array_equal(moved, scene.masks.repeat(2, axis=1).repeat(2, axis=2)[:, :, ::-1])
+    assert "masks" not in build()[3]["data_samples"].gt_instances
+
+
+@pytest.mark.parametrize("scale", [(128, 96), (200, 150)])
+def test_true_masks_as_predictions_reach_full_average_precision(scale):
+    dataset = build((dict(type="Resize", scale=scale), PACK), with_masks=True, test_mode=True, images=4)
+    metric = CocoMetric(metric=["bbox", "segm"])
+    metric.dataset_meta = dataset.metainfo
+    for i in range(4):
+        scene, sample = render(0, i, (96, 128)), dataset[i]["data_samples"]
+        found = InstanceData(bboxes=torch.from_numpy(scene.boxes), labels=torch.from_numpy(scene.labels))
+        found.scores, found.masks = torch.ones(len(scene.labels)), encode_bitmaps(scene.masks)
+        sample.pred_instances = found
+        metric.process(None, [sample.to_dict()])
+    figures = metric.evaluate(4)
+    assert figures["coco/segm_AP"] == pytest.approx(1) and figures["coco/bbox_AP"] == pytest.approx(1)
+    assert figures["coco/segm_APs"] == pytest.approx(1)
 
 
 def test_held_out_scenes_are_those_that_are_written_as_val(tmp_path):

@@ -11,7 +11,7 @@ from densevit.datasets.transforms.loading import LoadAnnotations, LoadImage
 from densevit.datasets.transforms.pack import PackSample
 from densevit.datasets.transforms.random_crop import RandomCrop
 from densevit.errors import ConfigError
-from densevit.ops.masks import rasterise
+from densevit.ops.masks import bitmap_boxes, encode_bitmaps, rasterise
 
 OBJECTS = [(10, 8, 30, 28), (40, 20, 78, 50), (60, 2, 70, 12)]  # x1, y1, x2, y2
 
@@ -182,6 +182,69 @@ def test_pad_adds_ignored_pixels_at_the_right_and_bottom_only():
         assert np.array_equal(results[key][:60, :80], scene()[key])
     with pytest.raises(ConfigError, match="RandomFlip stands after Pad"):
         RandomFlip(1.0).transform(results)
+
+
+def forms_of(masks, size):
+    """The same masks as polygons, as bitmaps and as RLEs, through loading."""
+    bitmaps = rasterise(masks, size)
+    entries = [masks, list(bitmaps.astype(np.uint8)), encode_bitmaps(bitmaps)]
+    for entry in entries:
+        results = scene(*size)
+        del results["gt_masks"]
+        count = len(masks)
+        boxes = bitmap_boxes(bitmaps)
+        results.update(bboxes=boxes, labels=np.arange(count), ignore=np.arange(count) == 1, masks=entry)
+        yield LoadAnnotations(with_masks=True).transform(results)
+
+
+def packed_masks(results):
+    sample = PackSample().transform(results)["data_samples"]
+    return [sample.gt_instances.masks.numpy(), sample.ignored_instances.masks.numpy()]
+
+
+def test_polygons_bitmaps_and_rles_of_one_mask_are_one_target():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        ragged = [[rng.uniform(0, 60, (7, 2)) for _ in range(rng.integers(1, 3))] for _ in range(3)]
+        first, *others = (packed_masks(results) for results in forms_of(ragged, (60, 80)))
+        assert first[0].any() and len(first[1]) == 1
+        for other in others:
+            assert all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_polygons_bitmaps_and_rles_stay_one_target_on_any_way_along_pixel_edges():
+    corners = [[[10, 8], [30, 8], [30, 28], [20, 28], [20, 18], [10, 18]], [[40, 20], [78, 20], [78, 50], [40, 50]]]
+    masks = [[np.array(c, dtype=float)] for c in corners]
+    steps = [Resize((160, 120)), RandomFlip(1.0), RandomCrop((60, 90)), Pad(size=(128, 128)), PackSample()]
+    targets = []
+    for results in forms_of(masks, (60, 80)):
+        np.random.seed(1)  # cuts through both
+        for step in steps:
+            results = step.transform(results)
+        sample = results["data_samples"]
+        targets.append([sample.gt_instances.masks, sample.ignored_instances.masks, sample.gt_instances.bboxes])
+    assert targets[0][0].shape[1:] == (128, 128)
+    assert 0 < targets[0][0].sum() < 4 * 300 and 0 < targets[0][1].sum() < 4 * 38 * 30
+    for other in targets[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(targets[0], other, strict=True))
+
+
+@pytest.mark.parametrize("boxes_from_masks", [False, True])
+def test_large_scale_jitter_keeps_all_truth_together(boxes_from_masks):
+    jitter = RandomResize((96, 96), ratio_range=(0.3, 2.0))
+    crop = RandomCrop((96, 96), allow_empty=True, boxes_from_masks=boxes_from_masks)
+    shrunk = cropped = 0
+    for seed in range(40):
+        np.random.seed(seed)
+        results = Pad(size=(96, 96)).transform(RandomFlip().transform(crop.transform(jitter.transform(scene()))))
+        assert results["img"].shape == (96, 96, 3) and all(n <= 96 for n in results["img_shape"])
+        assert_agrees(results, tolerance=0.06)
+        sample = PackSample().transform(results)["data_samples"].gt_instances
+        assert sample.masks.shape == (len(results["gt_labels"]), 96, 96)
+        height, width = results["img_shape"]
+        assert not sample.masks[:, height:].any() and not sample.masks[:, :, width:].any()
+        shrunk, cropped = shrunk + (height < 60), cropped + (width == 96)
+    assert shrunk > 3 and cropped > 3
 
 
 def test_multi_scale_draws_every_scale():

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,11 @@ from densevit.structures import DataSample, InstanceData
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
+def rle_of(mask: dict) -> dict:
+    """A results file's RLE as a head gives it."""
+    return {"size": mask["size"], "counts": mask["counts"].encode()}
+
+
 def samples_from(results: list[dict], truth: dict) -> list[dict]:
     """A model's answers, one for every image, that amount to the results file."""
     label = {c["id"]: k for k, c in enumerate(truth["categories"])}
@@ -32,11 +38,8 @@ def samples_from(results: list[dict], truth: dict) -> list[dict]:
             labels=torch.tensor([label[r["category_id"]] for r in mine], dtype=torch.int64),
         )
         found.bboxes[:, 2:] += found.bboxes[:, :2]
-        if mine and "segmentation" in mine[0]:
-            masks = rle_codec.decode([r["segmentation"] for r in mine]).transpose(2, 0, 1)
-            found.masks = torch.from_numpy(np.ascontiguousarray(masks)).bool()
-        elif results and "segmentation" in results[0]:
-            found.masks = torch.zeros(0, image["height"], image["width"], dtype=torch.bool)
+        if results and "segmentation" in results[0]:
+            found.masks = [rle_of(r["segmentation"]) for r in mine]
         samples.append(DataSample(metainfo={"img_id": image["id"]}, pred_instances=found).to_dict())
     return samples
 
@@ -112,7 +115,7 @@ def test_no_predictions_at_all(case, tmp_path):
     coco.dataset_meta = data
     samples = samples_from([], truth)
     for sample in samples:
-        sample["pred_instances"]["masks"] = torch.zeros(0, 9, 9, dtype=torch.bool)
+        sample["pred_instances"]["masks"] = []
     coco.process(None, samples)
     figures = coco.evaluate(12)
     assert figures["coco/bbox_AP"] == figures["coco/segm_AR100"] == 0
@@ -298,5 +301,92 @@ def test_truth_from_the_samples_needs_no_category_ids(tmp_path):
     coco.process(None, [sample])
     with pytest.raises(ConfigError, match="knows no classes"):
         coco.evaluate(1)
-    with pytest.raises(ConfigError, match="needs an annotation file"):
+    sample["pred_instances"]["masks"] = [{"size": [40, 50], "counts": b"0"}]
+    with pytest.raises(ConfigError, match="needs true masks: give it ann_file, or set with_masks=True"):
         CocoMetric(metric="segm").process(None, [sample])
+
+
+def with_true_masks(packed: list[dict], truth: dict) -> list[dict]:
+    """`packed_truth` with the masks that a test pipeline would pack."""
+    for image, sample in zip(truth["images"], packed, strict=True):
+        mine = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
+        height, width = sample["img_shape"]
+        for part, crowd in (("gt_instances", 0), ("ignored_instances", 1)):
+            masks = []
+            for annotation in mine:
+                if annotation["iscrowd"] == crowd:
+                    mask = bitmap(annotation["segmentation"], image["height"], image["width"])
+                    mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+                    masks.append(mask[:, ::-1] if sample["flip"] else mask)
+            padded = np.pad(np.array(masks, bool).reshape(-1, height, width), ((0, 0), (0, 9), (0, 5)))
+            sample[part]["masks"] = torch.from_numpy(padded)
+    return packed
+
+
+def bitmap(segmentation, height, width):
+    if isinstance(segmentation, dict) and isinstance(segmentation["counts"], str):
+        return rle_codec.decode(rle_of(segmentation))
+    rles = rle_codec.frPyObjects(segmentation, height, width)
+    return rle_codec.decode(rle_codec.merge(rles) if isinstance(rles, list) else rles)
+
+
+@pytest.mark.parametrize("backend", list(BACKENDS))
+@pytest.mark.parametrize(("scale", "flip"), [((1.0, 1.0), True), ((1.7, 1.3), True), ((2.0, 2.0), False)])
+def test_true_masks_from_the_samples_give_the_figures_of_the_file(case, tmp_path, backend, scale, flip):
+    pytest.importorskip(backend)
+    truth, results, _, _ = case
+    for annotation in truth["annotations"]:
+        image = next(i for i in truth["images"] if i["id"] == annotation["image_id"])
+        annotation["area"] = int(bitmap(annotation["segmentation"], image["height"], image["width"]).sum())
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(truth))
+    predicted = samples_from(results, truth)
+    from_file, from_samples = (CocoMetric(metric=["bbox", "segm"], backend=backend) for _ in range(2))
+    from_file.dataset_meta = meta(truth, path)
+    from_samples.dataset_meta = {k: v for k, v in meta(truth, path).items() if k != "ann_file"}
+    from_file.process(None, predicted)
+    packed = with_true_masks(packed_truth(truth, scale, flip), truth)
+    for sample, with_truth in zip(predicted, packed, strict=True):
+        from_samples.process(None, [{**with_truth, "pred_instances": sample["pred_instances"]}])
+    figures = from_samples.evaluate(12)
+    assert figures == pytest.approx(from_file.evaluate(12), abs=1e-9)
+    assert figures["coco/segm_AP"] > 0 and figures["coco/segm_APs"] != figures["coco/segm_AP"]
+
+
+@pytest.mark.parametrize("backend", list(BACKENDS))
+def test_polygons_rle_and_bitmaps_of_the_same_masks_give_the_same_figures(case, tmp_path, backend):
+    pytest.importorskip(backend)
+    truth, results, expected, _ = case
+    figures = []
+    for form in ("polygons", "rle", "plain counts"):
+        for annotation in truth["annotations"]:
+            image = next(i for i in truth["images"] if i["id"] == annotation["image_id"])
+            mask = np.asfortranarray(bitmap(annotation["segmentation"], image["height"], image["width"]))
+            if form == "rle":
+                rle = rle_codec.encode(mask)
+                annotation["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode()}
+            elif form == "plain counts":
+                flat = np.concatenate([[0], mask.ravel(order="F"), [2]])
+                runs = np.diff(np.flatnonzero(np.diff(flat) != 0), prepend=0).tolist()
+                annotation["segmentation"] = {"size": list(mask.shape), "counts": runs}
+        path = tmp_path / "annotations.json"
+        path.write_text(json.dumps(truth))
+        coco = CocoMetric(metric=["bbox", "segm"], backend=backend)
+        coco.dataset_meta = meta(truth, path)
+        coco.process(None, samples_from(results, truth))
+        figures.append(coco.evaluate(12))
+    for found in figures:
+        assert found == pytest.approx({f"coco/{k}": v for k, v in expected.items()}, abs=1e-6)
+
+
+def test_written_masks_are_run_lengths_that_score_the_same(case, tmp_path):
+    truth, results, expected, data = case
+    coco = CocoMetric(metric=["bbox", "segm"], out=str(tmp_path / "results.json"))
+    coco.dataset_meta = data
+    coco.process(None, samples_from(results, truth))
+    coco.evaluate(12)
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert set(written[0]) == {"image_id", "category_id", "bbox", "score", "segmentation"}
+    assert {r["segmentation"]["counts"] for r in written} == {r["segmentation"]["counts"] for r in results}
+    again = evaluate_coco(data["ann_file"], written, ["bbox", "segm"])
+    assert {k: round(v, 6) for k, v in again.items()} == expected

@@ -28,9 +28,9 @@ def pasted(probability, box, height, width):
     grid = torch.stack((grid[0][None].expand(height, width), grid[1][:, None].expand(height, width)), dim=-1)
     values = F.grid_sample(probability[None, None], grid[None], align_corners=False)[0, 0] >= 0.5
     near = torch.zeros(height, width, dtype=torch.bool)
-    near[max(int(y0.floor()) - 1, 0) : max(int(y1.ceil()) + 1, 0), max(int(x0.floor()) - 1, 0) : int(x1.ceil()) + 1] = (
-        True
-    )
+    left, top = (max(int(v.floor()) - 1, 0) for v in (x0, y0))
+    right, bottom = (max(int(v.ceil()) + 1, 0) for v in (x1, y1))
+    near[top:bottom, left:right] = True
     return (values & near).numpy()
 
 

@@ -16,7 +16,7 @@ from densevit.registry import DATASETS, TRANSFORMS
 
 @DATASETS.register_module()
 class ScenesDataset(Dataset):
-    """Scenes rendered when they are asked for, with boxes, classes of pixels and metric depth.
+    """Scenes rendered when they are asked for, with boxes, masks, classes of pixels and metric depth.
 
     An item is `dataset[i]` or, in training, `dataset[(i, epoch)]`: the scene depends on (world, i) alone, its random
     transforms on (seed, epoch, i). `metainfo` holds `classes`, `cat_ids` and `semantic_classes`.
@@ -29,6 +29,7 @@ class ScenesDataset(Dataset):
         size: (height, width) in pixels.
         held_out: the world's validation scenes: those that data/make_scenes.py writes as val.
         pipeline: transforms, as configs or callables.
+        with_masks: give the objects' masks too.
         test_mode: nothing is random.
         seed: first part of each item's random state; the Runner sets it.
     """
@@ -40,6 +41,7 @@ class ScenesDataset(Dataset):
         size: Sequence[int] = (256, 256),
         held_out: bool = False,
         pipeline: Sequence[dict | Callable] = (),
+        with_masks: bool = False,
         test_mode: bool = False,
         seed: int = 0,
     ) -> None:
@@ -49,6 +51,7 @@ class ScenesDataset(Dataset):
                 f"images={images}, world={world}, size={tuple(size)}."
             )
         self.images, self.size, self.test_mode, self.seed = images, tuple(size), test_mode, seed
+        self.with_masks = with_masks
         self.world = val_seed(world) if held_out else world
         self.pipeline = Compose(
             [TRANSFORMS.build(dict(step)) if isinstance(step, Mapping) else step for step in pipeline]
@@ -72,6 +75,7 @@ class ScenesDataset(Dataset):
     def scene(self, index: int) -> dict:
         """Scene `index` before the transforms."""
         scene = render(self.world, index, self.size)
+        masks = dict(gt_masks=list(scene.masks.view("uint8"))) if self.with_masks else {}
         return dict(
             img=scene.image,
             img_id=index + 1,
@@ -85,4 +89,5 @@ class ScenesDataset(Dataset):
             gt_ignore=scene.labels < 0,
             gt_semantic=scene.semantic - 1,  # ids from 1 on, all of them used; classes from 0
             gt_depth=scene.depth,
+            **masks,
         )

@@ -6,7 +6,8 @@ A bug of ours is any other exception and keeps its traceback.
 import contextlib
 import difflib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 
 class UserError(Exception):
@@ -29,6 +30,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """' (nearest: ...)' with the known name closest to `name`, or '' where none is close."""
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
     return f" (nearest: {close[0]!r})" if close else ""
+
+
+def fill_options(where: str, given: Mapping[str, Any] | None, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """`defaults` with the given values over them; ConfigError for a key that is not among them."""
+    for key in given or ():
+        if key not in defaults:
+            raise ConfigError(f"{where} has no key {key!r}{nearest(key, defaults)}: it has {', '.join(defaults)}")
+    return {**defaults, **(given or {})}
 
 
 @contextlib.contextmanager

@@ -25,12 +25,19 @@ MAY_IMPORT = {
     "visualization": GROUND | {"ops"},
     "checkpoints": GROUND,
     "engine": GROUND | {"checkpoints"},
-    "prediction": GROUND | {"visualization"},
+    "prediction": GROUND | {"ops", "visualization"},
     "predictor": GROUND | {"checkpoints", "engine", "datasets", "visualization", "prediction"},
 }
 SIBLINGS_APART = ("models.backbones", "models.necks", "models.heads")
-# heads of pixel maps have a base in common
+# heads of pixel maps have a base in common, and so have those of two stages, which are put together from parts
 EXCEPTIONS = {
+    ("models.heads.rcnn", "models.heads.rpn"),
+    ("models.heads.rcnn", "models.heads.roi_mask"),
+    *(
+        (f"models.heads.{head}", f"models.heads.{part}")
+        for head in ("mask_rcnn", "cascade")
+        for part in ("rcnn", "roi_box", "roi_mask")
+    ),
     ("models.heads.semantic_fpn", "models.heads.pixel_maps"),
     ("models.heads.depth_fpn", "models.heads.pixel_maps"),
 }

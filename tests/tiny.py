@@ -25,6 +25,32 @@ NECKS = {
 }
 HEADS = {
     "RetinaNetHead": [dict(num_classes=3, feat_channels=8, stacked_convs=1, test=dict(score_thr=0.0))],
+    "MaskRCNNHead": [
+        dict(
+            num_classes=3,
+            rpn=dict(feat_channels=8, scales=(2, 4)),
+            box=dict(fc_channels=16, test=dict(score_thr=0.0, max_per_image=20)),
+            mask=dict(channels=8),
+        )
+    ],
+    "CascadeHead": [
+        dict(
+            num_classes=3,
+            rpn=dict(feat_channels=8, scales=(2, 4)),
+            box=dict(fc_channels=16, test=dict(score_thr=0.0, max_per_image=20)),
+            mask=dict(channels=8),
+        ),
+        dict(
+            num_classes=3,
+            rpn=dict(feat_channels=8, num_convs=2, divisor="quota", scales=(2, 4), limit_shrink=False),
+            box=dict(num_convs=1, conv_channels=8, norm="LN", num_fcs=1, test=dict(score_thr=0.0, max_per_image=20)),
+            mask=dict(channels=8, norm="LN", num_convs=1),
+            mask_each_stage=False,
+            average="probabilities",
+            resample=False,
+            scale_gradients=True,
+        ),
+    ],
     "SemanticFPNHead": [dict(num_classes=3, channels=8)],
     "DepthFPNHead": [dict(max_depth=10.0, channels=8)],
 }
@@ -53,8 +79,10 @@ def sample(size=(64, 96), boxes=((4, 4, 40, 50), (30, 20, 90, 60)), labels=(0, 2
     )
     data.gt_semantic = torch.full(size, 255)
     data.gt_depth = torch.zeros(size)
-    for box, label in zip(boxes, labels, strict=False):
+    data.gt_instances.masks = torch.zeros(len(data.gt_instances), *size, dtype=torch.bool)
+    for i, (box, label) in enumerate(zip(boxes, labels, strict=False)):
         x1, y1, x2, y2 = map(int, box)
+        data.gt_instances.masks[i, y1:y2, x1:x2] = True
         data.gt_semantic[y1:y2, x1:x2] = label
         data.gt_depth[y1:y2, x1:x2] = 1.0 + label
     return data

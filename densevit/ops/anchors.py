@@ -92,3 +92,28 @@ def pyramid_valid(
         levels = [valid_anchors(size, image, stride, num_anchors) for size, stride in zip(sizes, strides, strict=True)]
         valid = torch.cat(levels)
         return None if bool(valid.all()) else valid.to(device)
+
+
+def usable_anchors(
+    anchors: Tensor,
+    sizes: tuple[tuple[int, int], ...],
+    padded: tuple[int, int] | None,
+    image: tuple[int, int],
+    strides: tuple[int, ...],
+    num_anchors: int,
+    allowed_border: float = -1,
+) -> Tensor | None:
+    """Which anchors (N, 4) of a batch's maps count in training for one of its images: (N,) bool, None where all do.
+
+    padded: (height, width) of the image with its own padding; places beyond it belong to the batch alone and do not
+    count (None: they do). image: the same without padding; anchors that stick out of it by more than allowed_border
+    pixels do not count (-1: they do).
+    """
+    valid = None
+    if padded is not None:
+        valid = pyramid_valid(sizes, padded, strides, num_anchors, anchors.device)
+    if allowed_border < 0:
+        return valid
+    height, width = image[0] + allowed_border, image[1] + allowed_border
+    inside = (anchors[:, :2] >= -allowed_border).all(1) & (anchors[:, 2] < width) & (anchors[:, 3] < height)
+    return inside if valid is None else inside & valid

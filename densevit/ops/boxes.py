@@ -70,18 +70,20 @@ def decode_deltas(
     means: Sequence[float],
     stds: Sequence[float],
     shape: tuple[int, int] | None = None,
+    limit_shrink: bool = True,
 ) -> Tensor:
     """The boxes that `deltas` make of `anchors`: the inverse of `encode_deltas`.
 
     anchors: (N, 4). deltas: (N, 4) or (N, 4 K), one group of four a class. shape: (height, width) to clip to.
-    Returns boxes of deltas' shape. |dw| and |dh| are clamped to MAX_LOG_RATIO after `stds` and `means` are undone.
+    Returns boxes of deltas' shape. |dw| and |dh| are clamped to MAX_LOG_RATIO after `stds` and `means` are undone
+    (with limit_shrink=False only from above, as detectron2 and torchvision do).
     """
     groups = deltas.reshape(len(anchors), deltas.shape[1] // 4, 4)  # (N, K, 4)
     groups = groups * groups.new_tensor(stds) + groups.new_tensor(means)
     centre = ((anchors[:, :2] + anchors[:, 2:]) * 0.5)[:, None]  # (N, 1, 2)
     size = (anchors[:, 2:] - anchors[:, :2])[:, None]
     new_centre = centre + size * groups[..., :2]
-    half = size * groups[..., 2:].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() * 0.5
+    half = size * groups[..., 2:].clamp(-MAX_LOG_RATIO if limit_shrink else None, MAX_LOG_RATIO).exp() * 0.5
     boxes = torch.cat((new_centre - half, new_centre + half), dim=-1)
     if shape is not None:
         boxes = clip_boxes(boxes, shape)

@@ -29,6 +29,7 @@ def match_by_iou(
     ignore_of_region: bool = False,
     match_low_quality: bool = True,
     all_best: bool = True,
+    best_taken_over: bool = True,
     valid: Tensor | None = None,
 ) -> Matches:
     """Match by highest IoU (Faster R-CNN, section 3.1.2), in mmdetection's order and with its corner cases.
@@ -37,7 +38,8 @@ def match_by_iou(
     [low, high) of a pair) is background; IoU >= pos_iou belongs to the truth of highest IoU; with match_low_quality
     each truth whose best IoU reaches min_pos_iou takes its best boxes (all that share the best IoU, or with
     all_best=False the first), a later truth over an earlier one. With min_pos_iou = 0 a truth that touches nothing
-    takes every box of IoU 0.
+    takes every box of IoU 0. With best_taken_over=False such a box becomes positive, but belongs to the truth of its
+    own highest IoU, as in detectron2.
 
     ignored: (I, 4); a box of which more than ignore_iof lies inside a region is ignored (with ignore_of_region: more
     than this share of the region lies inside the box). Without a truth everything is background, regions or not.
@@ -70,7 +72,7 @@ def match_by_iou(
         taken &= best_of_truth >= min_pos_iou
         number = torch.arange(1, len(truth) + 1, device=boxes.device)[:, None]
         last = (taken * number).amax(0) - 1  # -1 where no truth takes the box
-        index = torch.where(last >= 0, last, index)
+        index = torch.where(last >= 0, last if best_taken_over else best, index)
     if valid is not None:
         index = index.masked_fill(~valid, -2)
     return Matches(index, overlap)

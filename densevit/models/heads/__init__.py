@@ -1,3 +1,3 @@
 """Maps to losses and predictions: `loss(features, samples)`, `predict(features, samples)`."""
 
-from densevit.models.heads import depth_fpn, retinanet, semantic_fpn  # noqa: F401
+from densevit.models.heads import cascade, depth_fpn, mask_rcnn, retinanet, semantic_fpn  # noqa: F401

@@ -13,10 +13,10 @@ import torch.distributed as dist
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from densevit.errors import ConfigError, nearest
+from densevit.errors import ConfigError, fill_options
 from densevit.models.losses.detection import box_regression_loss, sigmoid_focal_loss
 from densevit.models.restore import restore_boxes
-from densevit.ops.anchors import octave_scales, pyramid_anchors, pyramid_valid
+from densevit.ops.anchors import octave_scales, pyramid_anchors, usable_anchors
 from densevit.ops.boxes import decode_deltas, encode_deltas
 from densevit.ops.matching import match_by_iou
 from densevit.ops.nms import batched_nms
@@ -28,14 +28,6 @@ ASSIGN = dict(
     all_best=True, allowed_border=-1,
 )  # fmt: skip
 TEST = dict(nms_pre=1000, score_thr=0.05, nms_iou=0.5, max_per_image=100, min_size=0.0)
-
-
-def _fill(name: str, given: Mapping | None, defaults: Mapping) -> dict:
-    """`defaults` with the given values; ConfigError for a key that is not among them."""
-    for key in given or ():
-        if key not in defaults:
-            raise ConfigError(f"RetinaNetHead's {name} has no key {key!r}{nearest(key, defaults)}")
-    return {**defaults, **(given or {})}
 
 
 @MODELS.register_module()
@@ -101,7 +93,8 @@ class RetinaNetHead(BaseModule):
         self.scales = tuple(map(float, scales)) if scales else octave_scales(octave_base_scale, scales_per_octave)
         self.ratios = tuple(float(r) for r in ratios)
         self.num_anchors = len(self.scales) * len(self.ratios)
-        self.assign, self.test = _fill("assign", assign, ASSIGN), _fill("test", test, TEST)
+        self.assign = fill_options("RetinaNetHead's assign", assign, ASSIGN)
+        self.test = fill_options("RetinaNetHead's test", test, TEST)
         self.allowed_border = self.assign.pop("allowed_border")
         self.coder = dict(means=tuple(target_means), stds=tuple(target_stds))
         self.focal = dict(gamma=focal_gamma, alpha=focal_alpha)
@@ -184,14 +177,10 @@ class RetinaNetHead(BaseModule):
         the true box of each (P, 4), and P as a tensor.
         """
         truth = sample.gt_instances
-        image = sample.metainfo.get("pad_shape", sample.img_shape)
-        valid = pyramid_valid(sizes, tuple(image), self.strides, self.num_anchors, anchors.device)
-        if self.allowed_border >= 0:
-            height, width = sample.img_shape[0] + self.allowed_border, sample.img_shape[1] + self.allowed_border
-            inside = (
-                (anchors[:, :2] >= -self.allowed_border).all(1) & (anchors[:, 2] < width) & (anchors[:, 3] < height)
-            )
-            valid = inside if valid is None else inside & valid
+        padded = tuple(sample.metainfo.get("pad_shape", sample.img_shape))
+        valid = usable_anchors(
+            anchors, sizes, padded, sample.img_shape, self.strides, self.num_anchors, self.allowed_border
+        )
         ignored = sample.ignored_instances.bboxes if "ignored_instances" in sample else None
         index = match_by_iou(anchors, truth.bboxes, ignored=ignored, valid=valid, **self.assign).index
         places = (index >= 0).nonzero().flatten()

@@ -23,3 +23,24 @@ def box_regression_loss(pred: Tensor, target: Tensor, beta: float = 0.0) -> Tens
     pred, target: (N, 4). Returns (N, 4), nothing summed.
     """
     return F.smooth_l1_loss(pred, target, reduction="none", beta=beta)
+
+
+def object_loss(logits: Tensor, is_object: Tensor) -> Tensor:
+    """Binary cross entropy of "here is an object" (Faster R-CNN, arXiv 1506.01497, equation 1).
+
+    logits: (...) any shape. is_object: of the same shape, bool. Returns the same shape, nothing summed.
+    """
+    return F.binary_cross_entropy_with_logits(logits, is_object.to(logits), reduction="none")
+
+
+def class_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy of exclusive classes. logits: (N, K + 1), the background last. target: (N,) int64. Returns (N,)."""
+    return F.cross_entropy(logits, target, reduction="none")
+
+
+def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross entropy of the true class's mask alone (Mask R-CNN, arXiv 1703.06870, section 3): the mean.
+
+    logits, target: (P, m, m). Zero, with a gradient, where there is no mask.
+    """
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / max(target.numel(), 1)

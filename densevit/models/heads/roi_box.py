@@ -1,0 +1,235 @@
+"""The second stage of R-CNN: the class and the box of a region (Fast R-CNN, arXiv 1504.08083).
+
+Shape letters: B images, N regions of a batch, n of an image, G true boxes, K classes, C channels, s side of the pooled
+map.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from densevit.errors import fill_options
+from densevit.layers.conv_tower import conv_tower
+from densevit.models.losses.detection import box_regression_loss, class_loss
+from densevit.ops.boxes import decode_deltas, encode_deltas
+from densevit.ops.matching import match_by_iou
+from densevit.ops.nms import batched_nms
+from densevit.ops.roi_align import multilevel_roi_align
+from densevit.ops.sampling import sample_matches
+from densevit.structures import DataSample, InstanceData
+
+ASSIGN = dict(
+    pos_iou=0.5, neg_iou=0.5, min_pos_iou=0.5, ignore_iof=-1.0, ignore_of_region=False, match_low_quality=True,
+    all_best=True, best_taken_over=True,
+)  # fmt: skip
+POOLING = dict(levels=4, size=7, sampling_ratio=0, aligned=True, level_rule="finest", finest_size=56.0)
+SAMPLE = dict(num=512, pos_fraction=0.25, add_truth=True)
+TEST = dict(score_thr=0.05, nms_iou=0.5, max_per_image=100, min_size=-1.0)
+
+
+class Regions(NamedTuple):
+    """The regions of one image that a training step looks at, the positive ones first.
+
+    boxes: (n, 4). truth: (n,) int64, number of the true box, -1 background. positives: how many. added: (n,) bool,
+    whether the region is itself a true box.
+    """
+
+    boxes: Tensor
+    truth: Tensor
+    positives: int
+    added: Tensor
+
+    @property
+    def positive(self) -> Tensor:
+        """The boxes of the positive regions: (positives, 4)."""
+        return self.boxes[: self.positives]
+
+    @property
+    def truth_of_positive(self) -> Tensor:
+        """The numbers of their true boxes: (positives,)."""
+        return self.truth[: self.positives]
+
+
+class RoIBox(BaseModule):
+    """Pooled maps through shared convolutions and linear layers to classes and box deltas.
+
+    Args:
+        in_channels: channels of the incoming maps.
+        in_strides: their strides.
+        num_classes: K; class K is the background.
+        pooling: what differs from POOLING: how many of the maps regions are read from, from the finest on (levels; all
+            where there are fewer), the side of the pooled map (size), and arguments of
+            `ops.roi_align.multilevel_roi_align`.
+        num_convs: 3x3 convolutions before the linear layers.
+        conv_channels: their channels.
+        norm: None, or 'LN', a LayerNorm over the channels after each convolution.
+        num_fcs: linear layers.
+        fc_channels: their width.
+        class_agnostic: one box a region instead of one a class.
+        target_means: means of the box deltas.
+        target_stds: standard deviations of the box deltas.
+        limit_shrink: see `ops.boxes.decode_deltas`; False is detectron2's.
+        smooth_l1_beta: where the box loss turns from quadratic to L1; 0: L1 throughout.
+        class_loss_weight: factor of the class loss.
+        box_loss_weight: factor of the box loss.
+        assign: what differs from ASSIGN, arguments of `ops.matching.match_by_iou`.
+        sample: what differs from SAMPLE: regions an image that count (num), at most what part of them positive, and
+            whether true boxes join the proposals (add_truth).
+        test: what differs from TEST: lowest score (score_thr), IoU of the class-wise NMS (nms_iou), boxes an image
+            (max_per_image), the side in pixels that a box must exceed (min_size; -1 none).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        in_strides: Sequence[int],
+        num_classes: int,
+        pooling: Mapping | None = None,
+        num_convs: int = 0,
+        conv_channels: int = 256,
+        norm: str | None = None,
+        num_fcs: int = 2,
+        fc_channels: int = 1024,
+        class_agnostic: bool = False,
+        target_means: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
+        target_stds: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
+        limit_shrink: bool = True,
+        smooth_l1_beta: float = 0.0,
+        class_loss_weight: float = 1.0,
+        box_loss_weight: float = 1.0,
+        assign: Mapping | None = None,
+        sample: Mapping | None = None,
+        test: Mapping | None = None,
+    ):
+        super().__init__()
+        self.num_classes, self.class_agnostic = num_classes, class_agnostic
+        self.pooling = fill_options("box.pooling", pooling, POOLING)
+        self.strides = tuple(in_strides[: self.pooling.pop("levels")])
+        self.coder = dict(means=tuple(target_means), stds=tuple(target_stds))
+        self.limit_shrink, self.smooth_l1_beta = limit_shrink, smooth_l1_beta
+        self.class_loss_weight, self.box_loss_weight = class_loss_weight, box_loss_weight
+        self.assign, self.sample = (
+            fill_options("box.assign", assign, ASSIGN),
+            fill_options("box.sample", sample, SAMPLE),
+        )
+        self.add_truth = self.sample.pop("add_truth")
+        self.test = fill_options("box.test", test, TEST)
+
+        widths = [in_channels, *[conv_channels] * num_convs]
+        self.convs = conv_tower(widths, norm)
+        widths = [widths[-1] * self.pooling["size"] ** 2, *[fc_channels] * num_fcs]
+        self.fcs = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.classify = nn.Linear(widths[-1], num_classes + 1)
+        self.regress = nn.Linear(widths[-1], 4 if class_agnostic else 4 * num_classes)
+        for fc in self.fcs:
+            nn.init.xavier_uniform_(fc.weight)
+        nn.init.normal_(self.classify.weight, std=0.01)
+        nn.init.normal_(self.regress.weight, std=0.001)
+        for fc in (*self.fcs, self.classify, self.regress):
+            nn.init.zeros_(fc.bias)
+
+    def pool(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """What the maps hold at regions (N, 5) (image number, x1, y1, x2, y2): (N, C, s, s)."""
+        return multilevel_roi_align(features[: len(self.strides)], self.strides, rois, **self.pooling)
+
+    def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """pooled: (N, C, s, s). Returns logits (N, K + 1) and deltas (N, K, 4), or (N, 1, 4) for all classes."""
+        x = self.convs(pooled).flatten(1)
+        for fc in self.fcs:
+            x = fc(x).relu_()
+        return self.classify(x).float(), self.regress(x).float().unflatten(1, (-1, 4))
+
+    @torch.no_grad()
+    def choose(self, proposals: Tensor, sample: DataSample) -> Regions:
+        """Match the proposals (P, 4) of one image with its truth and draw those that count."""
+        truth = sample.gt_instances.bboxes
+        index = self.match(proposals, sample)
+        added = torch.zeros(len(proposals), dtype=torch.bool, device=proposals.device)
+        if self.add_truth:
+            proposals = torch.cat((truth.to(proposals), proposals))
+            index = torch.cat((torch.arange(len(truth), device=index.device), index))
+            added = torch.cat((added.new_ones(len(truth)), added))
+        drawn = sample_matches(index, **self.sample)
+        positive = (drawn & (index >= 0)).nonzero().flatten()
+        places = torch.cat((positive, (drawn & (index < 0)).nonzero().flatten()))
+        return Regions(proposals[places], index[places], len(positive), added[places])
+
+    @torch.no_grad()
+    def keep_all(self, boxes: Tensor, sample: DataSample) -> Regions:
+        """Match the boxes (P, 4) of one image with its truth; all count but those in ignored regions."""
+        index = self.match(boxes, sample)
+        positive = (index >= 0).nonzero().flatten()
+        places = torch.cat((positive, (index == -1).nonzero().flatten()))
+        return Regions(boxes[places], index[places], len(positive), torch.zeros_like(places, dtype=torch.bool))
+
+    def match(self, boxes: Tensor, sample: DataSample) -> Tensor:
+        """The true box of each box (P, 4): (P,) int64, -1 background, -2 inside an ignored region."""
+        ignored = sample.ignored_instances.bboxes if "ignored_instances" in sample else None
+        return match_by_iou(boxes, sample.gt_instances.bboxes, ignored=ignored, **self.assign).index
+
+    def labels(self, regions: Sequence[Regions], samples: Sequence[DataSample]) -> Tensor:
+        """Class of each region of the batch: (N,) int64, K background."""
+        labels = []
+        for region, sample in zip(regions, samples, strict=True):
+            label = torch.full_like(region.truth, self.num_classes)
+            label[: region.positives] = sample.gt_instances.labels[region.truth_of_positive]
+            labels.append(label)
+        return torch.cat(labels)
+
+    def loss(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        regions: Sequence[Regions],
+        samples: Sequence[DataSample],
+        labels: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The class loss and the box loss, both divided by the number of regions, background or not.
+
+        logits: (N, K + 1). deltas: (N, K or 1, 4). labels: (N,) as `labels` gives them.
+        """
+        divisor = max(len(labels), 1)
+        places, start = [], 0
+        for region in regions:
+            places.append(torch.arange(start, start + region.positives, device=labels.device))
+            start += len(region.boxes)
+        places = torch.cat(places)
+        truth = [s.gt_instances.bboxes[r.truth_of_positive] for r, s in zip(regions, samples, strict=True)]
+        wanted = encode_deltas(torch.cat([r.positive for r in regions]), torch.cat(truth), **self.coder)
+        given = deltas[places, 0 if self.class_agnostic else labels[places]]
+        box_loss = box_regression_loss(given, wanted, self.smooth_l1_beta).sum() * (self.box_loss_weight / divisor)
+        return class_loss(logits, labels).sum() * (self.class_loss_weight / divisor), box_loss
+
+    def refine(self, boxes: Tensor, labels: Tensor, deltas: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Boxes (n, 4) moved by the deltas of their classes (n,) and clipped to an image of (height, width)."""
+        chosen = (
+            deltas[:, 0] if self.class_agnostic else deltas[torch.arange(len(deltas), device=deltas.device), labels]
+        )
+        return decode_deltas(boxes, chosen, **self.coder, shape=shape, limit_shrink=self.limit_shrink)
+
+    def detections(
+        self, boxes: Sequence[Tensor], scores: Tensor, deltas: Tensor, samples: Sequence[DataSample]
+    ) -> list[InstanceData]:
+        """`detect` of each image: boxes (n, 4) an image, scores (N, K + 1) and deltas (N, K or 1, 4) of the batch."""
+        counts = [len(b) for b in boxes]
+        parts = zip(boxes, scores.split(counts), deltas.split(counts), samples, strict=True)
+        return [self.detect(*part) for part in parts]
+
+    def detect(self, boxes: Tensor, scores: Tensor, deltas: Tensor, sample: DataSample) -> InstanceData:
+        """One image's detections in pixels of the network's input, by falling score.
+
+        boxes: (n, 4) regions. scores: (n, K + 1) probabilities. deltas: (n, K or 1, 4). In this order: score above the
+        threshold, boxes decoded and clipped to the image, NMS class by class, best max_per_image.
+        """
+        region, labels = (scores[:, :-1] > self.test["score_thr"]).nonzero(as_tuple=True)  # pairs of region and class
+        best = scores[region, labels]
+        boxes = self.refine(boxes[region], labels, deltas[region], sample.img_shape)
+        if self.test["min_size"] >= 0:
+            large = ((boxes[:, 2:] - boxes[:, :2]) > self.test["min_size"]).all(1)
+            best, labels, boxes = best[large], labels[large], boxes[large]
+        keep = batched_nms(boxes, best, labels, self.test["nms_iou"])[: self.test["max_per_image"]]
+        return InstanceData(bboxes=boxes[keep], scores=best[keep], labels=labels[keep])

@@ -1,0 +1,102 @@
+"""The mask of a region: a small fully convolutional network (Mask R-CNN, arXiv 1703.06870, section 3).
+
+Shape letters: N regions, P positive ones, K classes, C channels, s side of the pooled map, m = 2 s that of the mask.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from densevit.errors import DataError, fill_options
+from densevit.layers.conv_tower import conv_tower
+from densevit.models.losses.detection import mask_loss
+from densevit.ops.roi_align import as_rois, crop_masks, multilevel_roi_align
+from densevit.structures import DataSample
+
+POOLING = dict(levels=4, size=14, sampling_ratio=0, aligned=True, level_rule="finest", finest_size=56.0)
+
+
+class RoIMask(BaseModule):
+    """Pooled maps through convolutions and one doubling to a mask a class.
+
+    Args:
+        in_channels: channels of the incoming maps.
+        in_strides: their strides.
+        num_classes: K.
+        pooling: what differs from POOLING; see RoIBox.
+        num_convs: 3x3 convolutions at the pooled map's size.
+        channels: their channels.
+        norm: None, or 'LN', a LayerNorm over the channels after each of them.
+        loss_weight: factor of the mask loss.
+        threshold: probability from which on a pixel belongs to a predicted mask.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        in_strides: Sequence[int],
+        num_classes: int,
+        pooling: Mapping | None = None,
+        num_convs: int = 4,
+        channels: int = 256,
+        norm: str | None = None,
+        loss_weight: float = 1.0,
+        threshold: float = 0.5,
+    ):
+        super().__init__()
+        self.pooling = fill_options("mask.pooling", pooling, POOLING)
+        self.strides = tuple(in_strides[: self.pooling.pop("levels")])
+        self.loss_weight, self.threshold = loss_weight, threshold
+        widths = [in_channels, *[channels] * num_convs]
+        self.convs = conv_tower(widths, norm)
+        self.upsample = nn.ConvTranspose2d(widths[-1], channels, 2, stride=2)
+        self.logits = nn.Conv2d(channels, num_classes, 1)
+        for conv in (self.upsample, self.logits):
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(conv.bias)
+
+    def pool(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """What the maps hold at regions (N, 5) (image number, x1, y1, x2, y2): (N, C, s, s)."""
+        return multilevel_roi_align(features[: len(self.strides)], self.strides, rois, **self.pooling)
+
+    def forward(self, pooled: Tensor, labels: Tensor | None = None) -> Tensor:
+        """pooled: (N, C, s, s). labels: (N,) int64. Returns logits (N, m, m), each region's of its class alone, or of
+        all classes (N, K, m, m) where there are no labels."""
+        x = self.upsample(self.convs(pooled)).relu_()
+        if labels is None:
+            return self.logits(x).float()
+        weight = self.logits.weight[labels, :, 0, 0]  # (N, C): a mask a region instead of K
+        logits = (weight[:, None] @ x.flatten(2))[:, 0] + self.logits.bias[labels, None]
+        return logits.float().unflatten(1, x.shape[2:])
+
+    def loss(
+        self,
+        features: Sequence[Tensor],
+        boxes: Sequence[Tensor],
+        truth: Sequence[Tensor],
+        samples: Sequence[DataSample],
+    ) -> Tensor:
+        """The mask loss of the positive regions of each image: boxes (P_i, 4), numbers of their true objects (P_i,)."""
+        labels = torch.cat([s.gt_instances.labels[index] for index, s in zip(truth, samples, strict=True)])
+        targets = self.targets(boxes, truth, samples)
+        logits = self(self.pool(features, as_rois(boxes)), labels)
+        return self.loss_weight * mask_loss(logits, targets)
+
+    @torch.no_grad()
+    def targets(self, boxes: Sequence[Tensor], truth: Sequence[Tensor], samples: Sequence[DataSample]) -> Tensor:
+        """The true masks inside the regions, as `loss` takes them: (P, m, m) float32 of 0 and 1."""
+        targets = []
+        for box, index, sample in zip(boxes, truth, samples, strict=True):
+            if "masks" not in sample.gt_instances:
+                raise DataError(
+                    "the training data has no masks, which Mask R-CNN learns from: load them with "
+                    "LoadAnnotations(with_mask=True), or use a head of boxes alone."
+                )
+            targets.append(crop_masks(sample.gt_instances.masks, box, index, 2 * self.pooling["size"]))
+        return torch.cat(targets)
+
+    def probabilities(self, features: Sequence[Tensor], rois: Tensor, labels: Tensor) -> Tensor:
+        """How probably each pixel of a region (N, 5) belongs to its object of class (N,): (N, m, m)."""
+        return self(self.pool(features, rois), labels).sigmoid()

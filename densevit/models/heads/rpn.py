@@ -1,0 +1,215 @@
+"""Region proposal network (Faster R-CNN, arXiv 1506.01497; on a pyramid: FPN, arXiv 1612.03144, section 4.1).
+
+Shape letters: B images, L levels, h, w size of a level's map, A anchors a place, N_l anchors of a level, N of all.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from densevit.errors import ConfigError, fill_options
+from densevit.models.losses.detection import box_regression_loss, object_loss
+from densevit.ops.anchors import pyramid_anchors, usable_anchors
+from densevit.ops.boxes import clip_boxes, decode_deltas, encode_deltas
+from densevit.ops.matching import match_by_iou
+from densevit.ops.nms import batched_nms
+from densevit.ops.sampling import sample_matches
+from densevit.structures import DataSample
+
+ASSIGN = dict(
+    pos_iou=0.7, neg_iou=0.3, min_pos_iou=0.3, ignore_iof=-1.0, ignore_of_region=False, match_low_quality=True,
+    all_best=True, best_taken_over=True, allowed_border=-1, in_padding=False,
+)  # fmt: skip
+SAMPLE = dict(num=256, pos_fraction=0.5)
+TRAIN = dict(nms_pre=2000, nms_iou=0.7, max_per_image=1000, min_size=0.0)
+TEST = dict(nms_pre=1000, nms_iou=0.7, max_per_image=1000, min_size=0.0)
+DIVISORS = ("sampled", "quota")
+
+
+class RPN(BaseModule):
+    """One small head over all levels: is there an object at each anchor, and where is its box?
+
+    Args:
+        in_channels: channels of the incoming maps.
+        in_strides: their strides; an anchor of scale 1 is one stride wide.
+        feat_channels: channels of the 3x3 convolutions.
+        num_convs: how many of them.
+        scales: anchor sizes in strides.
+        ratios: height / width of the anchors.
+        anchor_strides: pixels between the anchors of each level, and the size of scale 1, where they are not the
+            strides of the maps.
+        target_means: means of the box deltas.
+        target_stds: standard deviations of the box deltas.
+        limit_shrink: see `ops.boxes.decode_deltas`; False is detectron2's.
+        smooth_l1_beta: where the box loss turns from quadratic to L1; 0: L1 throughout.
+        class_loss_weight: factor of `loss_rpn_cls`.
+        box_loss_weight: factor of `loss_rpn_box`.
+        assign: what differs from ASSIGN: arguments of `ops.matching.match_by_iou`, allowed_border (pixels by which an
+            anchor may stick out of the image, -1 any number) and in_padding (whether anchors in the padding that an
+            image has from its batch count: detectron2).
+        sample: what differs from SAMPLE: anchors an image that count (num), at most what part of them positive.
+        divisor: of both losses: 'sampled', the anchors that count (mmdetection); 'quota', as many as `sample` asks for
+            (detectron2).
+        train: proposals of a training step, what differs from TRAIN: candidates a level before NMS (nms_pre; 0 all),
+            IoU of the NMS, which is level by level, boxes an image after it (max_per_image), and the side in pixels
+            that a box must exceed (min_size; -1 none).
+        test: the same of predictions, what differs from TEST.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        in_strides: Sequence[int],
+        feat_channels: int = 256,
+        num_convs: int = 1,
+        scales: Sequence[float] = (8.0,),
+        ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        anchor_strides: Sequence[int] | None = None,
+        target_means: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
+        target_stds: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+        limit_shrink: bool = True,
+        smooth_l1_beta: float = 0.0,
+        class_loss_weight: float = 1.0,
+        box_loss_weight: float = 1.0,
+        assign: Mapping | None = None,
+        sample: Mapping | None = None,
+        divisor: str = "sampled",
+        train: Mapping | None = None,
+        test: Mapping | None = None,
+    ):
+        super().__init__()
+        self.strides = tuple(anchor_strides or in_strides)
+        if len(self.strides) != len(in_strides):
+            raise ConfigError(f"rpn: {len(self.strides)} anchor_strides for {len(in_strides)} incoming maps")
+        if divisor not in DIVISORS:
+            raise ConfigError(f"rpn has no divisor={divisor!r}: choose from {', '.join(DIVISORS)}")
+        self.scales, self.ratios = tuple(map(float, scales)), tuple(map(float, ratios))
+        self.num_anchors = len(self.scales) * len(self.ratios)
+        self.coder = dict(means=tuple(target_means), stds=tuple(target_stds))
+        self.limit_shrink, self.smooth_l1_beta, self.divisor = limit_shrink, smooth_l1_beta, divisor
+        self.class_loss_weight, self.box_loss_weight = class_loss_weight, box_loss_weight
+        self.assign, self.sample = (
+            fill_options("rpn.assign", assign, ASSIGN),
+            fill_options("rpn.sample", sample, SAMPLE),
+        )
+        self.allowed_border, self.in_padding = self.assign.pop("allowed_border"), self.assign.pop("in_padding")
+        self.train_proposals = fill_options("rpn.train", train, TRAIN)
+        self.test_proposals = fill_options("rpn.test", test, TEST)
+
+        widths = [in_channels, *[feat_channels] * num_convs]
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
+        self.objectness = nn.Conv2d(widths[-1], self.num_anchors, 1)
+        self.deltas = nn.Conv2d(widths[-1], self.num_anchors * 4, 1)
+        for conv in (*self.convs, self.objectness, self.deltas):
+            nn.init.normal_(conv.weight, std=0.01)
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """features: L maps (B, C, h, w). Returns L logits (B, A, h, w) and L deltas (B, A 4, h, w)."""
+        logits, deltas = [], []
+        for x in features:
+            for conv in self.convs:
+                x = conv(x).relu_()
+            logits.append(self.objectness(x))
+            deltas.append(self.deltas(x))
+        return logits, deltas
+
+    def anchors(self, maps: Sequence[Tensor]) -> tuple[tuple[tuple[int, int], ...], tuple[Tensor, ...]]:
+        """Sizes of the maps and each level's anchors (N_l, 4)."""
+        sizes = tuple((x.shape[2], x.shape[3]) for x in maps)
+        return sizes, pyramid_anchors(sizes, self.strides, self.scales, self.ratios, maps[0].device)
+
+    @staticmethod
+    def rows(maps: Sequence[Tensor]) -> list[Tensor]:
+        """L of (B, C, h, w) -> L of (B, h w C) in float32, in the order of the anchors."""
+        return [x.permute(0, 2, 3, 1).flatten(1).float() for x in maps]
+
+    def loss(
+        self, logits: Sequence[Tensor], deltas: Sequence[Tensor], samples: Sequence[DataSample]
+    ) -> dict[str, list[Tensor]]:
+        """`loss_rpn_cls` and `loss_rpn_box`, a value a level (their sum is the loss), of what `forward` gave."""
+        sizes, levels = self.anchors(logits)
+        anchors, lengths = torch.cat(levels), [len(level) for level in levels]
+        index, counted = zip(*(self.targets(anchors, sizes, sample) for sample in samples), strict=True)
+        index, counted = torch.stack(index), torch.stack(counted)  # (B, N)
+        divisor = self.num_counted(index, counted)
+
+        class_losses = [
+            (object_loss(x, i >= 0) * c).sum() * (self.class_loss_weight / divisor)
+            for x, i, c in zip(self.rows(logits), index.split(lengths, 1), counted.split(lengths, 1), strict=True)
+        ]
+
+        image, place = ((index >= 0) & counted).nonzero(as_tuple=True)
+        starts = [0]  # truths of all images one after the other
+        for sample in samples:
+            starts.append(starts[-1] + len(sample.gt_instances))
+        truth = torch.cat([sample.gt_instances.bboxes for sample in samples])
+        truth = truth[index[image, place] + torch.tensor(starts, device=place.device)[image]]
+        flat = torch.cat(self.rows(deltas), 1).unflatten(1, (-1, 4))
+        wanted = encode_deltas(anchors[place], truth, **self.coder)
+        each = box_regression_loss(flat[image, place], wanted, self.smooth_l1_beta).sum(1)
+        ends = torch.tensor(lengths, device=place.device).cumsum(0)
+        level = torch.bucketize(place, ends, right=True)
+        box_losses = each.new_zeros(len(levels)).index_add(0, level, each) * (self.box_loss_weight / divisor)
+        return {"loss_rpn_cls": class_losses, "loss_rpn_box": list(box_losses)}
+
+    def num_counted(self, index: Tensor, counted: Tensor) -> Tensor | int:
+        """What the losses are divided by. index, counted: (B, N)."""
+        if self.divisor == "quota":
+            return self.sample["num"] * len(index)
+        positive = ((index >= 0) & counted).sum(1)
+        return (positive.clamp(min=1) + (counted.sum(1) - positive).clamp(min=1)).sum()
+
+    @torch.no_grad()
+    def targets(self, anchors: Tensor, sizes: tuple[tuple[int, int], ...], sample: DataSample) -> tuple[Tensor, Tensor]:
+        """What one image wants of its anchors (N, 4): the truth of each (N,), negative without one, and which were
+        drawn to count (N,) bool."""
+        padded = None if self.in_padding else tuple(sample.metainfo.get("pad_shape", sample.img_shape))
+        valid = usable_anchors(
+            anchors, sizes, padded, sample.img_shape, self.strides, self.num_anchors, self.allowed_border
+        )
+        ignored = sample.ignored_instances.bboxes if "ignored_instances" in sample else None
+        truth = sample.gt_instances.bboxes
+        index = match_by_iou(anchors, truth, ignored=ignored, valid=valid, **self.assign).index
+        return index, sample_matches(index, **self.sample)
+
+    @torch.no_grad()
+    def proposals(
+        self, logits: Sequence[Tensor], deltas: Sequence[Tensor], samples: Sequence[DataSample]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Boxes (n, 4) in pixels of the network's input and logits (n,) of each image, by falling score.
+
+        In this order: best nms_pre of each level, boxes decoded and clipped to the image, small ones dropped, NMS level
+        by level, best max_per_image of all levels.
+        """
+        options = self.train_proposals if self.training else self.test_proposals
+        best, boxes, level = [], [], []
+        for i, (score, delta, anchors) in enumerate(
+            zip(self.rows(logits), self.rows(deltas), self.anchors(logits)[1], strict=True)
+        ):
+            most = min(options["nms_pre"], score.shape[1]) if options["nms_pre"] > 0 else score.shape[1]
+            score, order = score.topk(most, dim=1)  # (B, most)
+            delta = delta.unflatten(1, (-1, 4)).gather(1, order[..., None].expand(-1, -1, 4))
+            decoded = decode_deltas(
+                anchors[order].flatten(0, 1), delta.flatten(0, 1), **self.coder, limit_shrink=self.limit_shrink
+            )
+            best.append(score)
+            boxes.append(decoded.unflatten(0, delta.shape[:2]))
+            level.append(order.new_full((most,), i))
+        best, boxes, level = torch.cat(best, 1), torch.cat(boxes, 1), torch.cat(level)
+        return [
+            _suppress(b, clip_boxes(x, sample.img_shape), level, options)
+            for b, x, sample in zip(best, boxes, samples, strict=True)
+        ]
+
+
+def _suppress(scores: Tensor, boxes: Tensor, level: Tensor, options: Mapping) -> tuple[Tensor, Tensor]:
+    """The proposals of one image out of its candidates (N,), (N, 4), (N,)."""
+    if options["min_size"] >= 0:
+        large = ((boxes[:, 2:] - boxes[:, :2]) > options["min_size"]).all(1)
+        scores, boxes, level = scores[large], boxes[large], level[large]
+    keep = batched_nms(boxes, scores, level, options["nms_iou"])[: options["max_per_image"]]
+    return boxes[keep], scores[keep]

@@ -1,10 +1,10 @@
-# A short run: 4 passes over the scenes at 16 a step, cosine from 8e-4
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=4, val_interval=4)
+# A short run: 3 passes over the scenes at 16 a step, cosine from 8e-4
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=3, val_interval=3)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type="CosineAnnealingLR", by_epoch=True, convert_to_iter_based=True, eta_min=1e-6, end=4),
+    dict(type="CosineAnnealingLR", by_epoch=True, convert_to_iter_based=True, eta_min=1e-6, end=3),
 ]
 optim_wrapper = dict(
     type="OptimWrapper",

@@ -6,6 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from densevit.ops.masks import decode_rle, extent_rle, outlines
 from densevit.structures import DataSample
 from densevit.visualization import draw_classes, draw_depth, draw_instances, enlarged, side_by_side
 
@@ -36,6 +37,28 @@ class Prediction(DataSample):
         return self._of_instances("scores", np.empty(0, np.float32))
 
     @property
+    def rles(self) -> list[dict] | None:
+        """N COCO RLEs dict(size=[H, W], counts=bytes), which pycocotools takes as they are; None without masks."""
+        found = self.get("pred_instances")
+        return None if found is None or "masks" not in found else list(found.masks)
+
+    @property
+    def masks(self) -> np.ndarray | None:
+        """(N, H, W) bool, unpacked anew at each call; None without masks."""
+        if self.rles is None:
+            return None
+        masks = np.zeros((len(self.rles), *self.image.shape[:2]), bool)
+        for mask, rle in zip(masks, self.rles, strict=True):
+            mask[:] = decode_rle(rle)
+        return masks
+
+    @property
+    def polygons(self) -> list[list[np.ndarray]] | None:
+        """N lists of rings (n, 2) int of (x, y), the masks' outlines along pixel edges and those of their holes, to be
+        filled even-odd; None without masks."""
+        return None if self.rles is None else [_rings(rle) for rle in self.rles]
+
+    @property
     def names(self) -> list[str]:
         """N class names."""
         return [_class_name(self.get("classes"), label) for label in self.labels.tolist()]
@@ -58,7 +81,7 @@ class Prediction(DataSample):
     def draw(self, score_thr: float = 0.3, least_side: int = 0) -> np.ndarray:
         """What the sample has, drawn: a new (H, W, 3) uint8 RGB array.
 
-        Objects are boxes with names and scores on the image, which keeps its size; pixel classes lie over the image,
+        Objects are masks and boxes with names and scores on the image, which keeps its size; pixel classes lie over it,
         with a legend below; depth is in colours with a scale below. Several of them stand side by side, titled.
 
         Args:
@@ -71,7 +94,8 @@ class Prediction(DataSample):
         if "pred_instances" in self:
             sure = self.scores >= score_thr
             found = (self.boxes[sure] * factor, self.labels[sure], self.scores[sure], self.get("classes"))
-            panels.append((draw_instances(picture, *found), "boxes"))
+            masks = None if self.rles is None else [self.rles[i] for i in np.flatnonzero(sure)]
+            panels.append((draw_instances(picture, *found, masks), "objects"))
         if self.semantic is not None:
             class_map = _larger(self.semantic.astype(np.int32), factor)
             panels.append((draw_classes(picture, class_map, self.semantic_names), "classes"))
@@ -85,7 +109,8 @@ class Prediction(DataSample):
 
     def to_json(self, score_thr: float = 0.0) -> dict[str, Any]:
         """Plain numbers and text: the image's path and size, and per object name, label, score, `box` (left, top,
-        right, bottom) and COCO's `bbox` (left, top, width, height) in pixels of the image.
+        right, bottom) and COCO's `bbox` (left, top, width, height) in pixels of the image and, where there are masks,
+        COCO's `segmentation`, an RLE with its counts as text.
 
         Where pixels have classes, `classes` holds the share of the pixels by class name, the largest first (what has
         no class is left out); where they have depth, `depth` its least, median and greatest metres (None without any).
@@ -102,8 +127,11 @@ class Prediction(DataSample):
             for name, label, score, box in zip(
                 self.names, self.labels.tolist(), self.scores.tolist(), self.boxes.tolist(), strict=True
             )
-            if score >= score_thr
         ]
+        if self.rles is not None:
+            for one, rle in zip(objects, self.rles, strict=True):
+                one["segmentation"] = {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
+        objects = [one for one in objects if one["score"] >= score_thr]
         content = {"image": self.get("img_path"), "width": width, "height": height, "objects": objects}
         if self.semantic is not None:
             content["classes"] = _shares(self.semantic, self.semantic_names)
@@ -114,6 +142,11 @@ class Prediction(DataSample):
     def _of_instances(self, field: str, nothing: np.ndarray) -> np.ndarray:
         found = self.get("pred_instances")
         return nothing if found is None else found[field].cpu().numpy()
+
+
+def _rings(rle: dict) -> list[np.ndarray]:
+    part, left, top = extent_rle(rle)
+    return [ring + np.array([left, top]) for ring in outlines(part)[0]]
 
 
 def _class_name(classes: Sequence[str] | None, label: int) -> str:

@@ -150,6 +150,8 @@ def _ordinary(value: Any) -> Any:
     """Tensors made in inference mode cannot be changed in place outside of it; their copies can."""
     if isinstance(value, torch.Tensor):
         return value.clone()
+    if isinstance(value, list):
+        return value
     return value.new(**{name: _ordinary(inner) for name, inner in value.items()})
 
 

@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from pycocotools import mask as rle_codec
 
 from densevit.datasets.scenes import OBJECT_CLASSES, SEMANTIC_CLASSES, render
+from densevit.ops.masks import decode_rle, encode_bitmaps, rasterise
 from densevit.prediction import Prediction
 from densevit.structures import InstanceData
 
@@ -64,6 +66,59 @@ def test_several_kinds_are_panels_side_by_side(size):
     two = prediction("pred_semantic", "pred_depth", size=size).draw()
     assert 2 * size[1] < two.shape[1] < 3 * size[1]
     assert (found.image == before).all()
+
+
+def with_masks(**settings) -> tuple[Prediction, np.ndarray]:
+    """A prediction with the masks of its scene, and those (N, H, W)."""
+    found = prediction("pred_instances", **settings)
+    masks = render(seed=1, index=3, size=found.image.shape[:2]).masks
+    found.pred_instances.masks = encode_bitmaps(masks)
+    return found, masks
+
+
+def test_masks_are_arrays_run_lengths_and_polygons_alike():
+    found, masks = with_masks()
+    assert found.masks.dtype == bool and np.array_equal(found.masks, masks)
+    assert np.array_equal(rle_codec.decode(found.rles).transpose(2, 0, 1), masks)
+    for rings, mask, box in zip(found.polygons, masks, found.boxes, strict=True):
+        filled = np.zeros(mask.shape, bool)
+        for ring in rings:
+            filled ^= rasterise([[ring.astype(float)]], mask.shape)[0]
+        assert np.array_equal(filled, mask)
+        points = np.concatenate(rings)
+        assert [*points.min(0), *points.max(0)] == box.tolist()
+
+
+def test_no_masks_are_none_and_masks_of_no_objects_are_empty():
+    found = prediction("pred_instances")
+    assert found.masks is found.rles is found.polygons is None and prediction().masks is None
+    assert "segmentation" not in found.to_json()["objects"][0]
+    found.pred_instances = InstanceData(
+        bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long), scores=torch.zeros(0), masks=[]
+    )
+    assert found.masks.shape == (0, 96, 128) and found.rles == found.polygons == []
+    assert (found.draw() == found.image).all() and found.to_json()["objects"] == []
+
+
+def test_masks_are_drawn_above_the_threshold_and_on_enlarged_pictures():
+    size = (300, 400)
+    (found, masks), boxes_alone = with_masks(size=size), prediction("pred_instances", size=size)
+    before = found.image.copy()
+    drawn, plain = found.draw(), boxes_alone.draw()
+    tinted = (drawn != plain).any(2)
+    assert tinted[masks.any(0)].mean() > 0.7 > 0.2 > tinted[~masks.any(0)].mean()  # labels lie over some
+    assert (found.draw(score_thr=0.95) == found.image).all() and (found.image == before).all()
+    large = (found.draw(least_side=600) != boxes_alone.draw(least_side=600)).any(2)
+    assert large[masks.any(0).repeat(2, 0).repeat(2, 1)].mean() > 0.7
+
+
+def test_json_has_run_lengths_that_read_back():
+    found, masks = with_masks()
+    found.pred_instances.scores[0] = 0.1
+    read = json.loads(json.dumps(found.to_json(0.5)))["objects"]
+    assert len(read) == len(masks) - 1
+    for one, mask in zip(read, masks[1:], strict=True):
+        assert np.array_equal(decode_rle(one["segmentation"]), mask)
 
 
 def test_json_has_the_shares_of_the_classes_and_the_range_of_the_depth():

@@ -149,6 +149,31 @@ def _fill(bitmap: np.ndarray, polygons: Polygons) -> None:
         bitmap[top:bottom, left:right] = coco_mask.decode(rle)[top:, left:]
 
 
+def extent_rle(rle: dict) -> tuple[np.ndarray, int, int]:
+    """(h, w) uint8 bitmap of the part of an RLE's image that holds its mask, and that part's left and top; 0 x 0 for an
+    empty mask."""
+    left, top, width, height = map(int, coco_mask.toBbox(rle))
+    return decode_rle(rle)[top : top + height, left : left + width], left, top
+
+
+def outlines(bitmap: np.ndarray) -> tuple[list[np.ndarray], list[bool]]:
+    """Rings (n, 2) int of (x, y) along the pixel edges of a (H, W) bitmap, and for each whether it is a hole's.
+
+    Filling them all even-odd gives the bitmap back.
+    """
+    # In a threefold picture each pixel has its own left, middle and right, so that a contour point tells which of
+    # the pixel's corners it stands for.
+    large = np.repeat(np.repeat(bitmap.astype(np.uint8), 3, axis=0), 3, axis=1)
+    contours, family = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    if family is None:
+        return [], []
+    rings = []
+    for contour in contours:
+        corners = (contour.reshape(-1, 2) + 1) // 3
+        rings.append(corners[(corners != np.roll(corners, 1, axis=0)).any(1)])
+    return rings, (family.reshape(-1, 4)[:, 3] >= 0).tolist()
+
+
 def bitmap_boxes(bitmaps: np.ndarray) -> np.ndarray:
     """(N, 4) float32 xyxy boxes around (N, H, W) bitmaps; zeros where a bitmap is empty."""
     boxes = np.zeros((len(bitmaps), 4), dtype=np.float32)

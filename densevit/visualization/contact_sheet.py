@@ -121,7 +121,7 @@ def draw_truth_and_prediction(
 def _instances(
     picture: np.ndarray, scale: float, sample: Any, names: Sequence[str] | None, score_thr: float
 ) -> list[Cell]:
-    """The pair of boxes, on a picture `scale` times the original."""
+    """The pair of boxes, with masks where there are any, on a picture `scale` times the original."""
     truth, found = sample.gt_instances, sample.pred_instances
     boxes = np.asarray(truth.bboxes.detach().cpu(), np.float64).reshape(-1, 4)
     if sample.get("flip", False):
@@ -130,10 +130,15 @@ def _instances(
     sure = np.asarray(found.scores.detach().cpu()) >= score_thr
     found_boxes, found_scores = (np.asarray(v.detach().cpu(), np.float64)[sure] for v in (found.bboxes, found.scores))
     labels = np.asarray(found.labels.detach().cpu())[sure]
+    true_masks = [_unmirrored(mask, sample) for mask in truth.masks.cpu().numpy()] if "masks" in truth else None
+    masks = [found.masks[i] for i in np.flatnonzero(sure)] if "masks" in found else None
     return [
-        (draw_instances(picture, boxes * scale, truth.labels, None, names), f"truth: {_objects(len(boxes))}"),
         (
-            draw_instances(picture, found_boxes * scale, labels, found_scores, names),
+            draw_instances(picture, boxes * scale, truth.labels, None, names, true_masks),
+            f"truth: {_objects(len(boxes))}",
+        ),
+        (
+            draw_instances(picture, found_boxes * scale, labels, found_scores, names, masks),
             f"prediction: {_objects(len(labels))} with score >= {score_thr:g}",
         ),
     ]
@@ -141,11 +146,15 @@ def _instances(
 
 def _original_frame(values: np.ndarray, sample: Any, shape: tuple[int, int]) -> np.ndarray:
     """A true map without the padding of the network's input, unmirrored, in the original's (height, width)."""
+    values = np.ascontiguousarray(_unmirrored(values, sample), np.float32)
+    return cv2.resize(values, shape[::-1], interpolation=cv2.INTER_NEAREST)
+
+
+def _unmirrored(values: np.ndarray, sample: Any) -> np.ndarray:
+    """A true map or mask without the padding of the network's input, unmirrored."""
     height, width = sample.get("img_shape", values.shape)
     values = values[:height, :width]
-    if sample.get("flip", False):
-        values = values[:, ::-1]
-    return cv2.resize(np.ascontiguousarray(values, np.float32), shape[::-1], interpolation=cv2.INTER_NEAREST)
+    return values[:, ::-1] if sample.get("flip", False) else values
 
 
 def _objects(count: int) -> str:

@@ -1,4 +1,4 @@
-"""Boxes with class names and scores on a picture of any size."""
+"""Boxes, masks where there are any, class names and scores on a picture of any size."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -6,8 +6,11 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from densevit.visualization.lettering import Style, class_name, fitting_text, plate, style_for
-from densevit.visualization.palette import class_color
+from densevit.visualization.lettering import SMALLEST, Style, class_name, fitting_text, plate, style_for, with_letters
+from densevit.visualization.masks import Mask, paint_masks
+from densevit.visualization.palette import instance_colors
+
+CROWDED = 0.1  # of the picture: what labels may cover in letters of the usual size
 
 
 class Rect(NamedTuple):
@@ -30,10 +33,13 @@ def draw_instances(
     labels: Any,
     scores: Any = None,
     names: Sequence[str] | None = None,
+    masks: Sequence[Mask] | None = None,
 ) -> np.ndarray:
     """A copy of `image` with boxes, each with a label 'name 0.87' that stays inside the picture.
 
-    Labels are placed best score first, each where it covers no other label if there is such a place beside its box.
+    Every object has a shade of its class's colour to itself, so that label, box and mask are seen to belong together.
+    With masks, boxes are thin. Labels are placed best score first, each where it covers no other label if there is such
+    a place beside its box; the more there are, the smaller the letters, as long as these can be read.
 
     Args:
         image: (H, W, 3) or (H, W) uint8, BGR; not changed.
@@ -41,6 +47,7 @@ def draw_instances(
         labels: (N,) class numbers from 0.
         scores: (N,) or None for truth.
         names: class names; a number without a name is written as '#number'.
+        masks: N COCO RLEs or bitmaps, of the image's size or to be stretched to it.
 
     Returns:
         (H, W, 3) uint8 BGR.
@@ -56,28 +63,41 @@ def draw_instances(
     style = style_for(height, width)
     corners = np.zeros(boxes.shape, np.int64)
     corners[shown] = np.clip(boxes[shown].round(), 0, [width - 1, height - 1, width - 1, height - 1])
-    for i in shown[::-1]:  # the best last, on top
+    colors = dict(zip(shown.tolist(), instance_colors(labels[shown].tolist()), strict=True))
+    line = style.line
+    if masks is not None:
+        line = max(1, line // 2)
+        paint_masks(canvas, [masks[i] for i in shown], list(colors.values()), line)
+    for i in shown[::-1].tolist():  # the best last, on top
         x1, y1, x2, y2 = corners[i].tolist()
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), class_color(int(labels[i])), style.line)
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), colors[i], line)
+    words = [(class_name(names, int(labels[i])), None if scores is None else scores[i]) for i in shown]
+    texts, style = _fitting_texts(words, (height, width), style)
     placed: list[Rect] = []
-    drawn: list[tuple[Rect, str, int]] = []
-    for i in shown:
-        score = None if scores is None else scores[i]
-        text, text_size, rise = fitting_text(class_name(names, int(labels[i])), score, width, style)
-        rect = _place(corners[i].tolist(), text_size, (height, width), style, placed)
-        placed.append(rect)
-        drawn.append((rect, text, rise))
-    for (rect, text, rise), i in zip(reversed(drawn), shown[::-1], strict=True):
+    for i, (_, text_size, _) in zip(shown, texts, strict=True):
+        placed.append(_place(corners[i].tolist(), text_size, (height, width), style, placed))
+    for rect, (text, _, rise), i in zip(placed[::-1], texts[::-1], shown[::-1].tolist(), strict=True):
         # The picture cuts a plate that is larger than itself.
         size = (rect.right - rect.left, rect.bottom - rect.top)
-        canvas[rect.top : rect.bottom, rect.left : rect.right] = plate(
-            text, size, rise, class_color(int(labels[i])), style
-        )
+        canvas[rect.top : rect.bottom, rect.left : rect.right] = plate(text, size, rise, colors[i], style)
     return canvas
 
 
 def _array(values: Any, dtype: type) -> np.ndarray:
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype)
+
+
+def _fitting_texts(
+    words: Sequence[tuple[str, float | None]], shape: tuple[int, int], style: Style
+) -> tuple[list[tuple[str, tuple[int, int], int]], Style]:
+    """Each label's text, plate size and rise, and the style in which their plates together leave the picture free."""
+    height, width = shape
+    texts = [fitting_text(name, score, width, style) for name, score in words]
+    covered = sum(size[0] * size[1] for _, size, _ in texts) / (height * width)
+    if covered > CROWDED and style.scale > SMALLEST:
+        style = with_letters(style, max(SMALLEST, style.scale * (CROWDED / covered) ** 0.5))
+        texts = [fitting_text(name, score, width, style) for name, score in words]
+    return texts, style
 
 
 def _candidates(box: list[int], size: tuple[int, int], line: int) -> Iterator[tuple[int, int]]:

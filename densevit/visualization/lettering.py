@@ -13,6 +13,9 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 BACKGROUND, INK = (250, 250, 250), (40, 40, 40)  # beside a picture, and of letters there
 
 
+SMALLEST = 0.32  # font scale that can be read
+
+
 class Style(NamedTuple):
     """Sizes in pixels that suit one picture."""
 
@@ -25,13 +28,13 @@ class Style(NamedTuple):
 def style_for(height: int, width: int) -> Style:
     """Lines and letters grow with the picture, so that both look the same once it is shown at one size."""
     size = (height * width) ** 0.5
-    scale = max(0.32, size / 1200)
-    return Style(
-        line=max(1, round(size / 240 + 0.2)),
-        scale=scale,
-        stroke=max(1, round(scale * 1.6)),
-        margin=max(1, round(scale * 5)),
-    )
+    style = Style(line=max(1, round(size / 240 + 0.2)), scale=0, stroke=0, margin=0)
+    return with_letters(style, max(SMALLEST, size / 1200))
+
+
+def with_letters(style: Style, scale: float) -> Style:
+    """A style with letters of another size."""
+    return style._replace(scale=scale, stroke=max(1, round(scale * 1.6)), margin=max(1, round(scale * 5)))
 
 
 def class_name(names: Sequence[str] | None, label: int) -> str:

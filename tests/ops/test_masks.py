@@ -91,6 +91,70 @@ def test_clipped_area_equals_shapely(seed):
         assert area == pytest.approx(shapely.Polygon(outline).intersection(window).area, abs=1e-9)
 
 
+def test_clipped_pixels_equal_shapely_also_where_an_outline_falls_apart():
+    shapely = pytest.importorskip("shapely")
+    rng, window, apart = np.random.default_rng(0), shapely.box(0, 0, 40, 30), 0
+    for _ in range(400):
+        outline = star(rng, points=14, centre=rng.uniform(-10, 50, 2), low=3, high=30)
+        if not shapely.Polygon(outline).is_valid:
+            continue
+        cut = shapely.Polygon(outline).intersection(window)
+        pieces = [p for p in getattr(cut, "geoms", [cut]) if p.geom_type == "Polygon" and not p.is_empty]
+        expected = masks.rasterise([[np.array(p.exterior.coords)[:-1] for p in pieces]], (30, 40))
+        assert np.array_equal(masks.rasterise([masks.crop_mask([outline], 0, 0, (30, 40))], (30, 40)), expected)
+        apart += len(pieces) > 1
+    assert apart > 20
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_run_lengths_of_a_crop_are_those_of_the_whole_image(seed):
+    rng = np.random.default_rng(seed)
+    whole = np.zeros(SIZE, bool)
+    bottom, right = rng.integers(1, SIZE[0] + 1), rng.integers(1, SIZE[1] + 1)
+    top, left = rng.integers(0, bottom), rng.integers(0, right)
+    if seed % 2:  # columns from border to border, whose runs go on in the next
+        top, bottom = 0, SIZE[0]
+    whole[top:bottom, left:right] = rng.random((bottom - top, right - left)) < (0.5, 0.97, 1.0)[seed % 3]
+    rle = masks.crop_rle(whole[top:bottom, left:right].T, int(left), int(top), SIZE)
+    assert [rle] == masks.encode_bitmaps(whole[None])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_outlines_filled_even_odd_are_the_bitmap(seed):
+    bitmap = np.random.default_rng(seed).random((14, 17)) < (0.3, 0.5, 0.8)[seed % 3]
+    rings, holes = masks.outlines(bitmap)
+    filled = np.zeros(bitmap.shape, bool)
+    for ring in rings:
+        filled ^= masks.rasterise([[ring.astype(float)]], bitmap.shape)[0]
+    assert np.array_equal(filled, bitmap)
+    assert any(holes) or seed % 3 == 0
+
+
+def test_outlines_of_a_square_with_a_hole_are_its_corners():
+    bitmap = np.ones((5, 6), np.uint8)
+    bitmap[2, 2:4] = 0
+    (outer, hole), holes = masks.outlines(bitmap)
+    assert holes == [False, True]
+    assert {tuple(p) for p in outer.tolist()} == {(0, 0), (6, 0), (6, 5), (0, 5)}
+    assert {tuple(p) for p in hole.tolist()} == {(2, 2), (4, 2), (4, 3), (2, 3)}
+    assert masks.outlines(np.zeros((5, 6), bool)) == ([], [])
+
+
+def test_the_extent_of_run_lengths_is_the_mask_alone():
+    bitmap = np.zeros((1, *SIZE), bool)
+    bitmap[0, 7:20, 30:55] = True
+    extent, left, top = masks.extent_rle(masks.encode_bitmaps(bitmap)[0])
+    assert (left, top, extent.shape) == (30, 7, (13, 25)) and extent.all()
+    assert masks.extent_rle(masks.encode_bitmaps(bitmap & False)[0])[0].size == 0
+
+
+def test_run_lengths_of_nothing():
+    empty = masks.encode_bitmaps(np.zeros((1, *SIZE)))
+    assert [masks.crop_rle(np.zeros((0, 0), bool), 0, 0, SIZE)] == empty
+    assert [masks.crop_rle(np.zeros((5, 7), bool), 3, 2, SIZE)] == empty
+    assert masks.encode_bitmaps(np.zeros((0, *SIZE))) == []
+
+
 def test_clipping_keeps_the_even_odd_filling_of_an_outline_that_crosses_itself():
     bow_tie = np.array([[-20, 5], [50, 45], [50, 5], [-20, 45.0]])
     cut = masks.rasterise([masks.crop_mask([bow_tie], 0, 0, (30, 40))], (30, 40))[0]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from densevit.errors import DataError
+from densevit.ops.masks import encode_bitmaps
 from densevit.structures import DataSample, InstanceData
 from densevit.visualization import (
     class_color,
@@ -19,6 +20,7 @@ from densevit.visualization import (
     write_image,
 )
 from densevit.visualization import instances as drawing
+from densevit.visualization.palette import instance_colors
 
 NAMES = ["person", "traffic light", "café", "北京"]
 SIZES = [(60, 80), (1, 1), (7, 300), (427, 640), (1500, 2000)]
@@ -165,6 +167,85 @@ def test_truth_is_brought_back_to_the_original_image():
     assert {(30, 140), (30, 180), (50, 150)} <= edges
     assert (found[30, 140] == class_color(0)).all() and not (found == class_color(1)).all(2).any()
     assert not image.any()
+
+
+def test_true_and_predicted_masks_are_drawn_where_they_are_in_the_original_image():
+    sample = DataSample(metainfo={"scale_factor": (2.0, 2.0), "flip": True, "img_shape": (200, 400)})
+    seen = torch.zeros(1, 224, 416, dtype=torch.bool)  # mirrored, twice the size, padded
+    seen[0, 20:100, 40:120] = True
+    sample.gt_instances = InstanceData(
+        bboxes=torch.tensor([[40.0, 20, 120, 100]]), labels=torch.tensor([0]), masks=seen
+    )
+    original = np.zeros((2, 100, 200), bool)
+    original[0, 10:50, 140:180] = True
+    sample.pred_instances = InstanceData(
+        bboxes=torch.tensor([[140.0, 10, 180, 50], [0, 0, 50, 50]]), labels=torch.tensor([0, 1]),
+        scores=torch.tensor([0.9, 0.1]), masks=encode_bitmaps(original),
+    )  # fmt: skip
+    image = np.zeros((100, 200, 3), np.uint8)
+    for side in (200, 400, 150):
+        cells = draw_truth_and_prediction(image, sample, ["thing", "other"], side=side)
+        expected = cv2.resize(original[0].astype(np.uint8), (side, side // 2), interpolation=cv2.INTER_AREA)
+        for picture, _ in cells:
+            inner = cv2.erode(expected, np.ones((7, 7))) > 0
+            inner[: side // 20 + 20] = False  # the label
+            outer = cv2.dilate(expected, np.ones((5, 5))) == 0
+            outer[:, int(0.69 * side) :] = False  # box and label
+            assert picture[inner].any(1).all() and len(np.unique(picture[inner], axis=0)) == 1
+            assert inner.any() and not picture[outer].any()
+
+
+@pytest.mark.parametrize("form", ["rle", "bitmap"])
+def test_a_mask_is_a_tint_of_what_lies_under_it_and_its_outline_stands_out(form):
+    for ground in (0, 90, 200, 255):
+        image = np.full((300, 400, 3), ground, np.uint8)
+        mask = np.zeros((1, 300, 400), bool)
+        mask[0, 80:250, 100:300] = True
+        masks = encode_bitmaps(mask) if form == "rle" else list(mask)
+        drawn = draw_instances(image, [[60, 40, 340, 280]], [0], None, ["thing"], masks)
+        tints = np.unique(drawn[85:245, 105:295].reshape(-1, 3), axis=0)
+        assert len(tints) == 1 and (tints[0] != ground).any() and (tints[0] != class_color(0)).any()
+        edge = drawn[160, 100:102].astype(int)
+        assert max(contrast(tuple(pixel), (ground,) * 3) for pixel in edge.tolist()) >= 2.8  # 3 but for the smoothing
+        assert (image == ground).all()
+
+
+def test_small_masks_are_not_hidden_under_large_ones():
+    masks = np.zeros((2, 100, 100), bool)
+    masks[0, 10:90, 10:90] = True
+    masks[1, 45:60, 45:60] = True
+    boxes = [[10, 10, 90, 90], [45, 45, 60, 60]]
+    for scores in ([0.9, 0.5], [0.5, 0.9]):
+        drawn = draw_instances(np.zeros((100, 100, 3), np.uint8), boxes, [3, 0], scores, None, encode_bitmaps(masks))
+        lone = draw_instances(np.zeros((100, 100, 3), np.uint8), boxes[:1], [3], scores[:1], None, list(masks[:1]))
+        assert (drawn[52, 52] != lone[52, 52]).any()
+
+
+def test_objects_of_one_class_have_shades_of_its_colour_to_themselves():
+    colors = instance_colors([4] * 30 + [7] + [4])
+    assert colors[0] == class_color(4) and colors[30] == class_color(7)
+    assert len(set(colors)) >= 30
+    hues = cv2.cvtColor(np.uint8([colors[:30]]), cv2.COLOR_BGR2HSV)[0, :, 0].astype(int)
+    apart = abs((hues - hues[0] + 90) % 180 - 90)
+    assert max(apart) <= 17  # of 180: still the class's own
+
+
+def test_empty_masks_and_no_objects_are_drawn():
+    image = np.zeros((50, 50, 3), np.uint8)
+    empty = encode_bitmaps(np.zeros((1, 50, 50)))
+    assert draw_instances(image, [[5, 5, 20, 20]], [0], [0.9], None, empty).any()
+    assert not draw_instances(image, np.zeros((0, 4)), [], [], None, []).any()
+
+
+def test_letters_are_smaller_where_many_labels_would_cover_the_picture(monkeypatch):
+    boxes, labels, scores = some_boxes((480, 640), 60, seed=2)
+    crowded = list(places(monkeypatch, (480, 640), boxes, labels, scores))
+    (alone,) = places(monkeypatch, (480, 640), boxes[:1], labels[:1], scores[:1])
+    assert max(r.bottom - r.top for r in crowded) < alone.bottom - alone.top
+    covered = np.zeros((480, 640), int)
+    for rect in crowded:
+        covered[rect.top : rect.bottom, rect.left : rect.right] += 1
+    assert (covered > 1).mean() < 0.01 and (covered > 0).mean() < 0.35
 
 
 def test_true_maps_are_brought_back_to_the_original_image():

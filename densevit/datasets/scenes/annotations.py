@@ -6,11 +6,11 @@ polygons cannot say, becomes an RLE of plain counts.
 
 from collections.abc import Iterable
 
-import cv2
 import numpy as np
 
 from densevit.datasets.scenes.render import Scene
 from densevit.datasets.scenes.world import CATEGORY_IDS, OBJECT_CLASSES
+from densevit.ops.masks import outlines
 
 
 def categories() -> list[dict]:
@@ -32,20 +32,8 @@ def mask_to_rle(mask: np.ndarray) -> dict:
 
 def mask_to_polygons(mask: np.ndarray) -> list[list[float]] | None:
     """Outlines of a (h, w) bool mask along its pixel edges, [x, y, x, y, ...] each; None where it has a hole."""
-    # In a threefold picture each pixel has its own left, middle and right, so that a contour point tells which of
-    # the pixel's corners it stands for.
-    large = np.repeat(np.repeat(mask.view(np.uint8), 3, axis=0), 3, axis=1)
-    contours, family = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    if family is None:
-        return []
-    if (family.reshape(-1, 4)[:, 3] >= 0).any():
-        return None
-    polygons = []
-    for contour in contours:
-        corners = (contour.reshape(-1, 2) + 1) // 3
-        corners = corners[(corners != np.roll(corners, 1, axis=0)).any(1)]
-        polygons.append(corners.ravel().tolist())
-    return polygons
+    rings, holes = outlines(mask)
+    return None if any(holes) else [ring.ravel().tolist() for ring in rings]
 
 
 def segmentation(mask: np.ndarray, box: np.ndarray) -> list | dict:

@@ -63,7 +63,7 @@ def test_backbone_trains_the_same_with_and_without_activation_checkpointing(conf
 def test_backbone_takes_images_one_by_one_or_together_and_its_stages_may_be_chosen(config):
     backbone = MODELS.build(config).eval()
     chosen = MODELS.build(dict(config, out_indices=(1, 3))).eval()
-    chosen.load_state_dict(backbone.state_dict())
+    chosen.load_state_dict({name: backbone.state_dict()[name] for name in chosen.state_dict()})
     assert chosen.out_strides == (backbone.out_strides[1], backbone.out_strides[3])
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():

@@ -8,12 +8,18 @@ import torch
 from densevit.structures import DataSample, InstanceData
 
 _STAGES = dict(embed_dims=(8, 16, 24, 32), depths=(1, 1, 2, 1), num_heads=(1, 2, 3, 4), mlp_ratios=(2, 2, 2, 2))
+_WINDOWS = dict(embed_dim=8, depths=(2, 1, 2, 1), num_heads=(1, 2, 2, 4), mlp_ratio=2)
 BACKBONES = {
     "PVT": [dict(arch=dict(_STAGES, sr_ratios=(8, 4, 2, 1)), pretrain_size=64)],
     "PVTv2": [
         dict(arch=dict(_STAGES, sr_ratios=(8, 4, 2, 1), linear=False)),
         dict(arch=dict(_STAGES, sr_ratios=(8, 4, 2, 1), linear=True)),
     ],
+    "Swin": [
+        dict(arch=_WINDOWS, window_size=3),
+        dict(arch=_WINDOWS, window_size=(5, (4, 3), 2, 2), pretrain_size=64, pad_first=False, shift_small_maps=False),
+    ],
+    "SwinV2": [dict(arch=_WINDOWS, window_size=4, pretrained_window_sizes=(0, 0, 3, 3))],
 }
 NECKS = {
     "FPN": [

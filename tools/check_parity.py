@@ -76,28 +76,29 @@ LEFT_OUT = re.compile(r"(features|logits|probabilities|probs|cls_token|stage\d+_
 
 
 def probe_backbone(model, inputs: dict) -> tuple[dict[str, dict], list[str]]:
-    """Stage maps ('stage_0' counts outputs or stages from 0, 'stage1' stages from 1) and the tokens after a stage's
-    last block, before any norm. Returns the readings, each name -> tensor, and what is left out.
+    """Maps and, as `stage1_tokens`, the tokens after a stage's last block, before any norm. Returns the readings, each
+    name -> tensor, and what is left out. Projects count differently: `stage_0`, `stage0`, `p0` the stages or the
+    outputs from 0, `stage1` the stages from 1; the reading whose names and shapes fit is taken.
 
     PVT v1's classifier lets a class token attend in stage 4, which a dense backbone has not: left out.
     """
     tokens, hooks = {}, []
-    for stage in range(1, model.num_stages + 1):
-        block = getattr(model, f"block{stage}")[-1]
-        hooks.append(block.register_forward_hook(lambda _, __, out, stage=stage: tokens.update({stage: out})))
-    maps = model(inputs["image"])
+    for stage in range(model.num_stages):
+        blocks = model.layers[stage].blocks if hasattr(model, "layers") else getattr(model, f"block{stage + 1}")
+        hooks.append(blocks[-1].register_forward_hook(lambda _, __, out, stage=stage: tokens.update({stage: out})))
+    maps = model(*inputs.values())
     for hook in hooks:
         hook.remove()
-    stages = dict(zip(model.out_indices, maps, strict=True))
-    probes = {f"stage{i + 1}": image for i, image in stages.items()}
-    probes |= {f"stage{i}_tokens": value for i, value in tokens.items()}
+    ends = {f"stage{i + 1}_tokens": value for i, value in tokens.items()}
     left_out = []
     if type(model).__name__ == "PVT":
-        probes.pop("stage4_tokens", None)
+        ends.pop("stage4_tokens", None)
         left_out = ["stage4_tokens"]
-    counted = {f"stage_{i}": image for i, image in enumerate(maps)}
-    by_stage = {f"stage_{i}": image for i, image in stages.items()}
-    return {"by stage": probes | by_stage, "counted": probes | counted}, left_out
+    readings = {"from 1": ends | {f"stage{i + 1}": image for i, image in zip(model.out_indices, maps, strict=True)}}
+    for kind, places in (("by stage", model.out_indices), ("counted", range(len(maps)))):
+        named = zip(places, maps, strict=True)
+        readings[kind] = ends | {f"{name}{i}": image for i, image in named for name in ("stage_", "stage", "p")}
+    return readings, left_out
 
 
 def probe_detector(model, inputs: dict) -> tuple[dict[str, dict], list[str]]:
@@ -179,7 +180,13 @@ def check(path: Path, tolerance: float | None) -> tuple[str, str, list[str]]:
     except UserError as error:
         return "FAIL", str(error), []
     names = list(case.spec["outputs"])
-    probes = max(readings.values(), key=lambda reading: sum(name in reading for name in names))
+    shapes = {name: tuple(how["shape"]) for name, how in case.spec["outputs"].items()}
+
+    def fits(reading: dict) -> tuple[int, int]:
+        known = [name for name in names if name in reading]
+        return sum(tuple(reading[name].shape) == shapes[name] for name in known), len(known)
+
+    probes = max(readings.values(), key=fits)
     limit = case.spec["tolerance"] if tolerance is None else tolerance
     errors, faults, aside = {}, [], []
     for name in names:

@@ -4,25 +4,68 @@ The parts' names and configurations stand in the tables of their architectures; 
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from densevit.checkpoints import fpn, pvt, pvt_v2, retinanet
+import torch
+
+from densevit.checkpoints import fpn, pvt, pvt_v2, rcnn, rcnn_mmdet, retinanet, swin, swin_configs, swin_v2
 from densevit.checkpoints.settings import NotBuilt, Settings
 from densevit.errors import ConfigError
+from densevit.registry import MODELS
 
-TABLES = {"PVT": pvt.TABLES, "PVTv2": pvt_v2.TABLES, "FPN": fpn.TABLES, "RetinaNetHead": retinanet.TABLES}
+TABLES = {
+    "PVT": pvt.TABLES,
+    "PVTv2": pvt_v2.TABLES,
+    "Swin": swin.TABLES,
+    "SwinV2": swin_v2.TABLES,
+    "FPN": fpn.TABLES,
+    "RetinaNetHead": retinanet.TABLES,
+    "MaskRCNNHead": rcnn.MASK_RCNN_TABLES,
+    "CascadeHead": rcnn.CASCADE_TABLES,
+}
 """Our class -> source -> rules."""
 
-PREFIXES = {
-    source: {"backbone.": "backbone.", "neck.": "neck.", "bbox_head.": "head."} for source in ("mmdet", "whai362")
-}
-"""Source -> its prefix of a part -> ours. whai362's detectors are mmdetection's around its own backbone."""
+FRESH = {"Swin": r"norm\d+\.(weight|bias)", "SwinV2": r"norm\d+\.(weight|bias)"}
+"""Our class -> names that a classifier's file has nothing for by nature: the norms of a dense model's maps."""
 
-NOT_OURS = ("data_preprocessor.",)
+
+class Place(NamedTuple):
+    """theirs: prefix of a part in a file; ours: prefix of the part here; kept: what of theirs the tables know."""
+
+    theirs: str
+    ours: str
+    kept: str = ""
+
+
+_MMDET = (
+    Place("backbone.", "backbone."),
+    Place("neck.", "neck."),
+    Place("bbox_head.", "head."),
+    Place("rpn_head.", "head.", "rpn_head."),
+    Place("roi_head.", "head.", "roi_head."),
+)
+_DETECTRON2 = (
+    Place("backbone.bottom_up.", "backbone."),
+    Place("backbone.fpn_", "neck.", "fpn_"),
+    Place("proposal_generator.", "head.", "proposal_generator."),
+    Place("roi_heads.", "head.", "roi_heads."),
+)
+PREFIXES = {"mmdet": _MMDET, "whai362": _MMDET, "detectron2": _DETECTRON2}
+"""Source -> where its files keep the parts. whai362's detectors are mmdetection's around its own backbone."""
+
+NOT_OURS = ("data_preprocessor.", "pixel_mean", "pixel_std")
 """Prefixes of what a detector's file may hold beside the network: constants that the configuration gives."""
 
+MMDET = ("mmdet", "whai362")
+"""Sources whose detectors are configured in mmdetection's terms."""
+
 SOURCES = tuple(dict.fromkeys([*PREFIXES, *(source for tables in TABLES.values() for source in tables)]))
-PARTS: dict[tuple[str, str], Callable[[Settings], dict]] = {**pvt.CONFIGS, **pvt_v2.CONFIGS, **fpn.CONFIGS}
+PARTS: dict[tuple[str, str], Callable[[Settings], dict]] = {
+    **pvt.CONFIGS,
+    **pvt_v2.CONFIGS,
+    **swin_configs.CONFIGS,
+    **fpn.CONFIGS,
+}
 """(source, their type) -> our configuration of the part."""
 
 
@@ -52,49 +95,59 @@ def translate(source: str, config: Mapping[str, Any]) -> dict[str, Any]:
     settings = Settings(config, "model")
     if source == "timm" and settings.type is None:  # config.json names the model under 'architecture'
         settings.type = settings.left.get("architecture")
-    if source in PREFIXES and settings.type == "RetinaNet":
-        return _retinanet(source, settings)
+    if source == "transformers" and settings.type is None:
+        settings.type = settings.left.get("model_type")
+    if source in MMDET and settings.type in DETECTORS:
+        return _detector(source, settings)
     return translate_part(source, settings)
 
 
-def _retinanet(source: str, model: Settings) -> dict[str, Any]:
+def _detector(source: str, model: Settings) -> dict[str, Any]:
     backbone = translate_part(source, model.part("backbone"))
     neck = translate_part(source, model.part("neck"))
-    head = model.part("bbox_head")
-    if head.type != "RetinaHead":
-        raise NotBuilt(f"{head.where}.type is {head.type!r} of {source}, which densevit has no counterpart of.")
-    train = model.part("train_cfg") if model.left.get("train_cfg") else model.ignore("train_cfg")
-    test = model.part("test_cfg") if model.left.get("test_cfg") else model.ignore("test_cfg")
-    head_config = retinanet.from_mmdet(head, train, test)
+    head, width, stated_strides = DETECTORS[model.type](model)
     preprocessor = _preprocessor(model.part("data_preprocessor", {}))
     model.ignore("init_cfg", "pretrained")
     model.done()
-    width = head_config.pop("in_channels")
     if width != neck["out_channels"]:
-        raise ConfigError(f"model.bbox_head.in_channels is {width}, but the neck gives {neck['out_channels']}.")
-    channels = tuple(backbone["arch"]["embed_dims"][i] for i in backbone["out_indices"])
+        raise ConfigError(f"model's head has in_channels {width}, but the neck gives {neck['out_channels']}.")
+    channels, strides = maps_of(backbone)
     if (stated := neck.pop("in_channels")) != channels:
         raise ConfigError(f"model.neck.in_channels are {stated}, but the backbone gives {channels}.")
-    stated = head_config.pop("in_strides")
-    if len(stated) != neck["num_levels"]:
+    if len(stated_strides) != neck["num_levels"]:
         raise ConfigError(
-            f"model.bbox_head has anchors for {len(stated)} maps, but the neck gives {neck['num_levels']}."
+            f"model's head has anchors for {len(stated_strides)} maps, but the neck gives {neck['num_levels']}."
         )
-    if stated != _strides(backbone, neck):
-        head_config["anchor_strides"] = stated
+    if stated_strides != _strides(strides, neck):
+        anchored = head.get("rpn", head)  # the anchors of two stages are the first's
+        anchored["anchor_strides"] = stated_strides
     return {
         "type": "DensePredictor",
         "data_preprocessor": preprocessor,
         "backbone": backbone,
         "neck": neck,
-        "head": head_config,
+        "head": head,
     }
 
 
-def _strides(backbone: Mapping[str, Any], neck: Mapping[str, Any]) -> tuple[int, ...]:
-    """Strides of the maps that an FPN on a pyramid transformer gives."""
-    end = neck.get("end_level", len(backbone["out_indices"]) - 1)
-    strides = [4 * 2**i for i in backbone["out_indices"]][neck["start_level"] : end + 1]
+DETECTORS: dict[str, Callable[[Settings], tuple[dict, int, tuple[int, ...]]]] = {
+    "RetinaNet": retinanet.from_mmdet,
+    "MaskRCNN": rcnn_mmdet.from_mmdet,
+    "CascadeRCNN": rcnn_mmdet.from_mmdet,
+}
+"""mmdetection's type -> what makes of its settings our head, the channels it is for and the strides of its anchors."""
+
+
+def maps_of(backbone: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Channels and strides of the maps that our configuration of a backbone gives, as it publishes them itself."""
+    with torch.device("meta"):
+        built = MODELS.build(dict(backbone))
+    return tuple(built.out_channels), tuple(built.out_strides)
+
+
+def _strides(given: tuple[int, ...], neck: Mapping[str, Any]) -> tuple[int, ...]:
+    """Strides of the maps that an FPN on maps of the strides `given` makes."""
+    strides = list(given[neck["start_level"] : neck.get("end_level", len(given) - 1) + 1])
     while len(strides) < neck["num_levels"]:
         strides.append(strides[-1] * 2)
     return tuple(strides)

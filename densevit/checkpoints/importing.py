@@ -21,7 +21,8 @@ def build(source: str, config: Mapping[str, Any], classes: tuple[str, ...] | Non
     """Our model of a foreign configuration, with random weights.
 
     Args:
-        source: whose terms the configuration is in: 'mmdet', 'whai362', 'timm', or 'densevit'.
+        source: whose terms the configuration is in: 'mmdet', 'whai362', 'microsoft', 'detectron2', 'timm',
+            'transformers', or 'densevit'.
         config: the model's configuration.
         classes: names of the classes, where they are known.
 
@@ -40,7 +41,8 @@ def import_model(path: str | os.PathLike) -> nn.Module:
     """The model that an old checkpoint describes, with its weights, ready to predict.
 
     Reads files of mmdetection 3.x (and 2.x) and of densevit, which carry their configuration as text, and folders of
-    timm's with `config.json` beside the weights. The text is read as data and never run; weights are loaded strictly.
+    timm's and transformers' with `config.json` beside the weights. The text is read as data and never run; weights are
+    loaded strictly.
 
     Args:
         path: the checkpoint, or the folder.
@@ -80,7 +82,8 @@ def _open(path: Path) -> tuple[str, dict, dict, dict, str, tuple[int, int] | Non
             config = json.loads(beside.read_text())
         except ValueError as error:
             raise CheckpointError(f"{beside} is no JSON: {error}.") from error
-        return "timm", config, read_file(found), {}, str(beside), None
+        source = "transformers" if isinstance(config, dict) and "model_type" in config else "timm"
+        return source, config, read_file(found), {}, str(beside), None
     content = read_file(path)
     meta = content.get("meta") if isinstance(content.get("meta"), Mapping) else {}
     text = meta.get("cfg", meta.get("config"))

@@ -1,18 +1,22 @@
 """load_weights: weights of this project or of others into a model, with a receipt."""
 
 import os
+import re
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from densevit.checkpoints.convert import convert
+from densevit.checkpoints.detectors import FRESH
 from densevit.checkpoints.reading import read_file
 from densevit.checkpoints.receipt import Receipt
+from densevit.checkpoints.rules import Renamed
 from densevit.errors import CheckpointError
 
 WRAPPERS = ("state_dict", "model", "ema")
 """Keys under which files keep the weights, in the order in which they are looked for."""
+LAST_NORM = re.compile(r"(.*\.)?(norm|layernorm)\.weight")
 
 
 def state_of(content: Mapping, file: str) -> dict[str, Tensor]:
@@ -66,7 +70,8 @@ def load_weights(
         path_or_state: a file (`.pth`, `.safetensors`, ...; read without running anything in it), or what one holds.
         source: whose names they are ('whai362', 'mmdet', 'timm', 'densevit'), instead of recognising them.
         strict: refuse unless every tensor of the model is in the file and every tensor of the file has a place. What is
-            left out on purpose (classifiers, computed buffers) counts as placed. False: load what fits.
+            left out on purpose (classifiers, computed buffers) counts as placed, and what a classifier's file cannot
+            have (norms of a dense model's maps) as fresh. False: load what fits.
         file: what receipt and errors call the weights; None: the path.
 
     Returns:
@@ -87,10 +92,12 @@ def load_weights(
     except CheckpointError as error:
         raise CheckpointError(str(error) if file in str(error) else f"{file} {error}") from error
     foreign = {name: " + ".join(renamed.origin[name]) for name in renamed.state if name not in wanted}
+    fresh = _fresh(model, wanted, renamed)
     receipt = Receipt(
         scheme,
         file,
-        missing=[key for key in wanted if key not in renamed.state],
+        missing=[key for key in wanted if key not in renamed.state and key not in fresh],
+        fresh=fresh,
         unexpected=renamed.unknown + list(dict.fromkeys(foreign.values())),
         dropped=renamed.dropped,
     )
@@ -108,6 +115,17 @@ def load_weights(
     receipt.resized = {key: shapes for key, shapes in odd.items() if key in state}
     receipt.loaded = list(state)
     return receipt
+
+
+def _fresh(model: nn.Module, wanted: Mapping, renamed: Renamed) -> list[str]:
+    """Names of a part that are in no file of a classifier, where this is one: its own last norm was left out."""
+    fresh = []
+    for prefix, kind in parts_of(model).items():
+        rest = [key.removeprefix(prefix) for key in wanted if key.startswith(prefix)]
+        names = [prefix + key for key in rest if kind in FRESH and re.fullmatch(FRESH[kind], key)]
+        if not any(name in renamed.state for name in names):
+            fresh += names
+    return fresh if any(LAST_NORM.fullmatch(key) for key in renamed.dropped) else []
 
 
 def _try_resizing(model: nn.Module, state: Mapping[str, Tensor], odd: Mapping) -> dict:

@@ -105,7 +105,7 @@ def mmdet_norm_eps(settings: Settings) -> float:
     given = settings.take("norm_cfg", None)
     norm = Settings({"type": "LN", "eps": 1e-6} if given is None else given, f"{settings.where}.norm_cfg")
     if norm.type != "LN":
-        raise ConfigError(f"{norm.where}.type is {norm.type!r}; densevit's PVT has LayerNorms ('LN').")
+        raise ConfigError(f"{norm.where}.type is {norm.type!r}; densevit has LayerNorms ('LN') there.")
     eps = norm.take("eps", LN_EPS)
     norm.ignore("requires_grad")
     norm.done()
@@ -181,7 +181,7 @@ def official_norm_eps(settings: Settings) -> float:
     text = str(settings.take("norm_layer", "nn.LayerNorm"))
     found = re.search(r"eps\s*=\s*([0-9.eE+-]+)", text)
     if found is None and "LayerNorm" not in text:
-        raise ConfigError(f"{settings.where}.norm_layer is {text!r}; densevit's PVT has LayerNorms.")
+        raise ConfigError(f"{settings.where}.norm_layer is {text!r}; densevit has LayerNorms there.")
     return float(found.group(1)) if found else LN_EPS
 
 

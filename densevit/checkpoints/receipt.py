@@ -16,6 +16,8 @@ class Receipt:
         file: where the weights came from.
         loaded: our names that now hold the file's numbers.
         missing: our names that the file has nothing for.
+        fresh: our names that a classifier's file has nothing for by nature (norms of a dense model's maps): they keep
+            their initial numbers.
         unexpected: the file's names that have no place here.
         dropped: the file's names that are known and left out on purpose (a classifier, computed buffers).
         resized: our name -> (the file's shape, ours), tables that their module resized.
@@ -26,6 +28,7 @@ class Receipt:
     file: str
     loaded: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    fresh: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     resized: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
@@ -38,7 +41,7 @@ class Receipt:
 
     def __str__(self) -> str:
         counts = [f"{len(self.loaded)} tensors loaded"]
-        for name in ("resized", "dropped", "missing", "unexpected", "mismatched"):
+        for name in ("resized", "dropped", "fresh", "missing", "unexpected", "mismatched"):
             if getattr(self, name):
                 counts.append(f"{len(getattr(self, name))} {name}")
         return f"{self.file} ({self.scheme}): {', '.join(counts)}"
@@ -52,7 +55,7 @@ class Receipt:
             lines.append(f"  resized     {name:<24} {_shape(theirs)} -> {_shape(ours)}")
         for name, (theirs, ours) in self.mismatched.items():
             lines.append(f"  mismatched  {name:<24} file {_shape(theirs)}, model {_shape(ours)}")
-        for kind in ("dropped", "missing", "unexpected"):
+        for kind in ("dropped", "fresh", "missing", "unexpected"):
             lines += [f"  {kind:<11} {name}" for name in getattr(self, kind)]
         return "\n".join(lines)
 

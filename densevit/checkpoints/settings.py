@@ -22,7 +22,7 @@ class Settings:
         if not isinstance(config, Mapping):
             raise ConfigError(f"{where} is {config!r}, where a dict of settings was expected.")
         self.left, self.where, self.known = dict(config), where, ["type"]
-        self.type = self.left.pop("type", None)
+        self.type = self.left.pop("type", self.left.pop("_target_", None))  # detectron2 writes `_target_`
         if isinstance(self.type, str):  # 'mmdet.RetinaNet', 'mmdet.models.detectors.retinanet.RetinaNet'
             self.type = self.type.rsplit(".", 1)[-1]
 

@@ -10,18 +10,21 @@ from torch import Tensor, nn
 from densevit.layers.tokens import to_map, to_tokens
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-    """softmax(query key^T / sqrt(D) + mask) value (arXiv 1706.03762): (B, heads, N, D) -> (B, heads, N, D).
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, scale: float | None = None
+) -> Tensor:
+    """softmax(scale * query key^T + mask) value (arXiv 1706.03762): (B, heads, N, D) -> (B, heads, N, D).
 
-    key, value: (B, heads, M, D). mask: added to the logits, broadcast to (B, heads, N, M).
+    key, value: (B, heads, M, D). mask: added to the logits, broadcast to (B, heads, N, M). scale: None is 1 / sqrt(D).
     On a CPU in bfloat16 the plain form is faster than torch's fused one, which converts tile by tile.
     """
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:
-        logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)  # (B, heads, N, M)
+        scale = query.shape[-1] ** -0.5 if scale is None else scale
+        logits = (query * scale) @ key.transpose(-2, -1)  # (B, heads, N, M)
         if mask is not None:
             logits = logits + mask
         return logits.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
 
 
 class SpatialReductionAttention(nn.Module):

@@ -192,8 +192,8 @@ def test_a_folder_of_timms_opens(tmp_path):
 
 
 def test_an_unknown_model_is_not_built_and_an_unknown_key_is_an_error():
-    with pytest.raises(NotBuilt, match="SwinTransformer"):
-        translate("mmdet", dict(type="SwinTransformer"))
+    with pytest.raises(NotBuilt, match="HRNet"):
+        translate("mmdet", dict(type="HRNet"))
     scoped = translate("mmdet", dict(type="mmdet.models.backbones.pvt.PyramidVisionTransformerV2"))
     assert scoped == translate("mmdet", dict(type="PyramidVisionTransformerV2"))
     with pytest.raises(ConfigError, match="window"):

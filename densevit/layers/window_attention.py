@@ -1,0 +1,54 @@
+"""Attention within (shifted) windows, as far as Swin and Swin V2 have it in common.
+
+Shape letters: B batch, C channels, h, w size of the map, N places of a window, W windows of one image, D = C / heads.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from densevit.layers.attention import attention
+from densevit.ops.windows import Windowing, cut_of, cut_windows, join_windows, relative_positions
+
+
+class WindowAttention(nn.Module):
+    """Multi-head attention among the tokens of a window, with a bias for their relative position.
+
+    A map is completed to whole windows with zeros before the projections, so that padded keys equal the bias; they
+    take part. What the bias is, and how queries and keys are compared, a family says in `project` and `position_bias`.
+    """
+
+    scale: float | None = None
+    """Of the logits; None: 1 / sqrt(D)."""
+
+    def __init__(self, dim: int, num_heads: int, windowing: Windowing):
+        super().__init__()
+        self.num_heads, self.windowing = num_heads, windowing
+        self.proj = nn.Linear(dim, dim)
+        places = relative_positions(windowing.window)
+        self.num_places = len(places)
+        self.register_buffer("relative_position_index", places.flatten(), persistent=False)
+
+    def project(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(n, N, C) -> queries, keys and values, each (n, heads, N, D)."""
+        raise NotImplementedError
+
+    def bias_table(self) -> Tensor:
+        """((2 * height - 1) * (2 * width - 1), heads): the bias of each relative position."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """x: (B, h*w, C), size: (h, w)."""
+        cut = cut_of(self.windowing, len(x), size, x.device)
+        query, key, value = self.project(cut_windows(x, cut, self.num_places))
+        bias = self.bias_table().index_select(0, self.relative_position_index)
+        bias = bias.t().unflatten(1, (self.num_places, -1))[None].to(query.dtype)  # (1, heads, N, N)
+        groups = []  # windows that the shift tore apart need masks of their own; the many others share the bias
+        if cut.inner:
+            inner = slice(None, cut.inner)
+            groups.append(attention(query[inner], key[inner], value[inner], bias, self.scale))
+        if cut.mask is not None:
+            torn, masks = slice(cut.inner, None), bias + cut.mask.to(bias.dtype)
+            groups.append(attention(query[torn], key[torn], value[torn], masks, self.scale))
+        groups = [group.transpose(1, 2).flatten(2) for group in groups]  # (n, N, C)
+        out = groups[0] if len(groups) == 1 else torch.cat(groups)
+        return join_windows(self.proj(out), cut, len(x))

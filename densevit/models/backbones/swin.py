@@ -1,0 +1,130 @@
+"""Swin Transformer (arXiv 2103.14030): attention within windows that shift from block to block, in a pyramid.
+
+Parameter names follow github.com/microsoft/Swin-Transformer and its detection repository, without the classifier.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from densevit.layers.block import Block, Mlp
+from densevit.layers.drop_path import drop_path_rates
+from densevit.layers.pyramid import look_up_arch
+from densevit.layers.window_attention import WindowAttention
+from densevit.layers.window_pyramid import PatchMerging, Stage, WindowPyramid, windowings
+from densevit.ops.windows import Windowing
+from densevit.registry import MODELS
+
+ARCHS = {
+    "tiny": dict(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), mlp_ratio=4),
+    "small": dict(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), mlp_ratio=4),
+    "base": dict(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), mlp_ratio=4),
+    "large": dict(embed_dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48), mlp_ratio=4),
+}
+
+
+class TableAttention(WindowAttention):
+    """Window attention with scaled dot products and a learnt table of biases (section 3.2, equation 4)."""
+
+    def __init__(self, dim: int, num_heads: int, windowing: Windowing, qkv_bias: bool, scale: float | None):
+        super().__init__(dim, num_heads, windowing)
+        self.scale = scale
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        rows, columns = (2 * side - 1 for side in windowing.window)
+        self.relative_position_bias_table = nn.Parameter(self.qkv.weight.new_zeros(rows * columns, num_heads))
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    def project(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(n, N, C) -> queries, keys and values, each (n, heads, N, D)."""
+        packed = self.qkv(windows).unflatten(-1, (3, self.num_heads, -1))
+        return packed.permute(2, 0, 3, 1, 4).unbind(0)
+
+    def bias_table(self) -> Tensor:
+        """(relative positions, heads)."""
+        return self.relative_position_bias_table
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        """The table of another (square) window is resized to ours, as the original does: bicubic."""
+        name = f"{prefix}relative_position_bias_table"
+        table, ours = state_dict.get(name), self.relative_position_bias_table
+        if table is not None and table.ndim == 2 and table.shape[0] != ours.shape[0]:
+            side = round(table.shape[0] ** 0.5)
+            if side * side == table.shape[0] and table.shape[1] == ours.shape[1]:
+                image = table.t().unflatten(1, (side, side))[None]
+                size = tuple(2 * n - 1 for n in self.windowing.window)
+                state_dict[name] = F.interpolate(image, size, mode="bicubic", align_corners=False)[0].flatten(1).t()
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+@MODELS.register_module()
+class Swin(WindowPyramid):
+    """Swin tiny, small, base or large. Published at 224 pixels with windows of 7, and at 384 with windows of 12.
+
+    The defaults are what the detection repositories do; the options below them are for weights of other projects.
+
+    Args:
+        arch: a row of ARCHS, or a dict of its keys.
+        window_size: side of a window in tokens; or one for each stage, a number or (height, width).
+        drop_path_rate: stochastic depth of the last block; the blocks before have less.
+        out_indices: stages (0 to 3) whose maps are returned.
+        output_norm: whether each returned map has a norm of its own.
+        pretrain_size: side (or height and width) in pixels of the images that a table of absolute positions is made
+            for; None: no such table, as in all published models.
+        qkv_bias: whether the projections to query, key and value have a bias.
+        qk_scale: factor of the logits; None: 1 / sqrt(channels of a head).
+        patch_size: side of a patch, the stride of the first map.
+        patch_norm: whether the patches' tokens are normed.
+        merge_norm: whether 2 x 2 tokens are normed before they are merged.
+        shift_size: shift of every other block, given like window_size; None: half a window.
+        shift_small_maps: also shift on maps no larger than a window.
+        pad_first: complete a map to whole windows before the shift, or after it.
+        norm_eps: eps of all norms.
+        with_checkpointing: recompute each block in the backward pass instead of keeping its activations.
+    """
+
+    def __init__(
+        self,
+        arch: str | Mapping = "tiny",
+        window_size: int | Sequence = 7,
+        drop_path_rate: float = 0.0,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        output_norm: bool = True,
+        pretrain_size: int | Sequence[int] | None = None,
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        patch_size: int = 4,
+        patch_norm: bool = True,
+        merge_norm: bool = True,
+        shift_size: int | Sequence | None = None,
+        shift_small_maps: bool = True,
+        pad_first: bool = True,
+        norm_eps: float = 1e-5,
+        with_checkpointing: bool = False,
+        init_cfg: dict | None = None,
+    ):
+        sizes = look_up_arch("Swin", arch, ARCHS)
+        depths, heads, ratio = sizes["depths"], sizes["num_heads"], sizes["mlp_ratio"]
+        dims = [sizes["embed_dim"] * 2**i for i in range(len(depths))]
+        rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
+        how = windowings(window_size, shift_size, len(dims), shift_small_maps=shift_small_maps, pad_first=pad_first)
+        stages = []
+        for i, dim in enumerate(dims):
+            blocks = []
+            for j in range(depths[i]):
+                attn = TableAttention(dim, heads[i], how[i][j % 2], qkv_bias, qk_scale)
+                blocks.append(Block(dim, attn, Mlp(dim, int(dim * ratio)), next(rates), norm_eps))
+            merging = PatchMerging(dim, "before" if merge_norm else "none", norm_eps) if i + 1 < len(dims) else None
+            stages.append(Stage(blocks, merging))
+        super().__init__(
+            stages,
+            dims,
+            patch_size,
+            pretrain_size,
+            out_indices,
+            patch_norm,
+            output_norm,
+            norm_eps,
+            with_checkpointing,
+            init_cfg,
+        )

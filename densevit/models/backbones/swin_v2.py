@@ -1,0 +1,155 @@
+"""Swin Transformer V2 (arXiv 2111.09883): cosine attention, norms after the branches, a continuous position bias.
+
+Parameter names follow github.com/microsoft/Swin-Transformer (models/swin_transformer_v2.py), without the classifier.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from densevit.layers.block import Mlp
+from densevit.layers.drop_path import DropPath, drop_path_rates
+from densevit.layers.pyramid import look_up_arch
+from densevit.layers.window_attention import WindowAttention
+from densevit.layers.window_pyramid import PatchMerging, Stage, WindowPyramid, pairs, windowings
+from densevit.ops.windows import Windowing
+from densevit.registry import MODELS
+
+ARCHS = {
+    "tiny": dict(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), mlp_ratio=4),
+    "small": dict(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), mlp_ratio=4),
+    "base": dict(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), mlp_ratio=4),
+    "large": dict(embed_dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48), mlp_ratio=4),
+}
+LARGEST_SCALE = math.log(100)
+"""Where the learnt logarithm of the cosines' factor is cut."""
+
+
+def log_spaced_offsets(window: tuple[int, int], pretrained: tuple[int, int]) -> Tensor:
+    """((2h-1)*(2w-1), 2): the offsets down and to the right between places of a window (section 3.3, equation 4).
+
+    They are measured in half windows of the pretraining (0: of this window), so that a bias learnt there carries over.
+    """
+    axes = []
+    for side, before in zip(window, pretrained, strict=True):
+        steps = torch.arange(1 - side, side, dtype=torch.float32) / max((before or side) - 1, 1) * 8
+        axes.append(steps.sign() * (steps.abs() + 1).log2() / 3)
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 1)
+
+
+class CosineAttention(WindowAttention):
+    """Window attention by scaled cosines, with a bias that a small network makes of the offset (section 3.2, 3.3)."""
+
+    scale = 1.0
+
+    def __init__(self, dim: int, num_heads: int, windowing: Windowing, pretrained: tuple[int, int], qkv_bias: bool):
+        super().__init__(dim, num_heads, windowing)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
+        self.v_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
+        self.logit_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(10)))
+        self.cpb_mlp = nn.Sequential(nn.Linear(2, 512), nn.ReLU(inplace=True), nn.Linear(512, num_heads, bias=False))
+        offsets = log_spaced_offsets(windowing.window, pretrained)
+        self.register_buffer("relative_coords_table", offsets, persistent=False)
+
+    def project(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(n, N, C) -> queries, keys and values, each (n, heads, N, D); queries carry the factor of the cosines."""
+        bias = None  # keys have none
+        if self.q_bias is not None:
+            bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
+        packed = F.linear(windows, self.qkv.weight, bias).unflatten(-1, (3, self.num_heads, -1))
+        query, key, value = packed.permute(2, 0, 3, 1, 4).unbind(0)
+        factor = self.logit_scale.clamp(max=LARGEST_SCALE).exp()
+        query, key = F.normalize(query, dim=-1) * factor, F.normalize(key, dim=-1)
+        return query.to(value.dtype), key.to(value.dtype), value
+
+    def bias_table(self) -> Tensor:
+        """(relative positions, heads), each in (0, 16)."""
+        return 16 * self.cpb_mlp(self.relative_coords_table).sigmoid()
+
+
+class PostNormBlock(nn.Module):
+    """x + norm1(attn(x)), then x + norm2(mlp(x)), on the tokens of a map (section 3.2)."""
+
+    def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, drop_path: float, eps: float):
+        super().__init__()
+        self.attn, self.norm1 = attn, nn.LayerNorm(dim, eps=eps)
+        self.mlp, self.norm2 = mlp, nn.LayerNorm(dim, eps=eps)
+        self.drop_path = DropPath(drop_path)
+        for norm in (self.norm1, self.norm2):  # a new block passes its input on, which keeps deep models stable
+            nn.init.zeros_(norm.weight)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """x: (B, h*w, C), size: (h, w)."""
+        x = x + self.drop_path(self.norm1(self.attn(x, size)))
+        return x + self.drop_path(self.norm2(self.mlp(x, size)))
+
+
+@MODELS.register_module()
+class SwinV2(WindowPyramid):
+    """Swin V2 tiny, small, base or large. Published with windows of 8 and 16, and of 16 and 24 after pretraining at 12.
+
+    Args:
+        arch: a row of ARCHS, or a dict of its keys.
+        window_size: side of a window in tokens; or one for each stage, a number or (height, width).
+        pretrained_window_sizes: windows of the pretraining, a stage each, whose bias carries over; 0: this model's own.
+        drop_path_rate: stochastic depth of the last block; the blocks before have less.
+        out_indices: stages (0 to 3) whose maps are returned.
+        output_norm: whether each returned map has a norm of its own.
+        pretrain_size: side (or height and width) in pixels of the images that a table of absolute positions is made
+            for; None: no such table, as in all published models.
+        qkv_bias: whether the projections to query and value have a bias; that to keys never has.
+        patch_size: side of a patch, the stride of the first map.
+        patch_norm: whether the patches' tokens are normed.
+        shift_size: shift of every other block, given like window_size; None: half a window.
+        pad_first: complete a map to whole windows before the shift, or after it.
+        norm_eps: eps of all norms.
+        with_checkpointing: recompute each block in the backward pass instead of keeping its activations.
+    """
+
+    def __init__(
+        self,
+        arch: str | Mapping = "tiny",
+        window_size: int | Sequence = 8,
+        pretrained_window_sizes: int | Sequence = 0,
+        drop_path_rate: float = 0.0,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        output_norm: bool = True,
+        pretrain_size: int | Sequence[int] | None = None,
+        qkv_bias: bool = True,
+        patch_size: int = 4,
+        patch_norm: bool = True,
+        shift_size: int | Sequence | None = None,
+        pad_first: bool = True,
+        norm_eps: float = 1e-5,
+        with_checkpointing: bool = False,
+        init_cfg: dict | None = None,
+    ):
+        sizes = look_up_arch("SwinV2", arch, ARCHS)
+        depths, heads, ratio = sizes["depths"], sizes["num_heads"], sizes["mlp_ratio"]
+        dims = [sizes["embed_dim"] * 2**i for i in range(len(depths))]
+        rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
+        how = windowings(window_size, shift_size, len(dims), pad_first=pad_first)
+        before = pairs(pretrained_window_sizes, len(dims), "pretrained_window_sizes")
+        stages = []
+        for i, dim in enumerate(dims):
+            blocks = []
+            for j in range(depths[i]):
+                attn = CosineAttention(dim, heads[i], how[i][j % 2], before[i], qkv_bias)
+                blocks.append(PostNormBlock(dim, attn, Mlp(dim, int(dim * ratio)), next(rates), norm_eps))
+            stages.append(Stage(blocks, PatchMerging(dim, "after", norm_eps) if i + 1 < len(dims) else None))
+        super().__init__(
+            stages,
+            dims,
+            patch_size,
+            pretrain_size,
+            out_indices,
+            patch_norm,
+            output_norm,
+            norm_eps,
+            with_checkpointing,
+            init_cfg,
+        )

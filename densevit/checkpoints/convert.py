@@ -73,17 +73,22 @@ def _by_parts(state: Mapping[str, Tensor], wanted: Mapping, parts: Mapping[str, 
     """Split a detector's state by the prefixes of `layout` and convert each part by itself, by whatever table fits:
     mmdetection's detectors are also found around whai362's own backbone."""
     whole, schemes, left = Renamed({}, {}, [], []), {}, dict(state)
-    for theirs, ours in PREFIXES[layout].items():
-        kind = parts.get(ours)
-        if kind is None:
+    for ours, kind in parts.items():
+        inside: dict[str, Tensor] = {}
+        names: dict[str, str] = {}
+        for place in PREFIXES[layout]:
+            if place.ours == ours:
+                for key in [key for key in left if key.startswith(place.theirs)]:
+                    name = place.kept + key[len(place.theirs) :]
+                    inside[name], names[name] = left.pop(key), key
+        if ours not in {place.ours for place in PREFIXES[layout]}:
             continue
-        inside = {key[len(theirs) :]: left.pop(key) for key in list(left) if key.startswith(theirs)}
         needed = {key[len(ours) :]: shape for key, shape in wanted.items() if key.startswith(ours)}
         schemes[ours.rstrip(".")], renamed = _best_table(inside, needed, kind, None)
         whole.state.update({ours + key: value for key, value in renamed.state.items()})
-        whole.origin.update({ours + key: tuple(theirs + k for k in keys) for key, keys in renamed.origin.items()})
-        whole.dropped.extend(theirs + key for key in renamed.dropped)
-        whole.unknown.extend(theirs + key for key in renamed.unknown)
+        whole.origin.update({ours + key: tuple(names[k] for k in keys) for key, keys in renamed.origin.items()})
+        whole.dropped.extend(names[key] for key in renamed.dropped)
+        whole.unknown.extend(names[key] for key in renamed.unknown)
     for key in left:
         (whole.dropped if key.startswith(NOT_OURS) else whole.unknown).append(key)
     same = set(schemes.values())

@@ -118,9 +118,10 @@ def _detector(source: str, model: Settings) -> dict[str, Any]:
         raise ConfigError(
             f"model's head has anchors for {len(stated_strides)} maps, but the neck gives {neck['num_levels']}."
         )
-    if stated_strides != _strides(strides, neck):
-        anchored = head.get("rpn", head)  # the anchors of two stages are the first's
-        anchored["anchor_strides"] = stated_strides
+    if stated_strides != (given := _strides(strides, neck)):
+        if "rpn" in head:
+            raise ConfigError(f"model.rpn_head has anchors of strides {stated_strides}, but the neck gives {given}.")
+        head["anchor_strides"] = stated_strides
     return {
         "type": "DensePredictor",
         "data_preprocessor": preprocessor,

@@ -1,4 +1,4 @@
-"""FPN: names and configurations of mmdetection (2.x and 3.x alike)."""
+"""FPN: names and configurations of mmdetection (2.x and 3.x alike), names of detectron2."""
 
 from typing import Any
 
@@ -10,6 +10,10 @@ TABLES = {
     "mmdet": [
         Rule("lateral_convs.{}.conv.*", "lateral_convs.{}.*"),
         Rule("fpn_convs.{}.conv.*", "fpn_convs.{}.*"),
+    ],
+    "detectron2": [  # counts levels by the power of two in their stride
+        Rule("fpn_lateral{+2}.*", "lateral_convs.{}.*"),
+        Rule("fpn_output{+2}.*", "fpn_convs.{}.*"),
     ],
 }
 EXTRA = {

@@ -47,6 +47,8 @@ def test_reference_cases_pass(root, shared):
     wanted = [
         *folder.glob("mmdet_pvt*.json"),
         *folder.glob("mmdet_retinanet*.json"),
+        *folder.glob("mmdet_maskrcnn*.json"),
+        *folder.glob("mmdet_cascade*.json"),
         *folder.glob("whai362_pvt_*.json"),
     ]
     done = run(root, *sorted(wanted), "--verbose")

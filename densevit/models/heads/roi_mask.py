@@ -91,8 +91,8 @@ class RoIMask(BaseModule):
         for box, index, sample in zip(boxes, truth, samples, strict=True):
             if "masks" not in sample.gt_instances:
                 raise DataError(
-                    "the training data has no masks, which Mask R-CNN learns from: load them with "
-                    "LoadAnnotations(with_mask=True), or use a head of boxes alone."
+                    "the training data has no masks, which Mask R-CNN learns from: set with_masks=True "
+                    "of the data set (and of LoadAnnotations), or use a head of boxes alone."
                 )
             targets.append(crop_masks(sample.gt_instances.masks, box, index, 2 * self.pooling["size"]))
         return torch.cat(targets)

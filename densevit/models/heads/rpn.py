@@ -39,8 +39,6 @@ class RPN(BaseModule):
         num_convs: how many of them.
         scales: anchor sizes in strides.
         ratios: height / width of the anchors.
-        anchor_strides: pixels between the anchors of each level, and the size of scale 1, where they are not the
-            strides of the maps.
         target_means: means of the box deltas.
         target_stds: standard deviations of the box deltas.
         limit_shrink: see `ops.boxes.decode_deltas`; False is detectron2's.
@@ -67,7 +65,6 @@ class RPN(BaseModule):
         num_convs: int = 1,
         scales: Sequence[float] = (8.0,),
         ratios: Sequence[float] = (0.5, 1.0, 2.0),
-        anchor_strides: Sequence[int] | None = None,
         target_means: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
         target_stds: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
         limit_shrink: bool = True,
@@ -81,9 +78,7 @@ class RPN(BaseModule):
         test: Mapping | None = None,
     ):
         super().__init__()
-        self.strides = tuple(anchor_strides or in_strides)
-        if len(self.strides) != len(in_strides):
-            raise ConfigError(f"rpn: {len(self.strides)} anchor_strides for {len(in_strides)} incoming maps")
+        self.strides = tuple(in_strides)
         if divisor not in DIVISORS:
             raise ConfigError(f"rpn has no divisor={divisor!r}: choose from {', '.join(DIVISORS)}")
         self.scales, self.ratios = tuple(map(float, scales)), tuple(map(float, ratios))

@@ -20,13 +20,13 @@ class ChannelNorm(nn.LayerNorm):
         return x.permute(0, 3, 1, 2)
 
 
-NORMS = {None: None, "LN": ChannelNorm}
+NORMS = {None: None, "LN": ChannelNorm, "BN": nn.BatchNorm2d}
 
 
 def conv_tower(widths: Sequence[int], norm: str | None = None) -> nn.Sequential:
     """3x3 convolutions from widths[0] to widths[1] and so on, each with its norm (then it has no bias) and a ReLU.
 
-    norm: None, or 'LN' for ChannelNorm; another one raises ConfigError.
+    norm: None, 'LN' for ChannelNorm or 'BN' for BatchNorm2d; another one raises ConfigError.
     """
     if norm not in NORMS:
         raise ConfigError(f"a tower of convolutions has no norm={norm!r}: choose from {', '.join(map(str, NORMS))}")

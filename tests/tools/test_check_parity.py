@@ -21,6 +21,11 @@ GOLDEN = [
     "mmdet_det_scales_smooth",
     "mmdet_det_test_cfg",
     "mmdet_det_true_end",
+    "mmdet_rcnn_bare",
+    "mmdet_rcnn_micro",
+    "mmdet_rcnn_micro_loss",
+    "mmdet_rcnn_odd",
+    "mmdet_rcnn_odd_loss",
 ]
 
 

@@ -12,9 +12,9 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from densevit.errors import fill_options
+from densevit.errors import ConfigError, fill_options
 from densevit.layers.conv_tower import conv_tower
-from densevit.models.losses.detection import box_regression_loss, class_loss
+from densevit.models.losses.detection import box_regression_loss, class_loss, giou_loss
 from densevit.ops.boxes import decode_deltas, encode_deltas
 from densevit.ops.matching import match_by_iou
 from densevit.ops.nms import batched_nms
@@ -28,6 +28,7 @@ ASSIGN = dict(
 )  # fmt: skip
 POOLING = dict(levels=4, size=7, sampling_ratio=0, aligned=True, level_rule="finest", finest_size=56.0)
 SAMPLE = dict(num=512, pos_fraction=0.25, add_truth=True)
+BOX_LOSSES = ("deltas", "giou")
 TEST = dict(score_thr=0.05, nms_iou=0.5, max_per_image=100, min_size=-1.0)
 
 
@@ -66,14 +67,15 @@ class RoIBox(BaseModule):
             `ops.roi_align.multilevel_roi_align`.
         num_convs: 3x3 convolutions before the linear layers.
         conv_channels: their channels.
-        norm: None, or 'LN', a LayerNorm over the channels after each convolution.
+        norm: after each convolution: None, 'LN' (over the channels) or 'BN' (over the regions of a batch).
         num_fcs: linear layers.
         fc_channels: their width.
         class_agnostic: one box a region instead of one a class.
         target_means: means of the box deltas.
         target_stds: standard deviations of the box deltas.
         limit_shrink: see `ops.boxes.decode_deltas`; False is detectron2's.
-        smooth_l1_beta: where the box loss turns from quadratic to L1; 0: L1 throughout.
+        box_loss: 'deltas', smooth L1 of them, or 'giou' of the boxes that they make.
+        smooth_l1_beta: where the loss of deltas turns from quadratic to L1; 0: L1 throughout.
         class_loss_weight: factor of the class loss.
         box_loss_weight: factor of the box loss.
         assign: what differs from ASSIGN, arguments of `ops.matching.match_by_iou`.
@@ -98,6 +100,7 @@ class RoIBox(BaseModule):
         target_means: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
         target_stds: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
         limit_shrink: bool = True,
+        box_loss: str = "deltas",
         smooth_l1_beta: float = 0.0,
         class_loss_weight: float = 1.0,
         box_loss_weight: float = 1.0,
@@ -106,7 +109,9 @@ class RoIBox(BaseModule):
         test: Mapping | None = None,
     ):
         super().__init__()
-        self.num_classes, self.class_agnostic = num_classes, class_agnostic
+        if box_loss not in BOX_LOSSES:
+            raise ConfigError(f"box has no box_loss={box_loss!r}: choose from {', '.join(BOX_LOSSES)}")
+        self.num_classes, self.class_agnostic, self.box_loss = num_classes, class_agnostic, box_loss
         self.pooling = fill_options("box.pooling", pooling, POOLING)
         self.strides = tuple(in_strides[: self.pooling.pop("levels")])
         self.coder = dict(means=tuple(target_means), stds=tuple(target_stds))
@@ -198,10 +203,14 @@ class RoIBox(BaseModule):
             places.append(torch.arange(start, start + region.positives, device=labels.device))
             start += len(region.boxes)
         places = torch.cat(places)
-        truth = [s.gt_instances.bboxes[r.truth_of_positive] for r, s in zip(regions, samples, strict=True)]
-        wanted = encode_deltas(torch.cat([r.positive for r in regions]), torch.cat(truth), **self.coder)
+        boxes = torch.cat([r.positive for r in regions])
+        truth = torch.cat([s.gt_instances.bboxes[r.truth_of_positive] for r, s in zip(regions, samples, strict=True)])
         given = deltas[places, 0 if self.class_agnostic else labels[places]]
-        box_loss = box_regression_loss(given, wanted, self.smooth_l1_beta).sum() * (self.box_loss_weight / divisor)
+        if self.box_loss == "giou":
+            each = giou_loss(decode_deltas(boxes, given, **self.coder, limit_shrink=self.limit_shrink), truth)
+        else:
+            each = box_regression_loss(given, encode_deltas(boxes, truth, **self.coder), self.smooth_l1_beta)
+        box_loss = each.sum() * (self.box_loss_weight / divisor)
         return class_loss(logits, labels).sum() * (self.class_loss_weight / divisor), box_loss
 
     def refine(self, boxes: Tensor, labels: Tensor, deltas: Tensor, shape: tuple[int, int]) -> Tensor:

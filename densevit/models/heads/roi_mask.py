@@ -28,7 +28,7 @@ class RoIMask(BaseModule):
         pooling: what differs from POOLING; see RoIBox.
         num_convs: 3x3 convolutions at the pooled map's size.
         channels: their channels.
-        norm: None, or 'LN', a LayerNorm over the channels after each of them.
+        norm: after each of them: None, 'LN' (over the channels) or 'BN' (over the regions of a batch).
         loss_weight: factor of the mask loss.
         threshold: probability from which on a pixel belongs to a predicted mask.
     """

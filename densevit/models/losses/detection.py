@@ -1,7 +1,10 @@
 """Losses of detection heads, element by element."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from densevit.ops.boxes import box_area
 
 
 def sigmoid_focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
@@ -23,6 +26,16 @@ def box_regression_loss(pred: Tensor, target: Tensor, beta: float = 0.0) -> Tens
     pred, target: (N, 4). Returns (N, 4), nothing summed.
     """
     return F.smooth_l1_loss(pred, target, reduction="none", beta=beta)
+
+
+def giou_loss(pred: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
+    """1 - generalised IoU (arXiv 1902.09630, algorithm 1) of boxes in pairs: (N, 4), (N, 4) -> (N,) in 0 to 2."""
+    shared = torch.minimum(pred[:, 2:], target[:, 2:]) - torch.maximum(pred[:, :2], target[:, :2])
+    shared = shared.clamp(min=0).prod(1)
+    union = (box_area(pred) + box_area(target) - shared).clamp(min=eps)
+    hull = torch.maximum(pred[:, 2:], target[:, 2:]) - torch.minimum(pred[:, :2], target[:, :2])
+    hull = hull.clamp(min=0).prod(1).clamp(min=eps)
+    return 1 - (shared / union - (hull - union) / hull)
 
 
 def object_loss(logits: Tensor, is_object: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ def from_mmdet(model: Settings) -> tuple[dict[str, Any], int, tuple[int, ...]]:
     config, width, strides = _rpn(rpn, train, test)
     head = of_type(model.part("roi_head"), "CascadeRoIHead" if model.type == "CascadeRCNN" else "StandardRoIHead")
     head.expect("shared_head", None)
-    head.ignore("init_cfg", "pretrained")
+    head.ignore("init_cfg", "pretrained", "train_cfg", "test_cfg")  # the detector gives its own
     read = _cascade if head.type == "CascadeRoIHead" else _standard
     regions = read(head, train, test, strides)
     head.done()

@@ -12,6 +12,7 @@ from densevit.checkpoints import build, translate
 from densevit.checkpoints.settings import NotBuilt
 from densevit.errors import CheckpointError, ConfigError
 from densevit.models.dense_predictor import DensePredictor
+from densevit.ops.masks import decode_rle
 from densevit.registry import MODELS
 from densevit.structures import DataSample
 
@@ -48,6 +49,50 @@ def test_a_file_of_mmdetection_opens_with_mmdetections_outputs(name):
     assert found.labels.tolist() == golden["labels"].tolist()
     assert error(found.bboxes, golden["boxes"]) < 1e-5
     assert error(found.scores, golden["scores"]) < 1e-5
+
+
+def test_a_mask_rcnn_of_mmdetection_opens_with_mmdetections_boxes_and_masks():
+    """Made by mmdetection 3.3.0: Swin-T's published recipe at a hundredth of its width."""
+    model, golden = import_model(DATA / "maskrcnn_swin.pth"), np.load(DATA / "maskrcnn_swin.npz")
+    assert model.receipt.complete
+    assert model.classes == CLASSES
+    meta = dict(img_shape=golden["resized"].shape[:2], ori_shape=golden["img"].shape[:2])
+    sample = DataSample(metainfo=dict(meta, scale_factor=tuple(golden["scale_factor"].tolist())))
+    data = dict(inputs=[torch.from_numpy(golden["resized"]).permute(2, 0, 1)], data_samples=[sample])
+    with torch.no_grad():
+        pyramid = model.extract(model.data_preprocessor(data)["inputs"])
+        found = model.predict(pyramid, [sample])[0].pred_instances
+    for i, image in enumerate(pyramid):
+        assert list(image.shape) == golden[f"shape_fpn_{i}"].tolist()
+        assert error(image.flatten()[:: max(1, image.numel() // 500)], golden[f"fpn_{i}"]) < 1e-5
+    assert found.labels.tolist() == golden["labels"].tolist()
+    assert error(found.bboxes, golden["boxes"]) < 1e-5
+    assert error(found.scores, golden["scores"]) < 1e-5
+    ours, theirs = np.stack([decode_rle(mask) for mask in found.masks]), np.unpackbits(golden["masks"], -1)
+    assert theirs.any((1, 2)).mean() > 0.9
+    assert (ours != theirs[..., : ours.shape[-1]]).sum() <= 4  # pixels within rounding of the threshold
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("fc_out_channels=16", "fc_out_channels=16, num_reg_fcs=1", "num_reg_fcs"),
+        ("type='FCNMaskHead'", "type='HTCMaskHead'", "HTCMaskHead"),
+        ("type='StandardRoIHead'", "type='StandardRoIHead', shared_head=dict(type='ResLayer')", "shared_head"),
+        ("neg_pos_ub=-1", "neg_pos_ub=3", "neg_pos_ub"),
+        ("mask_size=28", "mask_size=56", "mask_size"),
+        ("finest_scale=56", "finest=56", "finest"),
+        ("mask_thr_binary=0.5", "mask_thr_binary=0.5, soft=1", "soft"),
+    ],
+)
+def test_what_densevit_does_not_know_of_two_stages_is_an_error_that_names_it(tmp_path, old, new, named):
+    content = torch.load(DATA / "maskrcnn_swin.pth", weights_only=False)
+    text = content["meta"]["cfg"].replace("featmap_strides=[", "finest_scale=56, featmap_strides=[", 1)
+    content["meta"]["cfg"] = text.replace(old, new)
+    assert content["meta"]["cfg"] != text
+    torch.save(content, tmp_path / "old.pth")
+    with pytest.raises(ConfigError, match=named):
+        import_model(tmp_path / "old.pth")
 
 
 def saved(tmp_path, text: str, **meta) -> Path:

@@ -19,12 +19,11 @@ from densevit.structures import DataSample, InstanceData
 STAGES = tuple(
     dict(
         target_stds=stds,
-        class_agnostic=True,
-        smooth_l1_beta=1.0,
         assign=dict(pos_iou=iou, neg_iou=iou, min_pos_iou=iou, match_low_quality=False),
     )
     for iou, stds in ((0.5, (0.1, 0.1, 0.2, 0.2)), (0.6, (0.05, 0.05, 0.1, 0.1)), (0.7, (0.033, 0.033, 0.067, 0.067)))
 )
+BOX = dict(class_agnostic=True, smooth_l1_beta=1.0)
 AVERAGES = ("logits", "probabilities")
 
 
@@ -39,8 +38,8 @@ class CascadeHead(RCNNHead):
         in_strides: their strides.
         num_classes: K.
         rpn: arguments of RPN (heads/rpn.py) that differ from its defaults.
-        box: arguments of RoIBox (heads/roi_box.py) that all stages have.
-        stages: what a stage has of its own, before `box`; as many stages as there are dicts here.
+        box: arguments of RoIBox (heads/roi_box.py) that all stages have and that differ from BOX.
+        stages: what a stage has of its own, whatever `box` says; as many stages as there are dicts here.
         stage_weights: factor of each stage's losses.
         mask: arguments of RoIMask (heads/roi_mask.py) that differ from its defaults.
         mask_each_stage: a mask part for every stage, whose probabilities are averaged; False: one, trained on the
@@ -75,7 +74,7 @@ class CascadeHead(RCNNHead):
         self.stage_weights, self.average = tuple(stage_weights), average
         self.resample, self.scale_gradients = resample, scale_gradients
         self.boxes = nn.ModuleList(
-            self.part(RoIBox, f"box (stage {i})", {**(box or {}), **stage}, num_classes=num_classes)
+            self.part(RoIBox, f"box (stage {i})", {**BOX, **(box or {}), **stage}, num_classes=num_classes)
             for i, stage in enumerate(stages)
         )
         self.masks = nn.ModuleList(

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from densevit.errors import ConfigError, nearest
+from densevit.models.heads.roi_box import RoIBox
 from densevit.models.heads.roi_mask import RoIMask
 from densevit.models.heads.rpn import RPN
 from densevit.models.restore import restore_boxes, restore_masks
@@ -55,6 +56,21 @@ class RCNNHead(BaseModule):
     def mask_parts(self) -> Sequence[RoIMask]:
         """The parts whose masks are averaged."""
         raise NotImplementedError
+
+    def region_parts(self) -> list[tuple[str, nn.Module, tuple[int, int, int], int]]:
+        """The parts that look at regions: name, part, shape of a pooled region, and how many at most."""
+        parts = {name: part for name, part in self.named_modules() if isinstance(part, RoIBox | RoIMask)}
+        proposals = self.rpn.test_proposals["max_per_image"]
+        kept = min(part.test["max_per_image"] for part in parts.values() if isinstance(part, RoIBox))
+        return [
+            (
+                name,
+                part,
+                (self.maps["in_channels"], part.pooling["size"], part.pooling["size"]),
+                proposals if isinstance(part, RoIBox) else kept,
+            )
+            for name, part in parts.items()
+        ]
 
     def region_losses(
         self, features: Sequence[Tensor], proposals: Sequence[Tensor], samples: Sequence[DataSample]

@@ -1,0 +1,31 @@
+# Scenes rendered as they are asked for, on no disk: boxes and masks, of a world that the shipped weights do not know
+train_pipeline = [dict(type="RandomFlip", prob=0.5), dict(type="PackSample")]
+# scenes have this size already; other pictures are brought to it
+test_pipeline = [dict(type="Resize", scale=(192, 192), keep_ratio=True), dict(type="PackSample")]
+
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type="TrainSampler"),
+    dataset=dict(type="ScenesDataset", images=5000, world=1, size=(192, 192), with_masks=True, pipeline=train_pipeline),
+)
+val_dataloader = dict(
+    batch_size=16,
+    num_workers=1,
+    sampler=dict(type="EvalSampler"),
+    dataset=dict(
+        type="ScenesDataset",
+        images=300,
+        world=1,
+        held_out=True,
+        size=(192, 192),
+        with_masks=True,
+        pipeline=test_pipeline,
+        test_mode=True,
+    ),
+)
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type="CocoMetric", metric=["bbox", "segm"])
+test_evaluator = val_evaluator

@@ -1,15 +1,19 @@
-"""Look at photographs: what the model finds (boxes, classes of pixels, depth) as a picture and a JSON file for each.
+"""Look at photographs and videos: what the model finds (boxes, masks, classes of pixels, depth), drawn and as JSON.
 
-python demo/image_demo.py IMAGE|FOLDER|'GLOB' scenes                        a model that comes with densevit
-python demo/image_demo.py IMAGE|FOLDER|'GLOB' CONFIG --weights CHECKPOINT
+python demo/image_demo.py IMAGE|FOLDER|'GLOB'|VIDEO scenes                        a model that comes with densevit
+python demo/image_demo.py IMAGE|FOLDER|'GLOB'|VIDEO CONFIG --weights CHECKPOINT
+
+Each image gives a picture and a .json file, each video a .mp4 and a .jsonl file with one line a frame.
 """
 
 import argparse
 
+LEAST_SIDE = 320  # pixels: smaller images are enlarged, so that names can be read
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", help="an image, a folder of images, or a pattern such as 'photos/*.jpg'")
+    parser.add_argument("images", help="an image, a video, a folder of images, or a pattern such as 'photos/*.jpg'")
     parser.add_argument(
         "config", nargs="?", help="config file, shipped recipe or shipped model ('scenes'); not for mmdetection's"
     )
@@ -18,6 +22,15 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--out-dir", default="outputs", help="folder for pictures and JSON (default: outputs)")
     parser.add_argument("--score-thr", type=float, default=0.3, help="leave out what scores less (default: 0.3)")
+    parser.add_argument(
+        "--tile",
+        type=int,
+        metavar="PIXELS",
+        help="look at large images in overlapping tiles of this side",
+    )
+    parser.add_argument(
+        "--overlap", type=int, metavar="PIXELS", help="least overlap of the tiles (default: a quarter of a tile)"
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
     return parser.parse_args()
 
@@ -36,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
 
     from densevit.errors import DataError
     from densevit.predictor import Predictor, images_under
+    from densevit.videos import is_video
 
     images = images_under(args.images)
     targets = places(images, args.out_dir)
@@ -44,15 +58,14 @@ def run(args: argparse.Namespace) -> None:
     broken = 0
     for image, target in zip(images, targets, strict=True):
         try:
-            found = predictor(image)
+            said = film(predictor, image, target, args) if is_video(image) else picture(predictor, image, target, args)
         except DataError as error:
             if len(images) == 1:
                 raise
             print(f"left out: {error}", file=sys.stderr)
             broken += 1
             continue
-        said = write(found, target, args.score_thr)
-        print(f"{image}: {said} -> {target}, {target.with_suffix('.json')}")
+        print(f"{image}: {said}")
     if len(images) > 1:
         print(f"{len(images) - broken} of {len(images)} images done, {broken} left out as unreadable -> {args.out_dir}")
     if broken == len(images):
@@ -64,11 +77,13 @@ def places(images: list, out_dir: str) -> list:
     from pathlib import Path
 
     from densevit.errors import ConfigError
+    from densevit.videos import is_video
 
     originals = {image.resolve() for image in images}
     taken, targets = set(), []
     for image in images:
         suffix = image.suffix.lower() if image.suffix.lower() in (".jpg", ".jpeg", ".png") else ".png"
+        suffix = ".mp4" if is_video(image) else suffix
         stem, number = image.stem, 1
         while stem in taken:
             number += 1
@@ -82,21 +97,57 @@ def places(images: list, out_dir: str) -> list:
     return targets
 
 
-def write(found, target, score_thr: float) -> str:
-    """Write the picture and the JSON beside it; what is in them, in words."""
+def picture(predictor, image, target, args: argparse.Namespace) -> str:
+    """Predict, write the picture and the JSON beside it; what is in them and where, in words."""
     import json
 
     from densevit.visualization import write_image
 
-    write_image(target, found.draw(score_thr, least_side=320)[..., ::-1])
-    content = found.to_json(score_thr)
+    found = predictor(image, args.score_thr, args.tile, args.overlap)
+    write_image(target, found.draw(args.score_thr, least_side=LEAST_SIDE)[..., ::-1])
+    content = found.to_json(args.score_thr)
     target.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
     said = [f"{len(content['objects'])} objects"] if "pred_instances" in found else []
     if "classes" in content:
         said.append(f"{len(content['classes'])} classes of pixels")
     if content.get("depth", {}).get("median") is not None:
         said.append(f"depth {content['depth']['min']:.1f} to {content['depth']['max']:.1f} m")
-    return ", ".join(said) or "nothing"
+    return f"{', '.join(said) or 'nothing'} -> {target}, {target.with_suffix('.json')}"
+
+
+def film(predictor, video, target, args: argparse.Namespace) -> str:
+    """Predict and write frame by frame; how many frames and where, in words. Ctrl-C ends it with what is done."""
+    import json
+    import sys
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from densevit.videos import VideoReader, VideoWriter
+
+    frames, lines = VideoReader(video), target.with_suffix(".jsonl")
+    if args.tile is None:
+        # one by one on a CPU, where a batch gains nothing: each frame is written as soon as it is done
+        found = predictor.batch(frames, args.score_thr, size=8 if predictor.device.type == "cuda" else 1)
+    else:
+        found = (predictor(frame, args.score_thr, args.tile, args.overlap) for frame in frames)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress, done = Progress(*columns, console=Console(stderr=True), transient=True), 0
+    with VideoWriter(target, frames.rate) as writer, lines.open("w") as file, progress as bar:
+        task = bar.add_task(video.name, total=frames.count)
+        try:
+            for one in found:
+                writer.write(one.draw(args.score_thr, least_side=LEAST_SIDE))
+                content = {**one.to_json(args.score_thr), "image": str(video), "frame": done}
+                content["seconds"] = round(done / frames.rate, 3)
+                file.write(json.dumps(content) + "\n")
+                done += 1
+                bar.advance(task)
+        except KeyboardInterrupt:
+            print(f"stopped: {video} after {done} of {frames.count or '?'} frames -> {target}", file=sys.stderr)
+            raise SystemExit(130) from None
+    stated = "" if frames.count in (None, done) else f" of {frames.count}"
+    return f"{done}{stated} frames at {frames.rate:g} a second -> {target}, {lines}"
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from densevit.errors import CheckpointError, ConfigError, DataError
 from densevit.prediction import Prediction
 from densevit.registry import MODELS, TRANSFORMS
 from densevit.structures import DataSample
+from densevit.tiling import merge_instances, merge_maps, tile_windows
 
 TEST_SCALE = (1333, 800)
 """COCO's customary test size (long, short side), where neither a config nor a checkpoint states one."""
@@ -74,18 +75,45 @@ class Predictor:
         self.model.to(self.device).eval()
         self.transforms: list[Callable] = [TRANSFORMS.build(dict(step)) for step in pipeline]
 
-    def __call__(self, image: Image, score_thr: float | None = None) -> Prediction:
+    def __call__(
+        self, image: Image, score_thr: float | None = None, tile: int | None = None, overlap: int | None = None
+    ) -> Prediction:
         """Find what is in one image.
 
         Args:
             image: a path, a file's bytes, or an array as Pillow, imageio and matplotlib give it: uint8, (H, W, 3) RGB,
                 (H, W, 4) RGBA (alpha is dropped) or (H, W) grey. cv2's arrays are BGR: turn them, `image[..., ::-1]`.
             score_thr: leave out what scores less; None keeps all that the model gives.
+            tile: look at the image in overlapping tiles of so many pixels, each as large as the model sees an image
+                otherwise, and once as a whole for what is larger than a tile; see `densevit.tiling`.
+            overlap: least overlap of the tiles in pixels; None a quarter of a tile.
 
         Raises:
             DataError: the image cannot be read, or the array is of another kind.
+            ConfigError: no tiles of that size can be laid.
         """
+        if tile is not None:
+            return self._tiled(image, score_thr, tile, overlap)
         return next(self.batch([image], score_thr))
+
+    def _tiled(self, image: Image, score_thr: float | None, tile: int, overlap: int | None) -> Prediction:
+        array, path = _read(image)
+        size = array.shape[:2]
+        windows = tile_windows(size, tile, overlap)
+        crops = (array[top:bottom, left:right] for left, top, right, bottom in windows)
+        parts = list(self.batch(crops, score_thr))
+        meta = dict(img_path=path, ori_shape=size, img_shape=size, scale_factor=(1.0, 1.0))
+        merged = Prediction(metainfo={**parts[0].metainfo, **meta})
+        merged.set_data({"image": array})
+        for name in ("pred_semantic", "pred_depth"):
+            if name in parts[0]:
+                merged.set_data({name: merge_maps([part.get(name) for part in parts], windows, size)})
+        if "pred_instances" in parts[0]:
+            if len(windows) > 1:
+                parts += self.batch([array], score_thr)
+                windows.append((0, 0, size[1], size[0]))
+            merged.pred_instances = merge_instances([part.pred_instances for part in parts], windows, size)
+        return merged
 
     def batch(self, images: Iterable[Image], score_thr: float | None = None, size: int = 8) -> Iterator[Prediction]:
         """The same for many images, in their order; those of one shape among each `size` go through the model at once.
@@ -120,14 +148,11 @@ class Predictor:
 
     def _prepare(self, image: Image) -> tuple[np.ndarray, dict]:
         """The image as RGB, and what the test pipeline makes of it."""
-        path = None
-        if isinstance(image, (str, os.PathLike)):
-            path = os.fspath(image)
-        array = read_image(image)[..., ::-1] if path or isinstance(image, bytes) else _as_rgb(image)
+        array, path = _read(image)
         results: Any = {"img": np.ascontiguousarray(array[..., ::-1]), "img_path": path}
         for transform in self.transforms:
             results = transform(results)
-        return np.ascontiguousarray(array), results
+        return array, results
 
     def _predict(self, prepared: list[tuple[np.ndarray, dict]], score_thr: float | None) -> list[Prediction]:
         packed = [results for _, results in prepared]
@@ -239,6 +264,13 @@ def _pipeline(config: Config) -> list[Mapping]:
 def _plain_pipeline(scale: tuple[int, int]) -> list[Mapping]:
     """Load, resize within `scale`, pack."""
     return [dict(type="LoadImage"), dict(type="Resize", scale=scale, keep_ratio=True), dict(type="PackSample")]
+
+
+def _read(image: Image) -> tuple[np.ndarray, str | None]:
+    """(H, W, 3) uint8 RGB, and the path of what has one."""
+    path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
+    array = read_image(image)[..., ::-1] if path or isinstance(image, bytes) else _as_rgb(image)
+    return np.ascontiguousarray(array), path
 
 
 def _as_rgb(image: Any) -> np.ndarray:

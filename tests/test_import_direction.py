@@ -26,7 +26,9 @@ MAY_IMPORT = {
     "checkpoints": GROUND,
     "engine": GROUND | {"checkpoints"},
     "prediction": GROUND | {"ops", "visualization"},
-    "predictor": GROUND | {"checkpoints", "engine", "datasets", "visualization", "prediction"},
+    "tiling": GROUND | {"ops"},
+    "videos": GROUND,
+    "predictor": GROUND | {"checkpoints", "engine", "datasets", "visualization", "prediction", "tiling"},
 }
 SIBLINGS_APART = ("models.backbones", "models.necks", "models.heads")
 # heads of pixel maps have a base in common, and so have those of two stages, which are put together from parts

@@ -114,6 +114,42 @@ def test_many_images_give_what_each_gives_alone(predictor, files, rgb):
         np.testing.assert_allclose(found.boxes[:5], alone.boxes[:5], atol=1e-2)
 
 
+def test_one_tile_as_large_as_the_image_is_the_image(predictor, files, rgb):
+    whole, tiled = predictor(rgb), predictor(rgb, tile=200)
+    order = np.lexsort((whole.boxes[:, 0], -whole.scores))
+    np.testing.assert_array_equal(np.sort(tiled.scores), np.sort(whole.scores))
+    np.testing.assert_array_equal(tiled.boxes[np.lexsort((tiled.boxes[:, 0], -tiled.scores))], whole.boxes[order])
+    assert predictor(files / "picture.png", tile=500).img_path == str(files / "picture.png")
+
+
+def test_tiles_give_one_prediction_in_the_pixels_of_the_image(predictor, rgb):
+    found = predictor(rgb, tile=80, overlap=20)
+    assert found.image.shape == (150, 200, 3) and found.ori_shape == (150, 200)
+    assert len(found.boxes) > 20 and (np.diff(found.scores) <= 0).all()
+    assert found.boxes.min() >= 0 and (found.boxes.max(0) <= [200, 150, 200, 150]).all()
+    assert found.names == [CLASSES[k] for k in found.labels]
+    assert (predictor(rgb, float(found.scores[3]), tile=80, overlap=20).scores >= found.scores[3]).all()
+    found.pred_instances.bboxes += 1  # an ordinary tensor
+    with pytest.raises(ConfigError, match="tiles of 5 pixels"):
+        predictor(rgb, tile=5)
+
+
+def test_maps_of_tiles_are_laid_side_by_side(predictor, rgb, monkeypatch):
+    def batch(images, score_thr=None):
+        for image in images:
+            found = Prediction(metainfo=dict(classes=None, semantic_classes=None))
+            found.set_data(dict(
+                image=image, pred_semantic=torch.from_numpy(image[..., 0].astype(np.int64)),
+                pred_depth=torch.from_numpy(image[..., 1].astype(np.float32)),
+            ))  # fmt: skip
+            yield found
+
+    monkeypatch.setattr(predictor, "batch", batch)
+    found = predictor(rgb, tile=64)
+    assert (found.semantic == rgb[..., 0]).all() and (found.depth == rgb[..., 1]).all()
+    assert found.boxes.shape == (0, 4)
+
+
 def test_a_score_threshold_leaves_out_what_scores_less(predictor, rgb):
     every = predictor(rgb)
     threshold = float(every.scores[7])

@@ -1,0 +1,94 @@
+"""Videos are read whole and written so that they can be played."""
+
+import cv2
+import numpy as np
+import pytest
+
+from densevit.errors import DataError
+from densevit.videos import VideoReader, VideoWriter, is_video
+
+
+def frames(count, size=(48, 64)):
+    """A red square that moves over blue ground, RGB."""
+    made = []
+    for n in range(count):
+        frame = np.full((*size, 3), (20, 30, 200), np.uint8)
+        frame[10:26, 2 * n : 2 * n + 16] = (220, 30, 30)
+        made.append(frame)
+    return made
+
+
+def write(path, pictures, rate=12.0):
+    with VideoWriter(path, rate) as writer:
+        for picture in pictures:
+            writer.write(picture)
+
+
+def test_what_is_written_is_read_back_in_order_and_colour(tmp_path):
+    made = frames(20)
+    write(tmp_path / "new" / "clip.mp4", made)
+    reader = VideoReader(tmp_path / "new" / "clip.mp4")
+    assert reader.rate == 12 and reader.count == 20
+    read = list(reader)
+    assert len(read) == 20
+    for a, b in zip(made, read, strict=True):
+        assert b.shape == a.shape and b.dtype == np.uint8 and np.abs(a.astype(int) - b).mean() < 12
+
+
+@pytest.mark.parametrize(("ending", "code"), [("avi", "MJPG"), ("mkv", "mp4v"), ("mov", "mp4v"), ("webm", "VP80")])
+def test_usual_formats_are_read(tmp_path, ending, code):
+    path = tmp_path / f"clip.{ending}"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*code), 10, (64, 48))
+    for frame in frames(9):
+        writer.write(frame[..., ::-1])
+    writer.release()
+    assert is_video(path) and len(list(VideoReader(path))) == 9
+
+
+def test_names_tell_videos_from_images():
+    assert is_video("a/b.MP4") and is_video("b.mkv") and not is_video("mp4") and not is_video("a.mp4.jpg")
+
+
+@pytest.mark.parametrize("size", [(45, 63), (46, 63), (1, 1)])
+def test_odd_sides_are_filled_up(tmp_path, size):
+    write(tmp_path / "clip.mp4", [np.full((*size, 3), 90, np.uint8)] * 3)
+    (first, *others) = VideoReader(tmp_path / "clip.mp4")
+    assert first.shape == (size[0] + size[0] % 2, size[1] + size[1] % 2, 3) and len(others) == 2
+
+
+def test_pictures_of_other_sizes_are_shown_in_the_size_of_the_first(tmp_path):
+    sizes = [(48, 64), (60, 64), (30, 40)]
+    write(tmp_path / "clip.mp4", [np.full((*size, 3), 40, np.uint8) for size in sizes])
+    read = list(VideoReader(tmp_path / "clip.mp4"))
+    assert [frame.shape for frame in read] == [(48, 64, 3)] * 3
+    assert read[1].mean() < 60 and read[2][:25, :35].mean() < 80 and read[2][36:, 48:].mean() > 200
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all", "cut", "head"])
+def test_what_is_no_video_is_refused_with_one_sentence(tmp_path, capfd, content):
+    path = tmp_path / "bad.mp4"
+    if isinstance(content, str):
+        write(path, frames(5))
+        data = path.read_bytes()
+        content = data[: len(data) // 2] if content == "cut" else data[:20]
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"bad\.mp4 cannot be read as a video"):
+        VideoReader(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_video_that_is_left_by_an_error_can_be_played(tmp_path):
+    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / "clip.mp4", 10) as writer:
+        for n, frame in enumerate(frames(20)):
+            if n == 7:
+                raise KeyboardInterrupt
+            writer.write(frame)
+    assert len(list(VideoReader(tmp_path / "clip.mp4"))) == 7
+
+
+def test_places_that_cannot_be_written_are_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"file/clip\.mp4 cannot be written"):
+        VideoWriter(tmp_path / "file" / "clip.mp4", 10)
+    with pytest.raises(DataError, match="must end in"):
+        write(tmp_path / "clip.unknown", frames(1))

@@ -8,10 +8,17 @@ import torch
 
 
 def read_case(folder: Path, name: str) -> SimpleNamespace:
-    """A case by name: `inputs` as tensors, `model` its arguments, `error(output, ours)` our relative error."""
+    """A case by name: `inputs` as tensors, `model` its arguments, `error(output, ours)` our relative error,
+    `outputs` their names, `output(name)` what is stored of one."""
     spec = importlib.util.spec_from_file_location("parity_case", folder / "parity_case.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     case = module.Case(folder / name)
     inputs = {key: torch.from_numpy(value) for key, value in module.inputs_of(case).items()}
-    return SimpleNamespace(inputs=inputs, model=case.spec["model"], error=case.error)
+    return SimpleNamespace(
+        inputs=inputs,
+        model=case.spec["model"],
+        error=case.error,
+        outputs=list(case.spec["outputs"]),
+        output=lambda output: case.arrays[f"output/{output}"],
+    )

@@ -5,7 +5,9 @@ import torchvision
 from torch import Tensor
 
 LOOP_FROM = 10_000
-"""From this many boxes on, one call a class: shifting that many classes apart costs more than it saves."""
+"""From this many boxes on, one call a group, on boxes where they lie: so many shifted apart cost more than that saves."""
+CPU_LOOP_FROM = 300
+"""From this many boxes on, a CPU takes one group after the other: it looks at all pairs, the shifted apart too."""
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
@@ -18,11 +20,12 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: fl
         return groups.new_zeros(0, dtype=torch.long)
     boxes, scores = boxes.float(), scores.float()
     if len(boxes) < LOOP_FROM:
-        shift = groups.to(boxes) * (boxes.max() + 1)
-        return torchvision.ops.nms(boxes + shift[:, None], scores, iou_threshold)
-    kept = []
+        boxes = boxes + (groups.to(boxes) * (boxes.max() + 1))[:, None]
+        if boxes.is_cuda or len(boxes) < CPU_LOOP_FROM:
+            return torchvision.ops.nms(boxes, scores, iou_threshold)
+    kept = torch.zeros_like(groups, dtype=torch.bool)
     for group in groups.unique():
         places = (groups == group).nonzero().flatten()
-        kept.append(places[torchvision.ops.nms(boxes[places], scores[places], iou_threshold)])
-    keep = torch.cat(kept)
-    return keep[scores[keep].sort(descending=True).indices]
+        kept[places[torchvision.ops.nms(boxes[places], scores[places], iou_threshold)]] = True
+    keep = kept.nonzero().flatten()
+    return keep[scores[keep].sort(descending=True, stable=True).indices]

@@ -1,4 +1,6 @@
+import pytest
 import torch
+import torchvision
 from parity_parts import read_case
 from test_boxes import random_boxes
 
@@ -37,3 +39,17 @@ def test_nms_equals_mmcv(shared):
     boxes, scores, groups = (case.inputs[key] for key in ("nms_boxes", "nms_scores", "nms_classes"))
     assert case.error("nms_keep_05", batched_nms(boxes, scores, groups, 0.5)) == 0
     assert case.error("nms_keep_07", batched_nms(boxes, scores, groups, 0.7)) == 0
+
+
+@pytest.mark.parametrize("count", [40, 900])
+def test_one_group_after_the_other_gives_what_one_call_gives(count):
+    """Ties of scores and overlaps at the threshold included."""
+    generator = torch.Generator().manual_seed(0)
+    corner = (torch.rand(count, 2, generator=generator) * 200).round()
+    boxes = torch.cat((corner, corner + (torch.rand(count, 2, generator=generator) * 60).round() + 1), 1)
+    scores, groups = torch.randint(0, 50, (count,), generator=generator) / 50, torch.arange(count) % 5
+    shifted = boxes + (groups * (boxes.max() + 1))[:, None]
+    for threshold in (0.3, 0.5, 0.7):
+        assert torch.equal(
+            batched_nms(boxes, scores, groups, threshold), torchvision.ops.nms(shifted, scores, threshold)
+        )

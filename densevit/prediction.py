@@ -6,7 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from densevit.ops.masks import decode_rle, extent_rle, outlines
+from densevit.ops.masks import extent_rle, outlines
 from densevit.structures import DataSample
 from densevit.visualization import draw_classes, draw_depth, draw_instances, enlarged, side_by_side
 
@@ -49,7 +49,8 @@ class Prediction(DataSample):
             return None
         masks = np.zeros((len(self.rles), *self.image.shape[:2]), bool)
         for mask, rle in zip(masks, self.rles, strict=True):
-            mask[:] = decode_rle(rle)
+            part, left, top = extent_rle(rle)
+            mask[top : top + part.shape[0], left : left + part.shape[1]] = part
         return masks
 
     @property

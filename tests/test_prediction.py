@@ -89,6 +89,14 @@ def test_masks_are_arrays_run_lengths_and_polygons_alike():
         assert [*points.min(0), *points.max(0)] == box.tolist()
 
 
+def test_masks_stay_with_their_objects_when_some_are_chosen():
+    found, masks = with_masks()
+    found.pred_instances.scores[:] = torch.linspace(0.1, 0.9, len(masks))
+    chosen = found.pred_instances[found.pred_instances.scores >= 0.5]
+    assert 0 < len(chosen.masks) < len(masks)
+    assert np.array_equal(decode_rle(chosen.masks[0]), masks[len(masks) - len(chosen.masks)])
+
+
 def test_no_masks_are_none_and_masks_of_no_objects_are_empty():
     found = prediction("pred_instances")
     assert found.masks is found.rles is found.polygons is None and prediction().masks is None

@@ -140,6 +140,25 @@ def test_outlines_of_a_square_with_a_hole_are_its_corners():
     assert masks.outlines(np.zeros((5, 6), bool)) == ([], [])
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_the_extent_of_any_run_lengths_is_that_of_the_bitmap(seed):
+    rng = np.random.default_rng(seed)
+    bitmap = np.zeros((300, 400), bool)
+    top, left = rng.integers(0, 100, 2)
+    bottom, right = (300, 400) if seed % 4 == 0 else rng.integers(101, 300, 2)
+    top = 0 if seed % 3 == 0 else top
+    bitmap[top:bottom, left:right] = rng.random((bottom - top, right - left)) < (0.001, 0.4, 0.999, 1.0)[seed % 4]
+    (rle,) = masks.encode_bitmaps(bitmap[None])
+    runs = masks.run_lengths(rle)
+    assert np.array_equal(np.repeat(np.arange(len(runs)) % 2, runs), bitmap.ravel(order="F"))
+    extent, x, y = masks.extent_rle(rle)
+    again = np.zeros_like(bitmap)
+    again[y : y + extent.shape[0], x : x + extent.shape[1]] = extent
+    assert np.array_equal(again, bitmap) and extent.any(0)[[0, -1]].all()
+    spans = (bitmap[-1, :-1] & bitmap[0, 1:]).any()  # a run from column to column: the whole height
+    assert extent.any(1)[[0, -1]].all() or spans
+
+
 def test_the_extent_of_run_lengths_is_the_mask_alone():
     bitmap = np.zeros((1, *SIZE), bool)
     bitmap[0, 7:20, 30:55] = True

@@ -1,9 +1,10 @@
-"""Predictor: an image in; boxes, classes of pixels, depth out, whatever the model predicts.
+"""Predictor: an image in; boxes, masks, classes of pixels, depth out, whatever the model predicts.
 
 from densevit import Predictor
 predictor = Predictor("pvt_retinanet_coco", "checkpoint.pth")    # or a model that comes with densevit: "scenes"
 found = predictor("street.jpg")
 found.boxes, found.names, found.scores          # numpy, list, numpy
+found.masks, found.rles, found.polygons         # numpy (N, H, W), COCO's RLEs, outlines; or None
 found.semantic, found.depth                     # numpy (H, W), or None
 PIL.Image.fromarray(found.draw()).save("street_drawn.png")
 """
@@ -92,6 +93,8 @@ class Predictor:
             DataError: the image cannot be read, or the array is of another kind.
             ConfigError: no tiles of that size can be laid.
         """
+        if tile is None and overlap is not None:
+            raise ConfigError(f"an overlap of {overlap} pixels is one of tiles: say how large these are, too.")
         if tile is not None:
             return self._tiled(image, score_thr, tile, overlap)
         return next(self.batch([image], score_thr))

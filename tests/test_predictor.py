@@ -132,6 +132,8 @@ def test_tiles_give_one_prediction_in_the_pixels_of_the_image(predictor, rgb):
     found.pred_instances.bboxes += 1  # an ordinary tensor
     with pytest.raises(ConfigError, match="tiles of 5 pixels"):
         predictor(rgb, tile=5)
+    with pytest.raises(ConfigError, match="an overlap of 20 pixels"):
+        predictor(rgb, overlap=20)
 
 
 def test_maps_of_tiles_are_laid_side_by_side(predictor, rgb, monkeypatch):

@@ -5,7 +5,7 @@ import torchvision
 from torch import Tensor
 
 LOOP_FROM = 10_000
-"""From this many boxes on, one call a group, on boxes where they lie: so many shifted apart cost more than that saves."""
+"""From this many boxes on, one call a group, on boxes where they lie: shifting so many apart costs more."""
 CPU_LOOP_FROM = 300
 """From this many boxes on, a CPU takes one group after the other: it looks at all pairs, the shifted apart too."""
 

@@ -16,14 +16,11 @@ from densevit.ops.roi_align import as_rois
 from densevit.registry import MODELS
 from densevit.structures import DataSample, InstanceData
 
+BOX = dict(class_agnostic=True, smooth_l1_beta=1.0)
 STAGES = tuple(
-    dict(
-        target_stds=stds,
-        assign=dict(pos_iou=iou, neg_iou=iou, min_pos_iou=iou, match_low_quality=False),
-    )
+    dict(target_stds=stds, assign=dict(pos_iou=iou, neg_iou=iou, min_pos_iou=iou, match_low_quality=False))
     for iou, stds in ((0.5, (0.1, 0.1, 0.2, 0.2)), (0.6, (0.05, 0.05, 0.1, 0.1)), (0.7, (0.033, 0.033, 0.067, 0.067)))
 )
-BOX = dict(class_agnostic=True, smooth_l1_beta=1.0)
 AVERAGES = ("logits", "probabilities")
 
 

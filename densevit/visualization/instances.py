@@ -11,6 +11,7 @@ from densevit.visualization.masks import Mask, paint_masks
 from densevit.visualization.palette import instance_colors
 
 CROWDED = 0.1  # of the picture: what labels may cover in letters of the usual size
+MANY = 8  # objects that are smaller than their labels
 
 
 class Rect(NamedTuple):
@@ -72,10 +73,13 @@ def draw_instances(
         x1, y1, x2, y2 = corners[i].tolist()
         cv2.rectangle(canvas, (x1, y1), (x2, y2), colors[i], line)
     words = [(class_name(names, int(labels[i])), None if scores is None else scores[i]) for i in shown]
-    texts, style = _fitting_texts(words, (height, width), style)
+    areas = (corners[shown, 2:] - corners[shown, :2]).prod(1)
+    texts, style = _fitting_texts(words, areas, (height, width), style)
+    # what a label could hide whole
+    small = corners[shown[areas < 2 * np.array([size[0] * size[1] for _, size, _ in texts])]]
     placed: list[Rect] = []
     for i, (_, text_size, _) in zip(shown, texts, strict=True):
-        placed.append(_place(corners[i].tolist(), text_size, (height, width), style, placed))
+        placed.append(_place(corners[i].tolist(), text_size, (height, width), style, placed, small))
     for rect, (text, _, rise), i in zip(placed[::-1], texts[::-1], shown[::-1].tolist(), strict=True):
         # The picture cuts a plate that is larger than itself.
         size = (rect.right - rect.left, rect.bottom - rect.top)
@@ -88,16 +92,22 @@ def _array(values: Any, dtype: type) -> np.ndarray:
 
 
 def _fitting_texts(
-    words: Sequence[tuple[str, float | None]], shape: tuple[int, int], style: Style
+    words: Sequence[tuple[str, float | None]], areas: np.ndarray, shape: tuple[int, int], style: Style
 ) -> tuple[list[tuple[str, tuple[int, int], int]], Style]:
-    """Each label's text, plate size and rise, and the style in which their plates together leave the picture free."""
+    """Each label's text, plate size and rise, and the style in which the plates leave the picture free.
+
+    Where they would cover much of it, or many objects (of `areas` pixels) are smaller than their labels, letters are
+    smaller, and objects smaller than their labels are named without a score.
+    """
     height, width = shape
     texts = [fitting_text(name, score, width, style) for name, score in words]
-    covered = sum(size[0] * size[1] for _, size, _ in texts) / (height * width)
-    if covered > CROWDED and style.scale > SMALLEST:
-        style = with_letters(style, max(SMALLEST, style.scale * (CROWDED / covered) ** 0.5))
-        texts = [fitting_text(name, score, width, style) for name, score in words]
-    return texts, style
+    plates = np.array([size[0] * size[1] for _, size, _ in texts])
+    covered, hidden = plates.sum() / (height * width), areas < plates
+    if covered <= CROWDED and hidden.sum() <= MANY:
+        return texts, style
+    style = with_letters(style, min(style.scale, max(SMALLEST, style.scale * min(0.8, (CROWDED / covered) ** 0.5))))
+    words = [(name, None if tiny else score) for (name, score), tiny in zip(words, hidden, strict=True)]
+    return [fitting_text(name, score, width, style) for name, score in words], style
 
 
 def _candidates(box: list[int], size: tuple[int, int], line: int) -> Iterator[tuple[int, int]]:
@@ -115,8 +125,11 @@ def _candidates(box: list[int], size: tuple[int, int], line: int) -> Iterator[tu
             yield right, top
 
 
-def _place(box: list[int], size: tuple[int, int], shape: tuple[int, int], style: Style, placed: list[Rect]) -> Rect:
-    """The first place inside the picture that covers no label placed before, else the one that covers least."""
+def _place(
+    box: list[int], size: tuple[int, int], shape: tuple[int, int], style: Style, placed: list[Rect], small: np.ndarray
+) -> Rect:
+    """The first place inside the picture that covers no label placed before and no small box (S, 4), else the one that
+    covers least."""
     height, width = shape
     best, best_cost = None, None
     for left, top in _candidates(box, size, style.line):
@@ -125,6 +138,9 @@ def _place(box: list[int], size: tuple[int, int], shape: tuple[int, int], style:
         rect = Rect(x, y, min(width, x + size[0]), min(height, y + size[1]))
         # A place that had to be pushed back into the picture is fine beside its box and worse far from it.
         cost = sum(rect.overlap(other) for other in placed) + 0.05 * size[1] * abs(y - top) + 0.01 * abs(x - left)
+        if len(small):
+            shared = np.minimum(small[:, 2:], rect[2:]) - np.maximum(small[:, :2], rect[:2])
+            cost += 0.3 * float(shared.clip(0).prod(1).sum())
         if best_cost is None or cost < best_cost:
             best, best_cost = rect, cost
         if cost == 0:

@@ -248,6 +248,27 @@ def test_letters_are_smaller_where_many_labels_would_cover_the_picture(monkeypat
     assert (covered > 1).mean() < 0.01 and (covered > 0).mean() < 0.35
 
 
+def test_labels_do_not_hide_small_objects_beside_theirs(monkeypatch):
+    row = [[150 + 26 * k, 300, 164 + 26 * k, 350] for k in range(14)]  # bottles on a shelf
+    found = places(monkeypatch, (480, 640), row, np.zeros(14, int), np.linspace(0.9, 0.6, 14))
+    hidden = np.zeros((480, 640), bool)
+    for rect in found:
+        hidden[rect.top : rect.bottom, rect.left : rect.right] = True
+    for x1, y1, x2, y2 in row:
+        assert hidden[y1:y2, x1:x2].mean() < 0.3
+
+
+def test_objects_smaller_than_their_labels_lose_the_score_where_there_are_many(monkeypatch):
+    said = []
+    monkeypatch.setattr(drawing, "plate", lambda text, size, *args: said.append(text) or np.zeros((*size[::-1], 3)))
+    tiny = [[40 * k, 200, 40 * k + 12, 220] for k in range(14)]
+    draw_instances(np.zeros((480, 640, 3), np.uint8), [*tiny, [0, 300, 300, 400]], [0] * 15, [0.5] * 15, ["dog"])
+    assert sorted(said) == ["dog"] * 14 + ["dog 0.50"]
+    said.clear()
+    draw_instances(np.zeros((480, 640, 3), np.uint8), tiny[:5], [0] * 5, [0.5] * 5, ["dog"])
+    assert said == ["dog 0.50"] * 5
+
+
 def test_true_maps_are_brought_back_to_the_original_image():
     sample = DataSample(metainfo={"scale_factor": (2.0, 2.0), "flip": True, "img_shape": (80, 120)})
     class_map = torch.arange(60)[None].repeat(40, 1) // 20  # the original's: thirds

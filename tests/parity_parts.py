@@ -8,8 +8,10 @@ import torch
 
 
 def read_case(folder: Path, name: str) -> SimpleNamespace:
-    """A case by name: `inputs` as tensors, `model` its arguments, `error(output, ours)` our relative error,
-    `outputs` their names, `output(name)` what is stored of one."""
+    """A case by name: `inputs` as tensors, `model` its arguments, `state` names and shapes of its weights.
+
+    `error(output, ours)` is our relative error; `outputs` are their names, `output(name)` what is stored of one.
+    """
     spec = importlib.util.spec_from_file_location("parity_case", folder / "parity_case.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -19,6 +21,7 @@ def read_case(folder: Path, name: str) -> SimpleNamespace:
         inputs=inputs,
         model=case.spec["model"],
         error=case.error,
+        state=case.spec["state"],
         outputs=list(case.spec["outputs"]),
         output=lambda output: case.arrays[f"output/{output}"],
     )

@@ -34,6 +34,7 @@ SIBLINGS_APART = ("models.backbones", "models.necks", "models.heads")
 # heads of pixel maps have a base in common, and so have those of two stages, which are put together from parts
 EXCEPTIONS = {
     ("models.heads.rcnn", "models.heads.rpn"),
+    ("models.heads.rcnn", "models.heads.roi_box"),
     ("models.heads.rcnn", "models.heads.roi_mask"),
     *(
         (f"models.heads.{head}", f"models.heads.{part}")

@@ -8,7 +8,18 @@ from typing import Any, NamedTuple
 
 import torch
 
-from densevit.checkpoints import fpn, pvt, pvt_v2, rcnn, rcnn_mmdet, retinanet, swin, swin_configs, swin_v2
+from densevit.checkpoints import (
+    fpn,
+    pvt,
+    pvt_v2,
+    rcnn,
+    rcnn_detectron2,
+    rcnn_mmdet,
+    retinanet,
+    swin,
+    swin_configs,
+    swin_v2,
+)
 from densevit.checkpoints.settings import NotBuilt, Settings
 from densevit.errors import ConfigError
 from densevit.registry import MODELS
@@ -92,6 +103,8 @@ def translate(source: str, config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         NotBuilt: no such model here (yet). ConfigError: a key that is unknown, or a value that densevit does not have.
     """
+    if source == "detectron2" and "lazy_config" in config:  # a lazy configuration: the model is a part of it
+        config = config["model"]
     settings = Settings(config, "model")
     if source == "timm" and settings.type is None:  # config.json names the model under 'architecture'
         settings.type = settings.left.get("architecture")
@@ -99,6 +112,8 @@ def translate(source: str, config: Mapping[str, Any]) -> dict[str, Any]:
         settings.type = settings.left.get("model_type")
     if source in MMDET and settings.type in DETECTORS:
         return _detector(source, settings)
+    if source == "detectron2" and settings.type == "GeneralizedRCNN":
+        return _generalized_rcnn(settings)
     return translate_part(source, settings)
 
 
@@ -122,6 +137,32 @@ def _detector(source: str, model: Settings) -> dict[str, Any]:
         if "rpn" in head:
             raise ConfigError(f"model.rpn_head has anchors of strides {stated_strides}, but the neck gives {given}.")
         head["anchor_strides"] = stated_strides
+    return {
+        "type": "DensePredictor",
+        "data_preprocessor": preprocessor,
+        "backbone": backbone,
+        "neck": neck,
+        "head": head,
+    }
+
+
+def _generalized_rcnn(model: Settings) -> dict[str, Any]:
+    """detectron2's GeneralizedRCNN around an FPN."""
+    neck = model.part("backbone")
+    if neck.type != "FPN":
+        raise NotBuilt(f"{neck.where}._target_ is {neck.type!r} of detectron2, which densevit has no counterpart of.")
+    backbone = translate_part("detectron2", neck.part("bottom_up"))
+    neck = fpn.from_detectron2(neck)
+    head, width, stated = rcnn_detectron2.from_detectron2(model)
+    mean, std, order = model.take("pixel_mean"), model.take("pixel_std"), model.take("input_format", "BGR")
+    model.ignore("vis_period")
+    model.done()
+    if width != neck["out_channels"]:
+        raise ConfigError(f"model.proposal_generator takes {width} channels, but the FPN gives {neck['out_channels']}.")
+    if stated != (given := _strides(maps_of(backbone)[1], {"start_level": 0, **neck})):
+        raise ConfigError(f"model.proposal_generator has anchors of strides {stated}, but the FPN gives {given}.")
+    preprocessor = {"type": "Preprocessor", "mean": tuple(mean), "std": tuple(std), "size_divisor": max(given[:-1])}
+    preprocessor["bgr_to_rgb"] = order == "RGB"
     return {
         "type": "DensePredictor",
         "data_preprocessor": preprocessor,

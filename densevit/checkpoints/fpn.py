@@ -3,7 +3,7 @@
 from typing import Any
 
 from densevit.checkpoints.rules import Rule
-from densevit.checkpoints.settings import Settings
+from densevit.checkpoints.settings import NotBuilt, Settings
 from densevit.errors import ConfigError
 
 TABLES = {
@@ -47,6 +47,21 @@ def from_mmdet(settings: Settings) -> dict[str, Any]:
     end = settings.take("end_level", -1)
     if end not in (-1, len(channels) - 1):
         config["end_level"] = end
+    settings.done()
+    return config
+
+
+def from_detectron2(settings: Settings) -> dict[str, Any]:
+    """FPN of detectron2, less its bottom_up."""
+    top = settings.part("top_block")
+    if top.type != "LastLevelMaxPool":
+        raise NotBuilt(f"{top.where}._target_ is {top.type!r}; densevit has LastLevelMaxPool there.")
+    top.done()
+    settings.expect("norm", "")
+    settings.expect("fuse_type", "sum")
+    settings.expect("square_pad", 0)
+    levels = len(settings.take("in_features"))
+    config = {"type": "FPN", "out_channels": settings.take("out_channels"), "num_levels": levels + 1}
     settings.done()
     return config
 

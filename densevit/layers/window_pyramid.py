@@ -148,15 +148,15 @@ class WindowPyramid(BaseModule):
 
 def pairs(values: int | Sequence, stages: int, what: str) -> list[tuple[int, int]]:
     """(height, width) a stage of a number, or of one number or pair for each stage. Raises ConfigError."""
-    values = [values] * stages if isinstance(values, Integral) else list(values)
-    sides = [(v, v) if isinstance(v, Integral) else tuple(v) for v in values]
-    if len(sides) != stages or not all(
-        len(s) == 2 and all(isinstance(n, Integral) and n >= 0 for n in s) for s in sides
+    each = list(values) if isinstance(values, (list, tuple)) else [values] * stages
+    sides = [tuple(value) if isinstance(value, (list, tuple)) else (value, value) for value in each]
+    if len(sides) != stages or any(
+        len(s) != 2 or not all(isinstance(n, Integral) and n >= 0 for n in s) for s in sides
     ):
         raise ConfigError(
-            f"{what} is {values!r}: give one number, or a number or (height, width) for each of {stages} stages"
+            f"{what} is {values!r}: give a number, or for each of {stages} stages a number or (height, width)"
         )
-    return [(int(a), int(b)) for a, b in sides]
+    return sides
 
 
 def windowings(

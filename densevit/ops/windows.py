@@ -61,9 +61,17 @@ def _axis(side: int, window: int, shift: int, pad_first: bool) -> tuple[Tensor, 
     return token.view(-1, window), band.view(-1, window)
 
 
-@lru_cache(maxsize=128)
+@torch.compiler.assume_constant_result
 def cut_of(windowing: Windowing, batch: int, size: tuple[int, int], device: torch.device) -> Cut:
-    """The places of a batch of maps of `size` (h, w); kept for the sizes used last."""
+    """The places of a batch of maps of `size` (h, w); kept for the sizes used last.
+
+    In a graph of torch.compile they are constants, so that each size of image has a graph (dynamic=False).
+    """
+    return _cut(windowing, batch, size, device)
+
+
+@lru_cache(maxsize=128)
+def _cut(windowing: Windowing, batch: int, size: tuple[int, int], device: torch.device) -> Cut:
     (height, width), window, shift = size, windowing.window, windowing.shift
     if not windowing.shift_small_maps and min(size) <= min(window):
         shift = (0, 0)

@@ -26,7 +26,7 @@ def error(ours, theirs) -> float:
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
-@pytest.mark.parametrize("name", ["retinanet_pvt", "retinanet_pvtv2"])
+@pytest.mark.parametrize("name", ["retinanet_pvt", "retinanet_pvtv2", "retinanet_swin"])
 def test_a_file_of_mmdetection_opens_with_mmdetections_outputs(name):
     """Made by mmdetection 3.3.0's own Runner and head: published recipes at a hundredth of their width."""
     model, golden = import_model(DATA / f"{name}.pth"), np.load(DATA / f"{name}.npz")

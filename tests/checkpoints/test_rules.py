@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from densevit.checkpoints import fpn, pvt, pvt_v2, retinanet
+from densevit.checkpoints import fpn, pvt, pvt_v2, retinanet, swin, swin_v2
 from densevit.checkpoints.rules import Rule, fill, invert, match, rename
 from densevit.registry import MODELS
 
@@ -85,6 +85,24 @@ def test_every_table_is_a_bijection_on_its_backbone(name, linear):
     again = rename(theirs.state, table)
     assert not again.unknown
     assert not again.dropped
+    assert again.state.keys() == ours.keys()
+    assert all(torch.equal(again.state[key], value) for key, value in ours.items())
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"), [("Swin", name) for name in swin.TABLES] + [("SwinV2", name) for name in swin_v2.TABLES]
+)
+def test_every_table_of_swin_goes_both_ways(kind, source):
+    table = {"Swin": swin, "SwinV2": swin_v2}[kind].TABLES[source]
+    sizes = dict(embed_dim=8, depths=[2, 1, 1, 2], num_heads=[1, 2, 2, 4], mlp_ratio=2)
+    # timm has neither norms of the outputs nor absolute positions, transformers' V2 no norms
+    more = dict(output_norm=False) if source == "timm" else dict(pretrain_size=32)
+    ours = MODELS.build(dict(type=kind, arch=sizes, window_size=4, **more)).state_dict()
+    ours = {key: torch.randn_like(value) for key, value in ours.items()}
+    theirs = rename(ours, invert(table))
+    assert not theirs.unknown
+    again = rename(theirs.state, table)
+    assert not again.unknown + again.dropped
     assert again.state.keys() == ours.keys()
     assert all(torch.equal(again.state[key], value) for key, value in ours.items())
 

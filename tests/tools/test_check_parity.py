@@ -26,6 +26,9 @@ GOLDEN = [
     "mmdet_rcnn_micro_loss",
     "mmdet_rcnn_odd",
     "mmdet_rcnn_odd_loss",
+    "mmdet_swin_ape",
+    "mmdet_swin_bare",
+    "mmdet_swin_nonorm",
 ]
 
 
@@ -55,6 +58,9 @@ def test_reference_cases_pass(root, shared):
         *folder.glob("mmdet_maskrcnn*.json"),
         *folder.glob("mmdet_cascade*.json"),
         *folder.glob("whai362_pvt_*.json"),
+        *folder.glob("mmdet_swin*.json"),
+        *folder.glob("microsoft_swin*.json"),
+        *folder.glob("detectron2_swin*.json"),
     ]
     done = run(root, *sorted(wanted), "--verbose")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,91 @@
+"""Windows by index equal windows by padding, rolling and reshaping, and masks equal the definition."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from densevit.ops.windows import APART, Windowing, cut_of, cut_windows, join_windows, relative_positions
+
+CPU = torch.device("cpu")
+SIZES = [(6, 9), (7, 7), (5, 11), (3, 3), (2, 8), (1, 1)]
+
+
+def by_rolling(x, windowing):
+    """(B, h, w, C) -> (B, rows, columns, N, C), the textbook way."""
+    (height, width), shift = windowing.window, windowing.shift
+    if not windowing.pad_first:
+        x = x.roll((-shift[0], -shift[1]), (1, 2))
+    x = F.pad(x, (0, 0, 0, -x.shape[2] % width, 0, -x.shape[1] % height))
+    if windowing.pad_first:
+        x = x.roll((-shift[0], -shift[1]), (1, 2))
+    return x.unflatten(2, (-1, width)).unflatten(1, (-1, height)).transpose(2, 3).flatten(3, 4)
+
+
+@pytest.mark.parametrize("pad_first", [True, False])
+@pytest.mark.parametrize("shift", [(0, 0), (1, 1), (2, 0)])
+@pytest.mark.parametrize("size", SIZES)
+def test_cutting_equals_padding_and_rolling_up_to_the_order_and_joining_undoes_it(size, shift, pad_first):
+    windowing = Windowing((3, 4), shift, pad_first=pad_first)
+    x = torch.arange(1.0, 2 * size[0] * size[1] * 5 + 1).view(2, size[0] * size[1], 5)
+    cut = cut_of(windowing, 2, size, CPU)
+    windows = cut_windows(x, cut, 12)
+    want = by_rolling(x.unflatten(1, size), windowing).flatten(0, 2)
+    as_rows = lambda w: sorted(map(tuple, w.flatten(1).tolist()))  # noqa: E731
+    assert as_rows(windows) == as_rows(want)
+    assert torch.equal(join_windows(windows, cut, 2), x)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_images_alternate_within_a_window_and_masked_windows_come_last(size):
+    x = torch.stack((torch.zeros(size[0] * size[1], 1), torch.ones(size[0] * size[1], 1)))
+    cut = cut_of(Windowing((3, 3), (1, 1), pad_first=False), 2, size, CPU)
+    windows = cut_windows(x, cut, 9)
+    assert (windows[::2] == 0).all()
+    assert windows[1::2].flatten(1).amax(1).eq(1).all()
+    assert cut.inner % 2 == 0
+    assert len(windows) == cut.inner + (0 if cut.mask is None else len(cut.mask))
+
+
+@pytest.mark.parametrize("size", [(6, 9), (9, 6), (3, 3)])
+def test_places_of_a_shifted_window_see_each_other_where_they_are_neighbours_in_the_image(size):
+    """On maps of whole windows: two tokens of a window are apart where its torn border lies between them."""
+    cut = cut_of(Windowing((3, 3), (1, 1)), 1, size, CPU)
+    places = torch.stack(torch.meshgrid(*map(torch.arange, size), indexing="ij"), -1).view(1, -1, 2).float()
+    windows = cut_windows(places, cut, 9)
+    for index, window in enumerate(windows):
+        far = (window[:, None] - window[None]).abs().amax(-1) >= 3
+        if index < cut.inner:
+            assert not far.any()
+        else:
+            mask = cut.mask[index - cut.inner, 0]
+            assert far.any() or min(size) == 3
+            assert (mask[far] == APART).all()
+            if min(size) > 3:  # on a smaller map tokens may be torn apart that are close
+                assert (mask[~far] == 0).all()
+
+
+def test_a_map_no_larger_than_a_window_is_left_in_place_only_where_told():
+    moved, still = (cut_of(Windowing((4, 4), (2, 2), shift), 1, (4, 9), CPU) for shift in (True, False))
+    assert moved.mask is not None
+    assert still.mask is None
+    assert cut_of(Windowing((4, 4), (2, 2), False), 1, (5, 9), CPU).mask is not None
+
+
+def test_cuts_are_kept_and_a_first_use_in_inference_mode_does_not_spoil_training():
+    windowing = Windowing((5, 3), (2, 1))
+    with torch.inference_mode():
+        first = cut_of(windowing, 1, (7, 8), CPU)
+    assert cut_of(windowing, 1, (7, 8), CPU) is first
+    x = torch.rand(1, 56, 2, requires_grad=True)
+    join_windows(cut_windows(x, first, 15), first, 1).sum().backward()
+    assert torch.equal(x.grad, torch.ones_like(x))
+
+
+def test_relative_positions_number_the_offsets_row_by_row():
+    index = relative_positions((2, 3))
+    places = list(itertools.product(range(2), range(3)))
+    for i, j in itertools.product(range(6), repeat=2):
+        down, right = places[i][0] - places[j][0] + 1, places[i][1] - places[j][1] + 2
+        assert index[i, j] == down * 5 + right

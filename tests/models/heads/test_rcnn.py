@@ -211,3 +211,20 @@ def test_unknown_options_of_a_cascade_are_named():
         CascadeHead(**maps, stage_weights=(1, 1))
     with pytest.raises(ConfigError, match="average='median'"):
         CascadeHead(**maps, average="median")
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_training_and_prediction_in_bfloat16_stay_near_float32(config):
+    head, maps = build(config), [x / 20 for x in features()]
+    boxes = [torch.tensor([[4.0, 4.0, 60.0, 90.0], [30.0, 20.0, 100.0, 110.0], [60.0, 0.0, 90.0, 40.0]])]
+    exact = head.region_losses(maps, boxes, [sample()]) | head.rpn.loss(*head.rpn(maps), [sample()])
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = head.region_losses(maps, boxes, [sample()]) | head.rpn.loss(*head.rpn(maps), [sample()])
+        with torch.no_grad():
+            found = head.eval().predict(maps, [sample()])[0]["pred_instances"]
+    assert found.bboxes.dtype == found.scores.dtype == torch.float32
+    for name, value in exact.items():
+        if name not in ("loss_rpn_cls", "loss_rpn_box"):  # the draw of anchors differs
+            assert float(rough[name]) == pytest.approx(float(value), rel=0.05, abs=0.02), name
+    sum(sum(v) if isinstance(v, list) else v for v in rough.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in head.parameters())

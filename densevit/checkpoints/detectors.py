@@ -75,6 +75,7 @@ PARTS: dict[tuple[str, str], Callable[[Settings], dict]] = {
     **pvt.CONFIGS,
     **pvt_v2.CONFIGS,
     **swin_configs.CONFIGS,
+    **swin_v2.CONFIGS,
     **fpn.CONFIGS,
 }
 """(source, their type) -> our configuration of the part."""

@@ -1,4 +1,4 @@
-"""Configurations of both generations of Swin: microsoft's, detectron2's, mmdetection's, timm's and transformers'."""
+"""Swin: the configurations of microsoft's two repositories, detectron2, mmdetection, timm and transformers."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,7 +14,6 @@ SIZES = {
     "base": {"embed_dim": 128, "depths": [2, 2, 18, 2], "num_heads": [4, 8, 16, 32]},
     "large": {"embed_dim": 192, "depths": [2, 2, 18, 2], "num_heads": [6, 12, 24, 48]},
 }
-AT_192 = {"pretrained_window_sizes": [12, 12, 12, 6]}
 TIMM_NAMED = {
     **{
         f"swin_{size}_patch4_window{window}_{side}": {**SIZES[size], "window_size": window, "img_size": side}
@@ -29,19 +28,6 @@ TIMM_NAMED = {
             ("base", [2, 2, 30, 2], [7, 7, 14, 7]),
         )
     },
-}
-
-
-TIMM_NAMED_V2 = {
-    f"swinv2_{size}_window{name}": {**SIZES[size], **windows}
-    for sizes, name, windows in (
-        (("tiny", "small", "base"), "8_256", {"window_size": 8, "img_size": 256}),
-        (("tiny", "small", "base"), "16_256", {"window_size": 16, "img_size": 256}),
-        (("base", "large"), "12_192", {"window_size": 12, "img_size": 192}),
-        (("base", "large"), "12to16_192to256", {"window_size": 16, "img_size": 256, **AT_192}),
-        (("base", "large"), "12to24_192to384", {"window_size": 24, "img_size": 384, **AT_192}),
-    )
-    for size in sizes
 }
 
 
@@ -87,12 +73,6 @@ def still_windows(settings: Settings, maps: Sequence[tuple[int, int]]) -> dict[s
 def square_maps(side: int, patch: int, stages: int) -> list[tuple[int, int]]:
     """Each stage's map of a square image, incomplete patches left out."""
     return [(side // patch // 2**i,) * 2 for i in range(stages)]
-
-
-def pretrained_windows(settings: Settings) -> tuple:
-    """`pretrained_window_sizes`, a stage each; 0: the model's own windows."""
-    sizes = settings.take("pretrained_window_sizes", (0, 0, 0, 0))
-    return tuple(tuple(size) if isinstance(size, (list, tuple)) else size for size in sizes)
 
 
 def no_dropout(settings: Settings, *more: str) -> None:
@@ -143,17 +123,6 @@ def from_microsoft(settings: Settings) -> dict[str, Any]:
     return {"type": "Swin", **config}
 
 
-def v2_from_microsoft(settings: Settings) -> dict[str, Any]:
-    """SwinTransformerV2 of microsoft, a classifier for one size of image."""
-    config = microsoft_rest(settings, 0.1)
-    image, stages = settings.take("img_size", 224), len(config["arch"]["depths"])
-    config["pretrain_size"] = side_pair(image) if settings.take("ape", False) else None
-    config |= still_windows(settings, square_maps(min(side_pair(image)), config["patch_size"], stages))
-    config |= {"pretrained_window_sizes": pretrained_windows(settings), "output_norm": False}
-    settings.done()
-    return {"type": "SwinV2", **config, "out_indices": tuple(range(stages))}
-
-
 def from_mmdet(settings: Settings) -> dict[str, Any]:
     """SwinTransformer of mmdetection, or microsoft's own that its mmdetection 2.x has under the same name."""
     if any(key in settings.left for key in ("embed_dim", "in_chans", "ape", "use_checkpoint")):
@@ -196,15 +165,6 @@ def from_timm(settings: Settings) -> dict[str, Any]:
     settings.expect("head_dim", None)
     settings.done()
     return {"type": "Swin", **config}
-
-
-def v2_from_timm(settings: Settings) -> dict[str, Any]:
-    """timm's swinv2_*, as `from_timm`."""
-    config = timm_rest(settings, TIMM_NAMED_V2)
-    config["pretrained_window_sizes"] = pretrained_windows(settings)
-    settings.expect("act_layer", "gelu")
-    settings.done()
-    return {"type": "SwinV2", **config}
 
 
 def timm_rest(settings: Settings, named: dict[str, dict]) -> dict[str, Any]:
@@ -250,17 +210,6 @@ def from_transformers(settings: Settings) -> dict[str, Any]:
     return {"type": "Swin", **config, "output_norm": backbone, "shift_small_maps": backbone}
 
 
-def v2_from_transformers(settings: Settings) -> dict[str, Any]:
-    """transformers' `swinv2`: one size of image says where windows are smaller and do not shift."""
-    image = settings.left.get("image_size", 224)
-    config, _ = transformers_rest(settings)
-    stages = len(config["arch"]["depths"])
-    config |= still_windows(settings, square_maps(side_pair(image)[0], config["patch_size"], stages))
-    config |= {"pretrained_window_sizes": pretrained_windows(settings), "output_norm": False}
-    settings.done()
-    return {"type": "SwinV2", **config}
-
-
 FACTS = (
     "model_type", "transformers_version", "torch_dtype", "dtype", "hidden_size", "num_layers", "encoder_stride",
     "initializer_range", "stage_names", "id2label", "label2id", "problem_type", "path_norm", "_name_or_path",
@@ -303,15 +252,12 @@ def transformers_rest(settings: Settings) -> tuple[dict[str, Any], bool]:
 CONFIGS = {
     ("mmdet", "SwinTransformer"): from_mmdet,
     ("microsoft", "SwinTransformer"): from_microsoft,
-    ("microsoft", "SwinTransformerV2"): v2_from_microsoft,
     ("detectron2", "SwinTransformer"): from_microsoft,
     ("detectron2", "D2SwinTransformer"): from_microsoft,
     **{("timm", name): from_timm for name in ("SwinTransformer", *TIMM_NAMED)},
-    **{("timm", name): v2_from_timm for name in ("SwinTransformerV2", *TIMM_NAMED_V2)},
     **{
-        ("transformers", name): translator
-        for kind, translator in (("Swin", from_transformers), ("Swinv2", v2_from_transformers))
-        for name in (kind.lower(), *(f"{kind}{part}" for part in ("Model", "Backbone", "ForImageClassification")))
+        ("transformers", name): from_transformers
+        for name in ("swin", "SwinModel", "SwinBackbone", "SwinForImageClassification")
     },
 }
 """(source, their type) -> our configuration."""

@@ -70,7 +70,7 @@ def cut_of(windowing: Windowing, batch: int, size: tuple[int, int], device: torc
     return _cut(windowing, batch, size, device)
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=64)
 def _cut(windowing: Windowing, batch: int, size: tuple[int, int], device: torch.device) -> Cut:
     (height, width), window, shift = size, windowing.window, windowing.shift
     if not windowing.shift_small_maps and min(size) <= min(window):

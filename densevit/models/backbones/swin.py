@@ -12,16 +12,9 @@ from densevit.layers.block import Block, Mlp
 from densevit.layers.drop_path import drop_path_rates
 from densevit.layers.pyramid import look_up_arch
 from densevit.layers.window_attention import WindowAttention
-from densevit.layers.window_pyramid import PatchMerging, Stage, WindowPyramid, windowings
+from densevit.layers.window_pyramid import ARCHS, PatchMerging, Stage, WindowPyramid, windowings
 from densevit.ops.windows import Windowing
 from densevit.registry import MODELS
-
-ARCHS = {
-    "tiny": dict(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), mlp_ratio=4),
-    "small": dict(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), mlp_ratio=4),
-    "base": dict(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), mlp_ratio=4),
-    "large": dict(embed_dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48), mlp_ratio=4),
-}
 
 
 class TableAttention(WindowAttention):

@@ -8,7 +8,7 @@ import numpy as np
 
 from densevit.visualization.lettering import SMALLEST, Style, class_name, fitting_text, plate, style_for, with_letters
 from densevit.visualization.masks import Mask, paint_masks
-from densevit.visualization.palette import instance_colors
+from densevit.visualization.palette import Color, instance_colors
 
 CROWDED = 0.1  # of the picture: what labels may cover in letters of the usual size
 MANY = 8  # objects that are smaller than their labels
@@ -40,7 +40,8 @@ def draw_instances(
 
     Every object has a shade of its class's colour to itself, so that label, box and mask are seen to belong together.
     With masks, boxes are thin. Labels are placed best score first, each where it covers no other label if there is such
-    a place beside its box; the more there are, the smaller the letters, as long as these can be read.
+    a place beside its box; a line joins one that stands apart to it. The more there are, the smaller the letters, as
+    long as these can be read.
 
     Args:
         image: (H, W, 3) or (H, W) uint8, BGR; not changed.
@@ -80,6 +81,8 @@ def draw_instances(
     placed: list[Rect] = []
     for i, (_, text_size, _) in zip(shown, texts, strict=True):
         placed.append(_place(corners[i].tolist(), text_size, (height, width), style, placed, small))
+    for rect, i in zip(placed, shown.tolist(), strict=True):
+        _join(canvas, rect, corners[i].tolist(), colors[i], max(1, style.line // 2))
     for rect, (text, _, rise), i in zip(placed[::-1], texts[::-1], shown[::-1].tolist(), strict=True):
         # The picture cuts a plate that is larger than itself.
         size = (rect.right - rect.left, rect.bottom - rect.top)
@@ -108,6 +111,15 @@ def _fitting_texts(
     style = with_letters(style, min(style.scale, max(SMALLEST, style.scale * min(0.8, (CROWDED / covered) ** 0.5))))
     words = [(name, None if tiny else score) for (name, score), tiny in zip(words, hidden, strict=True)]
     return [fitting_text(name, score, width, style) for name, score in words], style
+
+
+def _join(canvas: np.ndarray, rect: Rect, box: list[int], color: Color, line: int) -> None:
+    """A line from a label that stands apart from its box to the nearest point of the box."""
+    x1, y1, x2, y2 = box
+    gap = max(y1 - rect.bottom, rect.top - y2, x1 - rect.right, rect.left - x2)
+    if gap > (rect.bottom - rect.top) // 3:
+        x, y = (rect.left + rect.right) // 2, (rect.top + rect.bottom) // 2
+        cv2.line(canvas, (x, y), (min(max(x, x1), x2), min(max(y, y1), y2)), color, line, cv2.LINE_AA)
 
 
 def _candidates(box: list[int], size: tuple[int, int], line: int) -> Iterator[tuple[int, int]]:

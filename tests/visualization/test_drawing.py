@@ -269,6 +269,15 @@ def test_objects_smaller_than_their_labels_lose_the_score_where_there_are_many(m
     assert said == ["dog 0.50"] * 5
 
 
+def test_a_line_joins_a_label_that_stands_apart_to_its_box(monkeypatch):
+    ground = np.zeros((400, 400, 3), np.uint8)
+    beside = draw_instances(ground, [[100, 100, 200, 200]], [1], None, NAMES)
+    monkeypatch.setattr(drawing, "_place", lambda *args: drawing.Rect(300, 300, 350, 316))
+    apart = draw_instances(ground, [[100, 100, 200, 200]], [1], None, NAMES)
+    assert apart[205:300, 205:330].any((1, 2)).all() and apart[205:300, 205:330].any((0, 2))[:90].all()
+    assert not beside[205:300, 205:330].any()
+
+
 def test_true_maps_are_brought_back_to_the_original_image():
     sample = DataSample(metainfo={"scale_factor": (2.0, 2.0), "flip": True, "img_shape": (80, 120)})
     class_map = torch.arange(60)[None].repeat(40, 1) // 20  # the original's: thirds

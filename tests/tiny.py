@@ -50,7 +50,7 @@ HEADS = {
             num_classes=3,
             rpn=dict(feat_channels=8, num_convs=2, divisor="quota", scales=(2, 4), limit_shrink=False),
             box=dict(num_convs=1, conv_channels=8, norm="LN", num_fcs=1, test=dict(score_thr=0.0, max_per_image=20)),
-            mask=dict(channels=8, norm="LN", num_convs=1),
+            mask=dict(channels=8, norm="LN", num_convs=1, class_agnostic=True),
             mask_each_stage=False,
             average="probabilities",
             resample=False,

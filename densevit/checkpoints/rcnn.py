@@ -30,6 +30,7 @@ def _mmdet_stage(theirs: str, box: str, mask: str) -> list[Rule]:
         Rule(f"roi_head.bbox_head{theirs}.fc_cls.*", f"{box}.classify.*"),
         Rule(f"roi_head.bbox_head{theirs}.fc_reg.*", f"{box}.regress.*"),
         Rule(f"roi_head.mask_head{theirs}.convs.{{}}.conv.*", f"{mask}.convs.{{}}.conv.*"),
+        Rule(f"roi_head.mask_head{theirs}.convs.{{}}.bn.*", f"{mask}.convs.{{}}.norm.*"),
         Rule(f"roi_head.mask_head{theirs}.upsample.*", f"{mask}.upsample.*"),
         Rule(f"roi_head.mask_head{theirs}.conv_logits.*", f"{mask}.logits.*"),
     ]

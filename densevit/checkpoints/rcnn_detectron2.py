@@ -216,7 +216,6 @@ def _mask(head: Settings, pooling: dict[str, Any], classes: int) -> dict[str, An
     """MaskRCNNConvUpsampleHead; the last of its conv_dims is the up-sampling's."""
     _of_type(head, "MaskRCNNConvUpsampleHead")
     head.ignore("input_shape", "vis_period")
-    head.expect("cls_agnostic_mask", False)
     if (stated := head.take("num_classes")) != classes:
         raise ConfigError(f"{head.where}.num_classes is {stated}, but roi_heads have {classes}.")
     dims = list(head.take("conv_dims"))
@@ -227,6 +226,7 @@ def _mask(head: Settings, pooling: dict[str, Any], classes: int) -> dict[str, An
         "num_convs": len(dims) - 1,
         "channels": dims[0],
         "norm": _norm(head),
+        "class_agnostic": head.take("cls_agnostic_mask", False),
         "loss_weight": head.take("loss_weight", 1.0),
     }
     head.done()

@@ -208,6 +208,17 @@ def _pooling(settings: Settings, strides: tuple[int, ...]) -> dict[str, Any]:
     return config
 
 
+def _norm(head: Settings) -> str | None:
+    """The norm after each convolution."""
+    norm = _optional(head, "norm_cfg")
+    if norm is None:
+        return None
+    of_type(norm, "BN", "SyncBN")
+    norm.ignore("requires_grad")
+    norm.done()
+    return "BN"
+
+
 def _box(head: Settings, pooling: dict[str, Any]) -> tuple[dict[str, Any], int]:
     """The box part of one of mmdetection's shared heads, and the number of classes."""
     of_type(head, "Shared2FCBBoxHead", "Shared4Conv1FCBBoxHead", "ConvFCBBoxHead")
@@ -225,20 +236,15 @@ def _box(head: Settings, pooling: dict[str, Any]) -> tuple[dict[str, Any], int]:
     head.ignore("init_cfg", "in_channels", "predict_box_type")
     if head.take("roi_feat_size", 7) != pooling["size"]:
         raise ConfigError(f"{head.where}.roi_feat_size is not what its RoI extractor gives, {pooling['size']}.")
-    norm = _optional(head, "norm_cfg")
     config: dict[str, Any] = {
         "pooling": pooling,
         "num_convs": convs,
         "num_fcs": fcs,
         "fc_channels": head.take("fc_out_channels", 1024),
         "conv_channels": head.take("conv_out_channels", 256),
+        "norm": _norm(head),
         "class_agnostic": head.take("reg_class_agnostic", False),
     }
-    if norm is not None:
-        of_type(norm, "BN", "SyncBN")
-        norm.ignore("requires_grad")
-        norm.done()
-        config["norm"] = "BN"
     config |= coder(of_type(head.part("bbox_coder", {**CODER, "target_stds": ROI_STDS}), CODER["type"]))
     config["class_loss_weight"] = cross_entropy(head.part("loss_cls", {"type": "CrossEntropyLoss"}))
     loss = head.part("loss_bbox", {"type": "SmoothL1Loss"})
@@ -262,17 +268,17 @@ def _mask(head: Settings, pooling: dict[str, Any], classes: int) -> dict[str, An
     of_type(head, "FCNMaskHead")
     head.ignore("init_cfg", "in_channels", "roi_feat_size")
     head.expect("conv_kernel_size", 3)
-    head.expect("class_agnostic", False)
     head.expect("upsample_cfg", {"type": "deconv", "scale_factor": 2})
     head.expect("predictor_cfg", {"type": "Conv"})
     head.expect("conv_cfg", None)
-    head.expect("norm_cfg", None)
     if (stated := head.take("num_classes", 80)) != classes:
         raise ConfigError(f"{head.where}.num_classes is {stated}, but the boxes have {classes} classes.")
     config = {
         "pooling": pooling,
         "num_convs": head.take("num_convs", 4),
         "channels": head.take("conv_out_channels", 256),
+        "norm": _norm(head),
+        "class_agnostic": head.take("class_agnostic", False),
         "loss_weight": cross_entropy(
             head.part("loss_mask", {"type": "CrossEntropyLoss", "use_mask": True}), use_mask=True
         ),

@@ -26,6 +26,8 @@ GOLDEN = [
     "mmdet_rcnn_micro_loss",
     "mmdet_rcnn_odd",
     "mmdet_rcnn_odd_loss",
+    "mmdet_rcnn_odd_sizes_loss",
+    "mmdet_rcnn_sizes_loss",
     "mmdet_swin_ape",
     "mmdet_swin_bare",
     "mmdet_swin_nonorm",

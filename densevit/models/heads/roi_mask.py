@@ -29,6 +29,7 @@ class RoIMask(BaseModule):
         num_convs: 3x3 convolutions at the pooled map's size.
         channels: their channels.
         norm: after each of them: None, 'LN' (over the channels) or 'BN' (over the regions of a batch).
+        class_agnostic: one mask a region instead of one a class.
         loss_weight: factor of the mask loss.
         threshold: probability from which on a pixel belongs to a predicted mask.
     """
@@ -42,17 +43,18 @@ class RoIMask(BaseModule):
         num_convs: int = 4,
         channels: int = 256,
         norm: str | None = None,
+        class_agnostic: bool = False,
         loss_weight: float = 1.0,
         threshold: float = 0.5,
     ):
         super().__init__()
         self.pooling = fill_options("mask.pooling", pooling, POOLING)
         self.strides = tuple(in_strides[: self.pooling.pop("levels")])
-        self.loss_weight, self.threshold = loss_weight, threshold
+        self.class_agnostic, self.loss_weight, self.threshold = class_agnostic, loss_weight, threshold
         widths = [in_channels, *[channels] * num_convs]
         self.convs = conv_tower(widths, norm)
         self.upsample = nn.ConvTranspose2d(widths[-1], channels, 2, stride=2)
-        self.logits = nn.Conv2d(channels, num_classes, 1)
+        self.logits = nn.Conv2d(channels, 1 if class_agnostic else num_classes, 1)
         for conv in (self.upsample, self.logits):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             nn.init.zeros_(conv.bias)
@@ -67,6 +69,8 @@ class RoIMask(BaseModule):
         x = self.upsample(self.convs(pooled)).relu_()
         if labels is None:
             return self.logits(x).float()
+        if self.class_agnostic:
+            labels = torch.zeros_like(labels)
         weight = self.logits.weight[labels, :, 0, 0]  # (N, C): a mask a region instead of K
         logits = (weight[:, None] @ x.flatten(2))[:, 0] + self.logits.bias[labels, None]
         return logits.float().unflatten(1, x.shape[2:])

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from parity_parts import read_case
@@ -63,3 +65,12 @@ def test_coder_equals_mmdetection(shared):
     stds = case.model["coders"]["rcnn"]["target_stds"]
     by_class = decode_deltas(x["code_boxes"], x["code_deltas_by_class"], PLAIN["means"], stds, (240, 320))
     assert case.error("decode_by_class", by_class) < 1e-5
+
+
+def test_boxes_shrink_without_limit_where_asked_and_never_grow_without():
+    anchor, deltas = torch.tensor([[0.0, 0.0, 100.0, 100.0]]), torch.tensor([[0.0, 0.0, -9.0, 9.0]])
+    plain = dict(means=(0.0,) * 4, stds=(1.0,) * 4)
+    for limit, width in ((True, 100 * 16 / 1000), (False, 100 * math.exp(-9))):
+        box = decode_deltas(anchor, deltas, **plain, limit_shrink=limit)[0]
+        assert float(box[2] - box[0]) == pytest.approx(width, rel=1e-3)
+        assert float(box[3] - box[1]) == pytest.approx(100 * 1000 / 16, rel=1e-4)

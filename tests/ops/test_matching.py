@@ -72,3 +72,12 @@ def test_assigner_equals_mmdetection(shared):
     assert case.error("assign_gt_inds", torch.stack(indices)) == 0
     assert case.error("assign_labels", torch.stack(labels)) == 0
     assert case.error("assign_max_overlaps", torch.stack(overlaps)) < 1e-5
+
+
+def test_a_truths_best_box_goes_over_to_it_or_stays_with_its_own_best():
+    """The second truth's best box overlaps the first truth more: mmdetection gives it away, detectron2 does not."""
+    truth = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 4.0]])
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 8.0], [0.0, 0.0, 10.0, 9.9], [50.0, 50.0, 60.0, 60.0]])
+    options = dict(pos_iou=0.9, neg_iou=0.3, min_pos_iou=0.3)
+    assert match_by_iou(boxes, truth, **options).index.tolist() == [1, 0, -1]
+    assert match_by_iou(boxes, truth, **options, best_taken_over=False).index.tolist() == [0, 0, -1]

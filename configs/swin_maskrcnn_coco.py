@@ -1,5 +1,5 @@
 # Mask R-CNN on Swin-T, COCO, 3x multi-scale. Published box / mask AP: tiny 46.0 / 41.6 (48 M, 267 G), small 48.5 / 43.3
-# (69 M, 359 G); tiny 1x (bases coco_instance and schedule_1x) 43.7 / 39.8
+# (69 M, 359 G); tiny 1x (coco_instance.py, 12 epochs) 43.7 / 39.8
 # (github.com/SwinTransformer/Swin-Transformer-Object-Detection; 8 machines x 2 images, ImageNet weights).
 _base_ = ["_base_/coco_instance_multi_scale.py", "_base_/schedule_3x.py", "_base_/runtime.py"]
 

@@ -10,10 +10,15 @@ param_scheduler = [
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-4, weight_decay=0.05),
-    # no decay for norms and position tables
+    # no decay for norms, position tables and (Swin V2) what stands in their place, nor for the logits' temperature
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
-        custom_keys=dict(pos_embed=dict(decay_mult=0.0), relative_position_bias_table=dict(decay_mult=0.0)),
+        custom_keys=dict(
+            pos_embed=dict(decay_mult=0.0),
+            relative_position_bias_table=dict(decay_mult=0.0),
+            cpb_mlp=dict(decay_mult=0.0),
+            logit_scale=dict(decay_mult=0.0),
+        ),
     ),
 )
 auto_scale_lr = dict(enable=False, base_batch_size=16)

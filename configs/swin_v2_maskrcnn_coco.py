@@ -1,6 +1,6 @@
 # Mask R-CNN on Swin V2-T, COCO, large-scale jitter (Ghiasi et al. 2021, arXiv 2012.07177) at 1024x1024, 3x. No result
 # is published for these parts together. Other sizes: arch=..., and the weights of that size.
-_base_ = ["_base_/coco_instance_large_scale_jitter.py", "_base_/schedule_3x.py", "_base_/runtime.py"]
+_base_ = ["_base_/coco_instance.py", "_base_/schedule_3x.py", "_base_/runtime.py"]
 
 model = dict(
     type="DensePredictor",
@@ -16,3 +16,13 @@ model = dict(
     neck=dict(type="FPN", out_channels=256, num_levels=5),
     head=dict(type="MaskRCNNHead"),
 )
+train_pipeline = [
+    dict(type="LoadImage"),
+    dict(type="LoadAnnotations", with_masks=True),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="RandomResize", scale=(1024, 1024), ratio_range=(0.1, 2.0), keep_ratio=True),
+    dict(type="RandomCrop", size=(1024, 1024), boxes_from_masks=True, allow_empty=True),
+    dict(type="Pad", size=(1024, 1024)),
+    dict(type="PackSample"),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

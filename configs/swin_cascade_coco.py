@@ -1,5 +1,5 @@
-# Cascade Mask R-CNN on Swin-T, COCO, 3x, multi-scale with crops. Published box / mask AP: tiny 50.4 / 43.7 (86 M, 745 G);
-# base, with drop_path_rate=0.3, 51.9 / 45.0 (145 M, 982 G)
+# Cascade Mask R-CNN on Swin-T, COCO, 3x, multi-scale with crops. Published box / mask AP: tiny 50.4 / 43.7
+# (86 M, 745 G); base, with drop_path_rate=0.3, 51.9 / 45.0 (145 M, 982 G)
 # (github.com/SwinTransformer/Swin-Transformer-Object-Detection; 8 machines x 2 images, ImageNet weights).
 _base_ = ["_base_/coco_instance.py", "_base_/schedule_3x.py", "_base_/runtime.py"]
 

@@ -213,7 +213,7 @@ def test_an_interrupted_video_can_be_played(mask_model, root, tmp_path):
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes) as running:
         lines = tmp_path / "outputs" / "clip.jsonl"
-        for _ in range(600):
+        for _ in range(3000):
             if lines.is_file() and lines.stat().st_size > 3000:
                 break
             time.sleep(0.1)

@@ -43,7 +43,9 @@ pooling = dict(finest_size=56.0)
 model = dict(
     backbone=dict(_delete_=True, type="Swin", arch=small_swin),
     neck=dict(num_levels=5),
-    head=dict(box=dict(pooling=pooling), mask=dict(pooling=pooling)),
+    head=dict(
+        rpn=dict(scales=(2, 4), sample=dict(num=256)), box=dict(pooling=pooling), mask=dict(pooling=pooling)
+    ),
 )
 """
 

@@ -211,6 +211,8 @@ def test_an_interrupted_video_can_be_played(mask_model, root, tmp_path):
     command = [sys.executable, str(root / "demo/image_demo.py"), "clip.mp4", *map(str, arguments(mask_model))]
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # a shell starts what runs in its background deaf to interrupts, and that is handed down
+    pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes) as running:
         lines = tmp_path / "outputs" / "clip.jsonl"
         for _ in range(3000):

@@ -14,7 +14,7 @@ class WindowAttention(nn.Module):
     """Multi-head attention among the tokens of a window, with a bias for their relative position.
 
     A map is completed to whole windows with zeros before the projections, so that padded keys equal the bias; they
-    take part. What the bias is, and how queries and keys are compared, a family says in `project` and `position_bias`.
+    take part. What the bias is, and how queries and keys are compared, a family says in `project` and `bias_table`.
     """
 
     scale: float | None = None

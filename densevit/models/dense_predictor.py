@@ -10,6 +10,7 @@ The sockets (any part that fits works with every other):
                on the class of a head says that its classes are those of pixels)
                loss(features, samples) -> dict of 'loss_*' tensors or lists of them
                predict(features, samples) -> list of dicts of DataSample fields, in the ORIGINAL image's frame
+               a two-stage one also lists what looks at regions, `region_parts`, so that its work can be counted
 """
 
 import inspect

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from densevit.checkpoints.detectors import NOT_OURS, PREFIXES, SOURCES, TABLES
+from densevit.checkpoints.architectures import TABLES
+from densevit.checkpoints.layouts import NOT_OURS, PREFIXES, SOURCES
 from densevit.checkpoints.rules import Renamed, Rule, rename
 from densevit.errors import CheckpointError, nearest
 

@@ -10,9 +10,9 @@ from torch import nn
 
 from densevit.checkpoints.config_text import ConfigText
 from densevit.checkpoints.convert import OWN
-from densevit.checkpoints.detectors import translate
 from densevit.checkpoints.loading import load_weights
 from densevit.checkpoints.reading import read_file
+from densevit.checkpoints.translating import translate
 from densevit.errors import CheckpointError, ConfigError
 from densevit.registry import MODELS
 

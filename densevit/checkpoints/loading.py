@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from densevit.checkpoints.architectures import FRESH
 from densevit.checkpoints.convert import convert
-from densevit.checkpoints.detectors import FRESH
 from densevit.checkpoints.reading import read_file
 from densevit.checkpoints.receipt import Receipt
 from densevit.checkpoints.rules import Renamed

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from densevit import import_model
-from densevit.checkpoints.detectors import TABLES
+from densevit.checkpoints.architectures import TABLES
 from densevit.checkpoints.rules import invert, rename
 from densevit.registry import MODELS
 

@@ -7,7 +7,7 @@ import torch
 from parity_parts import read_case
 
 from densevit.checkpoints import build, load_weights, translate
-from densevit.checkpoints.detectors import TABLES
+from densevit.checkpoints.architectures import TABLES
 from densevit.checkpoints.rcnn_detectron2 import from_detectron2
 from densevit.checkpoints.rules import invert, rename
 from densevit.checkpoints.settings import NotBuilt, Settings

@@ -1,0 +1,38 @@
+"""Our configuration of what another project configured in its own terms: a part or a whole model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from densevit.checkpoints.architectures import translate_part
+from densevit.checkpoints.detectors import DETECTORS, generalized_rcnn, mmdet_detector
+from densevit.checkpoints.settings import Settings
+
+MMDET = ("mmdet", "whai362")
+"""Sources whose detectors are configured in mmdetection's terms."""
+
+
+def translate(source: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Our configuration of the model that `config` describes in `source`'s own terms.
+
+    Args:
+        source: whose terms these are, one of SOURCES.
+        config: a part (`type='PyramidVisionTransformer'`) or a whole detector (`type='RetinaNet'`).
+
+    Returns:
+        dict: what densevit's MODELS builds.
+
+    Raises:
+        NotBuilt: no such model here (yet). ConfigError: a key that is unknown, or a value that densevit does not have.
+    """
+    if source == "detectron2" and "lazy_config" in config:  # a lazy configuration: the model is a part of it
+        config = config["model"]
+    settings = Settings(config, "model")
+    if source == "timm" and settings.type is None:  # config.json names the model under 'architecture'
+        settings.type = settings.left.get("architecture")
+    if source == "transformers" and settings.type is None:
+        settings.type = settings.left.get("model_type")
+    if source in MMDET and settings.type in DETECTORS:
+        return mmdet_detector(source, settings)
+    if source == "detectron2" and settings.type == "GeneralizedRCNN":
+        return generalized_rcnn(settings)
+    return translate_part(source, settings)

@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "models.losses": GROUND | {"ops", "layers"},
     "models.restore": GROUND | {"ops"},
     "models.preprocessor": GROUND | {"ops"},
+    "models.sliding_window": GROUND,
     "models.backbones": GROUND | {"ops", "layers"},
     "models.necks": GROUND | {"ops", "layers"},
     "models.heads": GROUND | {"ops", "layers", "models.losses", "models.restore"},
@@ -41,8 +42,9 @@ EXCEPTIONS = {
         for head in ("mask_rcnn", "cascade")
         for part in ("rcnn", "roi_box", "roi_mask")
     ),
-    ("models.heads.semantic_fpn", "models.heads.pixel_maps"),
     ("models.heads.depth_fpn", "models.heads.pixel_maps"),
+    ("models.heads.pixel_classes", "models.heads.pixel_maps"),
+    *((f"models.heads.{head}", "models.heads.pixel_classes") for head in ("fcn", "segmenter", "semantic_fpn", "setr")),
 }
 
 

@@ -39,6 +39,8 @@ class DensePredictor(BaseModel):
         neck: config of a neck, or a list of them in their order.
         data_preprocessor: config of the preprocessor; its defaults are ImageNet's mean and std, padding to 32.
         loss_balance: config of what weighs the losses of several heads against each other; None adds them as they are.
+        inference: config of how an image is looked at when it is predicted (SlidingWindow), for heads of maps; None
+            takes it as a whole.
         classes: names of the classes, from the data set.
         semantic_classes: names of the classes of pixels, where a data set has both kinds.
     """
@@ -50,6 +52,7 @@ class DensePredictor(BaseModel):
         neck: Mapping | Sequence[Mapping] | None = None,
         data_preprocessor: Mapping | None = None,
         loss_balance: Mapping | None = None,
+        inference: Mapping | None = None,
         classes: Sequence[str] | None = None,
         semantic_classes: Sequence[str] | None = None,
         init_cfg: dict | None = None,
@@ -73,6 +76,14 @@ class DensePredictor(BaseModel):
         else:
             self.head = nn.ModuleDict({name: self._build_head(name, config, maps) for name, config in head.items()})
         self.balance = MODELS.build(dict(loss_balance), default_args=dict(names=tuple(head))) if loss_balance else None
+        self.inference = MODELS.build(inference) if inference else None
+        for name, part in self.heads() if inference else ():
+            if not hasattr(part, "restore_fields"):
+                where = f"head.{name}" if name else "head"
+                raise ConfigError(
+                    f"model.inference puts maps together, and model.{where}, a {type(part).__name__}, predicts none: "
+                    "leave model.inference out."
+                )
 
     def _build_head(self, name: str, config: Mapping, maps: nn.Module) -> nn.Module:
         """One head on the maps that it asks for."""
@@ -103,6 +114,8 @@ class DensePredictor(BaseModel):
         mode 'loss': dict of losses; 'predict': the samples with their `pred_*` fields; 'tensor': what the heads'
         forward gives.
         """
+        if mode == "predict" and self.inference is not None:
+            return self.restore(self.maps(inputs), data_samples)
         features = self.extract(inputs)
         if mode == "loss":
             return self.loss(features, data_samples)
@@ -126,7 +139,10 @@ class DensePredictor(BaseModel):
 
     def loss(self, features: Sequence[Tensor], samples: list[DataSample]) -> dict:
         """Losses of all heads on the maps of `extract`."""
-        by_head = {name: head.loss(self.seen_by(name, features), samples) for name, head in self.heads()}
+        return self._together({name: head.loss(self.seen_by(name, features), samples) for name, head in self.heads()})
+
+    def _together(self, by_head: dict[str, dict]) -> dict:
+        """The losses of all heads, weighed against each other, under names of their own."""
         if self.balance is not None:
             by_head = self.balance(by_head)
         return {
@@ -140,17 +156,42 @@ class DensePredictor(BaseModel):
                 sample.set_data(fields)
         return samples
 
+    def maps(self, images: Tensor) -> dict[str, Tensor]:
+        """What heads of maps predict over the whole of images (B, 3, H, W), as `inference` says: (B, K, H, W) each."""
+
+        def look(crops: Tensor) -> dict[str, Tensor]:
+            features = self.extract(crops)
+            return {
+                name: head.enlarge(head(self.seen_by(name, features)).float(), crops.shape[2:])
+                for name, head in self.heads()
+            }
+
+        return look(images) if self.inference is None else self.inference(look, images)
+
+    def restore(self, maps: dict[str, Tensor], samples: list[DataSample]) -> list[DataSample]:
+        """The samples with the `pred_*` fields set that follow from the maps of `maps`."""
+        for name, head in self.heads():
+            for sample, fields in zip(samples, head.restore_fields(maps[name], samples), strict=True):
+                sample.set_data(fields)
+        return samples
+
     def val_step(self, data: dict) -> list:
         """The samples with predictions and, where they carry truth, one more element with the batch's losses.
 
         The last is what MMEngine's validation loop takes: a BaseDataElement whose only field is `loss`.
         """
         data = self.data_preprocessor(data, False)
-        features = self.extract(data["inputs"])
         samples = data["data_samples"]
         has_truth = any(key.startswith("gt_") for key in samples[0].keys())  # noqa: SIM118
-        losses = self.loss(features, samples) if has_truth else None
-        outputs = list(self.predict(features, samples))
+        if self.inference is None:
+            features = self.extract(data["inputs"])
+            losses = self.loss(features, samples) if has_truth else None
+            outputs = list(self.predict(features, samples))
+        else:
+            maps, losses = self.maps(data["inputs"]), None
+            if has_truth:  # of the maps that are scored: the whole image may be more than the network can take at once
+                losses = self._together({name: head.losses_of(maps[name], samples) for name, head in self.heads()})
+            outputs = list(self.restore(maps, samples))
         if losses is not None:
             sums = {k: sum(v) if isinstance(v, (list, tuple)) else v for k, v in losses.items()}
             outputs.append(BaseDataElement(loss={**sums, "loss": sum(sums.values())}))

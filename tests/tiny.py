@@ -8,6 +8,8 @@ import torch
 from densevit.structures import DataSample, InstanceData
 
 _STAGES = dict(embed_dims=(8, 16, 24, 32), depths=(1, 1, 2, 1), num_heads=(1, 2, 3, 4), mlp_ratios=(2, 2, 2, 2))
+_PLAIN = dict(embed_dim=16, depth=4, num_heads=2, mlp_ratio=2)
+_TAPS = dict(arch=_PLAIN, patch_size=8, img_size=32, out_indices=(0, 1, 2, 3))
 _WINDOWS = dict(embed_dim=8, depths=(2, 1, 2, 1), num_heads=(1, 2, 2, 4), mlp_ratio=2)
 BACKBONES = {
     "PVT": [dict(arch=dict(_STAGES, sr_ratios=(8, 4, 2, 1)), pretrain_size=64)],
@@ -19,6 +21,21 @@ BACKBONES = {
         dict(arch=_WINDOWS, window_size=3),
         dict(arch=_WINDOWS, window_size=(5, (4, 3), 2, 2), pretrain_size=64, pad_first=False, shift_small_maps=False),
     ],
+    "ViT": [
+        dict(_TAPS, distillation_token=True, append_cls_token=True, final_norm="all", table_rows=1),
+        dict(_TAPS, register_tokens=3, layer_scale=1.0, mlp="swiglu", table_offset=0.1, table_rows=0),
+        dict(
+            _TAPS,
+            positions="rotary",
+            register_tokens=2,
+            key_bias=False,
+            class_norm=True,
+            append_cls_token=True,
+            final_norm="all",
+        ),
+        dict(_TAPS, class_token=False, window_size=3, window_blocks=(0, 1, 3), table_mode="bilinear"),
+        dict(_TAPS, positions="sincos", relative_positions=True, table_antialias=True, final_norm=None),
+    ],
     "SwinV2": [dict(arch=_WINDOWS, window_size=4, pretrained_window_sizes=(0, 0, 3, 3))],
 }
 NECKS = {
@@ -27,8 +44,18 @@ NECKS = {
         dict(out_channels=8, num_levels=6, extra_levels="conv_on_input", relu_before_extra=True),
         dict(out_channels=8, num_levels=5, start_level=1, extra_levels="conv_on_output"),
         dict(out_channels=8, num_levels=4),
-    ]
+    ],
+    "UPerNet": [dict(channels=8), dict(channels=8, pool_scales=(2, 5), align_corners=True)],
+    "MultiLevelNeck": [
+        dict(in_channels=(16,) * 4, in_strides=(16,) * 4),
+        dict(in_channels=(16,), in_strides=(14,), channels=8, scales=(4, 2, 0.5)),
+    ],
+    "MLANeck": [
+        dict(in_channels=(8, 8, 16), in_strides=(16,) * 3, channels=8),
+        dict(in_channels=(8, 8), in_strides=(16,) * 2, channels=8, norm=None),
+    ],
 }
+_ONE_MAP = dict(num_classes=3, in_channels=(8,), in_strides=(16,))
 HEADS = {
     "RetinaNetHead": [dict(num_classes=3, feat_channels=8, stacked_convs=1, test=dict(score_thr=0.0))],
     "MaskRCNNHead": [
@@ -57,7 +84,25 @@ HEADS = {
             scale_gradients=True,
         ),
     ],
-    "SemanticFPNHead": [dict(num_classes=3, channels=8)],
+    "SemanticFPNHead": [
+        dict(num_classes=3, channels=8),
+        dict(num_classes=3, channels=8, losses=[dict(type="DiceLoss"), dict(type="FocalLoss")], align_corners=True),
+    ],
+    "FCNHead": [
+        dict(_ONE_MAP, channels=8),
+        dict(_ONE_MAP, num_convs=0, losses=dict(type="BinaryCrossEntropyLoss")),
+        dict(_ONE_MAP, channels=4, num_convs=2, kernel_size=1, concat_input=True, norm=None, loss_weight=0.4),
+    ],
+    "SETRHead": [
+        dict(_ONE_MAP, channels=8, decoder="naive"),
+        dict(_ONE_MAP, channels=8, decoder="pup"),
+        dict(_ONE_MAP, channels=8, decoder="pup", num_convs=2, up_scale=4),
+        dict(num_classes=3, in_channels=(8,) * 3, in_strides=(16,) * 3, channels=8, decoder="mla"),
+    ],
+    "SegmenterHead": [
+        dict(_ONE_MAP, losses=dict(type="CrossEntropyLoss", ohem=dict(thresh=0.7, min_kept=50))),
+        dict(_ONE_MAP, num_layers=1, embed_dim=16, num_heads=4, drop_path=0.0),
+    ],
     "DepthFPNHead": [dict(max_depth=10.0, channels=8)],
 }
 FEATURE_CHANNELS, FEATURE_STRIDES = (8, 8, 8), (8, 16, 32)

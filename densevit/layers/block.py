@@ -1,5 +1,7 @@
-"""The pre-norm transformer block and its MLP."""
+"""The pre-norm transformer block, its MLPs and the scale of its branches."""
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.layers.drop_path import DropPath
@@ -8,32 +10,72 @@ from densevit.layers.drop_path import DropPath
 class Mlp(nn.Module):
     """Linear, GELU, Linear on tokens (B, N, C)."""
 
-    def __init__(self, dim: int, hidden_dim: int):
+    def __init__(self, dim: int, hidden_dim: int, bias: bool = True):
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc1 = nn.Linear(dim, hidden_dim, bias=bias)
         self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.fc2 = nn.Linear(hidden_dim, dim, bias=bias)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """x: (B, h*w, C); size (h, w) is for MLPs that look at the map."""
         return self.fc2(self.act(self.fc1(x)))
 
 
-class Block(nn.Module):
-    """x + attn(norm1(x)), then x + mlp(norm2(x)), on the tokens of a map.
+class SwiGLU(nn.Module):
+    """A gated MLP (arXiv 2002.05202): w3(silu(gate) * value), where w12 gives the gate and then the value.
 
-    attn, mlp: modules called as module(x (B, h*w, C), size (h, w)).
+    Names of github.com/facebookresearch/dinov2.
     """
 
-    def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, drop_path: float = 0.0, eps: float = 1e-6):
+    def __init__(self, dim: int, hidden_dim: int, bias: bool = True):
+        super().__init__()
+        self.w12 = nn.Linear(dim, 2 * hidden_dim, bias=bias)
+        self.w3 = nn.Linear(hidden_dim, dim, bias=bias)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """x: (B, N, C)."""
+        gate, value = self.w12(x).chunk(2, -1)
+        return self.w3(F.silu(gate) * value)
+
+
+class LayerScale(nn.Module):
+    """A learnt factor for each channel of a branch (CaiT, arXiv 2103.17239), from `start`."""
+
+    def __init__(self, dim: int, start: float):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), float(start)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (..., C)."""
+        return x * self.gamma
+
+
+class Block(nn.Module):
+    """x + ls1(attn(norm1(x))), then x + ls2(mlp(norm2(x))), on the tokens of a map.
+
+    attn, mlp: modules called as module(x (B, h*w, C), size (h, w)).
+    layer_scale: start of the branches' factors; None: none.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        attn: nn.Module,
+        mlp: nn.Module,
+        drop_path: float = 0.0,
+        eps: float = 1e-6,
+        layer_scale: float | None = None,
+    ):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=eps)
         self.attn = attn
+        self.ls1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         self.norm2 = nn.LayerNorm(dim, eps=eps)
         self.mlp = mlp
+        self.ls2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """x: (B, h*w, C), size: (h, w)."""
-        x = x + self.drop_path(self.attn(self.norm1(x), size))
-        return x + self.drop_path(self.mlp(self.norm2(x), size))
+    def forward(self, x: Tensor, size: tuple[int, int], *more) -> Tensor:
+        """x: (B, h*w, C), size: (h, w), more: handed on to `attn`."""
+        x = x + self.drop_path(self.ls1(self.attn(self.norm1(x), size, *more)))
+        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x), size)))

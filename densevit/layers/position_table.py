@@ -1,0 +1,77 @@
+"""Tables of positions: one learnt vector for each place of a grid, after rows for tokens that have no place."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from densevit.ops.resize import resize_table
+
+
+class TableResizing(NamedTuple):
+    """How a table is brought to another grid.
+
+    mode: 'bicubic', which keeps the norm of the vectors nearly as it is (DeiT, arXiv 2012.12877, section 6), or
+        'bilinear', which shrinks it.
+    antialias, offset: see `resize_table`.
+    keep_on_equal_count: use the table as it is when the number of places is the same, even where height and width
+        differ, as mmsegmentation and Segmenter's repository do.
+    """
+
+    mode: str = "bicubic"
+    antialias: bool = False
+    offset: float = 0.0
+    keep_on_equal_count: bool = False
+
+
+def table_for(table: Tensor, rows: int, grid: tuple[int, int], size: tuple[int, int], how: TableResizing) -> Tensor:
+    """The table (1, rows + gh*gw, C) for a map of `size` (h, w): (1, rows + h*w, C); the first `rows` stay."""
+    if tuple(grid) == tuple(size) or (how.keep_on_equal_count and grid[0] * grid[1] == size[0] * size[1]):
+        return table
+    places = resize_table(table[:, rows:], grid, size, how.mode, how.antialias, how.offset)
+    return torch.cat((table[:, :rows], places), 1) if rows else places
+
+
+def fit_table(
+    table: Tensor, rows: int, grid: tuple[int, int], how: TableResizing, spare: bool = False
+) -> Tensor | None:
+    """A file's table (1, N, C) as ours (1, rows + gh*gw, C), whatever its own grid (square, or of our size).
+
+    A token that has no row in the file gets zeros: its vector holds the position already. spare: rows of the file that
+    we have no token for may be left out. None: the table fits in no such way.
+    """
+    count = grid[0] * grid[1]
+    counts = (rows, *(n for n in range(7) if n != rows))
+    theirs = next((n for n in counts if table.shape[1] - n == count), None)
+    size = grid
+    if theirs is None:
+        theirs = next((n for n in counts if _side(table.shape[1] - n) is not None), None)
+        if theirs is None:
+            return None
+        size = (_side(table.shape[1] - theirs),) * 2
+    if theirs > rows and not spare:
+        return None
+    first = table[:, : min(theirs, rows)]
+    missing = table.new_zeros(1, rows - first.shape[1], table.shape[2])
+    places = resize_table(table[:, theirs:].float(), size, grid, how.mode, how.antialias, how.offset)
+    return torch.cat((first, missing, places.to(table.dtype)), 1)
+
+
+def _side(count: int) -> int | None:
+    side = round(max(count, 0) ** 0.5)
+    return side if side and side * side == count else None
+
+
+def sincos_table(grid: tuple[int, int], dim: int) -> Tensor:
+    """(1, h*w, dim): sines and cosines of the column, then of the row, as MAE has them (arXiv 2111.06377).
+
+    dim: a multiple of 4; a quarter of it for each of sine and cosine.
+    """
+    quarter = dim // 4
+    frequencies = 10000 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
+    rows, columns = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
+    parts = []
+    for places in (columns, rows):
+        angles = places.flatten()[:, None] * frequencies
+        parts += [angles.sin(), angles.cos()]
+    return torch.cat(parts, 1).float()[None]

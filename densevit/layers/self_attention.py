@@ -1,0 +1,122 @@
+"""Attention of every token with every other, of a whole image or of a window (ViT, arXiv 2010.11929).
+
+Shape letters: B batch, N tokens, P tokens before the patches, C channels, D = C / heads, h, w size of the map.
+"""
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from densevit.layers.attention import attention
+from densevit.layers.rotary import rotate
+from densevit.ops.windows import Windowing, cut_of, cut_windows, join_windows, relative_positions
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention with one projection to query, key and value.
+
+    Args:
+        qkv_bias, proj_bias: whether the projections have a bias.
+        key_bias: whether the key's third of that bias takes part (in DINOv3 it does not).
+        window: side in tokens of windows that the map is cut into, completed with zeros before the projection; padded
+            keys equal the bias and take part (ViTDet, arXiv 2203.16527). 0: the whole map.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        proj_bias: bool = True,
+        key_bias: bool = True,
+        window: int = 0,
+    ):
+        super().__init__()
+        self.num_heads, self.window = num_heads, window
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim, bias=proj_bias)
+        mask = None
+        if qkv_bias and not key_bias:
+            mask = torch.tensor((1.0, 0.0, 1.0)).repeat_interleave(dim)
+        self.register_buffer("bias_mask", mask, persistent=False)
+
+    def forward(self, x: Tensor, size: tuple[int, int], rotation: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """x: (B, P + h*w, C), without the P where there are windows; size: (h, w); rotation: see `rotate`."""
+        if not self.window:
+            return self.attend(x, size, rotation)
+        sides = (self.window, self.window)
+        cut = cut_of(Windowing(sides, (0, 0)), len(x), size, x.device)
+        return join_windows(self.attend(cut_windows(x, cut, self.window**2), sides), cut, len(x))
+
+    def attend(self, x: Tensor, size: tuple[int, int], rotation: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Attention among all tokens of x (B, P + h*w, C)."""
+        bias = self.qkv.bias if self.bias_mask is None else self.qkv.bias * self.bias_mask
+        packed = F.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.num_heads, -1))
+        packed = packed.permute(2, 0, 3, 1, 4)  # (3, B, heads, N, D)
+        query, key, value = packed.unbind(0)
+        if rotation is not None:
+            query, key = rotate(packed[:2], rotation).unbind(0)
+        out = attention(query, key, value, self.logit_bias(query, size))
+        return self.proj(out.transpose(1, 2).flatten(2))
+
+    def logit_bias(self, query: Tensor, size: tuple[int, int]) -> Tensor | None:
+        """What is added to the logits, broadcast to (B, heads, N, N); query: (B, heads, N, D)."""
+        return None
+
+
+class RelativeSelfAttention(SelfAttention):
+    """With a learnt bias for the relative position of two patches, and one each for from, to and within the class
+    token (BEiT, arXiv 2106.08254; names of github.com/microsoft/unilm/tree/master/beit).
+
+    grid: height and width of the map that the table is made for; it is resized bicubically for others.
+    """
+
+    def __init__(self, dim: int, num_heads: int, grid: tuple[int, int], **biases: bool):
+        super().__init__(dim, num_heads, **biases)
+        self.grid = tuple(grid)
+        rows = (2 * grid[0] - 1) * (2 * grid[1] - 1) + 3
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, num_heads))
+
+    def logit_bias(self, query: Tensor, size: tuple[int, int]) -> Tensor:
+        table = resize_relative(self.relative_position_bias_table, self.grid, size)
+        index = relative_places(size, table.device)
+        return table[index.flatten()].t().unflatten(1, index.shape)[None].to(query.dtype)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        """A table of another (square) grid is resized to ours."""
+        name = f"{prefix}relative_position_bias_table"
+        table, ours = state_dict.get(name), self.relative_position_bias_table
+        if table is not None and table.ndim == 2 and len(table) != len(ours) and table.shape[1] == ours.shape[1]:
+            side = round(max(len(table) - 3, 0) ** 0.5)
+            if side % 2 and side * side == len(table) - 3:
+                state_dict[name] = resize_relative(table, ((side + 1) // 2,) * 2, self.grid)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def resize_relative(table: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """A table ((2*gh - 1)*(2*gw - 1) + 3, heads) of one grid for another; the last three rows stay."""
+    if tuple(grid) == tuple(size):
+        return table
+    image = table[:-3].t().unflatten(1, (2 * grid[0] - 1, 2 * grid[1] - 1))[None]
+    sides = (2 * size[0] - 1, 2 * size[1] - 1)
+    image = F.interpolate(image, sides, mode="bicubic", align_corners=False)
+    return torch.cat((image[0].flatten(1).t(), table[-3:]))
+
+
+@torch.compiler.assume_constant_result
+def relative_places(size: tuple[int, int], device: torch.device) -> Tensor:
+    """(1 + h*w, 1 + h*w): which row of the table belongs to two tokens, the class token first; kept for a few sizes."""
+    return _relative_places(tuple(size), device)
+
+
+@lru_cache(maxsize=4)
+def _relative_places(size: tuple[int, int], device: torch.device) -> Tensor:
+    # also a first call within inference_mode gives a tensor that a later training step may save
+    with torch.inference_mode(False):
+        places = F.pad(relative_positions(size), (1, 0, 1, 0))
+        rows = (2 * size[0] - 1) * (2 * size[1] - 1)
+        places[0, :], places[:, 0] = rows, rows + 1
+        places[0, 0] = rows + 2
+        return places.to(device)

@@ -1,0 +1,272 @@
+"""Vision Transformer (arXiv 2010.11929): one resolution all the way through, with the parts that its successors added.
+
+Parameter names are those of the official PyTorch releases (DeiT, MAE, DINOv2), less the classifier.
+
+Shape letters: B batch, C channels, H, W input size, h, w size of the maps, P tokens before the patches.
+"""
+
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from densevit.errors import ConfigError, nearest
+from densevit.layers.block import Block, Mlp, SwiGLU
+from densevit.layers.drop_path import drop_path_rates
+from densevit.layers.position_table import TableResizing, fit_table, sincos_table, table_for
+from densevit.layers.pyramid import look_up_arch
+from densevit.layers.rotary import COORDS, RotaryPositions
+from densevit.layers.self_attention import RelativeSelfAttention, SelfAttention
+from densevit.layers.tokens import to_map, to_tokens
+from densevit.registry import MODELS
+
+ARCHS = {
+    "tiny": dict(embed_dim=192, depth=12, num_heads=3, mlp_ratio=4),
+    "small": dict(embed_dim=384, depth=12, num_heads=6, mlp_ratio=4),
+    "base": dict(embed_dim=768, depth=12, num_heads=12, mlp_ratio=4),
+    "large": dict(embed_dim=1024, depth=24, num_heads=16, mlp_ratio=4),
+    "huge": dict(embed_dim=1280, depth=32, num_heads=16, mlp_ratio=4),
+    "giant": dict(embed_dim=1536, depth=40, num_heads=24, mlp_ratio=8 / 3),  # DINOv2's, with mlp='swiglu'
+}
+MLPS = {"gelu": Mlp, "swiglu": SwiGLU}
+CHOICES = {
+    "final_norm": ("last", "all", None),
+    "positions": ("table", "sincos", "rotary"),
+    "mlp": tuple(MLPS),
+    "table_mode": ("bicubic", "bilinear"),
+    "rotary_coords": COORDS,
+}
+
+
+class PatchEmbed(nn.Module):
+    """Cuts the image into patches, completed with zeros at the right and the bottom, and makes a token of each."""
+
+    def __init__(self, dim: int, patch_size: int, bias: bool):
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, patch_size, stride=patch_size, bias=bias)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """images: (B, 3, H, W). Returns (B, h*w, C) and (h, w)."""
+        patch = self.proj.stride[0]
+        below, right = -images.shape[2] % patch, -images.shape[3] % patch
+        if below or right:
+            images = F.pad(images, (0, right, 0, below))
+        x = self.proj(images)
+        return to_tokens(x), tuple(x.shape[2:])
+
+
+@MODELS.register_module()
+class ViT(BaseModule):
+    """ViT tiny to giant: maps of chosen blocks, all of one size.
+
+    The defaults are DeiT's and MAE's; the options after `norm_eps` are for successors and weights of other projects.
+
+    Args:
+        arch: a row of ARCHS, or a dict of its keys.
+        patch_size: side of a patch in pixels, the stride of the maps.
+        img_size: side (or height and width) in pixels of the images that the table of positions is made for.
+        out_indices: blocks (from 0) whose maps are returned; None: the last.
+        drop_path_rate: stochastic depth of the last block; the blocks before have less.
+        final_norm: 'last': the norm after the last block, for its map alone; 'all': the same norm on every map; None.
+        norm_eps: eps of all norms.
+        class_token, distillation_token, register_tokens: which tokens stand before the patches (DeiT; DINOv2), the
+            registers by their number.
+        append_cls_token: each map has the class token's channels after its own, at every place.
+        class_norm: the class token's own final norm (DINOv3); it is trained where the token is appended.
+        positions: 'table', learnt; 'sincos', a table that starts as MAE's sines and cosines; 'rotary' (DINOv3).
+        table_rows: how many of the tokens before the patches have rows in the table; None: class and distillation.
+        table_mode, table_antialias, table_offset, keep_table_on_equal_count: how the table is resized for maps of
+            another size, see TableResizing: 'bicubic' to the map's size where nothing is said.
+        rotary_base, rotary_coords: see RotaryPositions.
+        relative_positions: also a learnt bias in each block for relative positions (BEiT).
+        qkv_bias, proj_bias, mlp_bias, patch_bias: whether the projections have a bias.
+        key_bias: whether the key's part of `qkv_bias` takes part.
+        mlp: 'gelu' or 'swiglu'; its hidden width is round(embed_dim * mlp_ratio).
+        layer_scale: where the factors of the branches' channels start; None: no such factors.
+        window_size: side in tokens of the windows that `window_blocks` attend within (ViTDet, arXiv 2203.16527).
+        window_blocks: blocks (from 0) with windows; they have no tokens but the patches.
+        with_checkpointing: recompute each block in the backward pass instead of keeping its activations.
+
+    Raises ConfigError for an option that does not exist or does not go with another.
+    """
+
+    def __init__(
+        self,
+        arch: str | Mapping = "base",
+        patch_size: int = 16,
+        img_size: int | Sequence[int] = 224,
+        out_indices: Sequence[int] | None = None,
+        drop_path_rate: float = 0.0,
+        final_norm: str | None = "last",
+        norm_eps: float = 1e-6,
+        class_token: bool = True,
+        distillation_token: bool = False,
+        register_tokens: int = 0,
+        append_cls_token: bool = False,
+        class_norm: bool = False,
+        positions: str = "table",
+        table_rows: int | None = None,
+        table_mode: str = "bicubic",
+        table_antialias: bool = False,
+        table_offset: float = 0.0,
+        keep_table_on_equal_count: bool = False,
+        rotary_base: float = 100.0,
+        rotary_coords: str = "separate",
+        relative_positions: bool = False,
+        qkv_bias: bool = True,
+        key_bias: bool = True,
+        proj_bias: bool = True,
+        mlp_bias: bool = True,
+        patch_bias: bool = True,
+        mlp: str = "gelu",
+        layer_scale: float | None = None,
+        window_size: int = 0,
+        window_blocks: Sequence[int] = (),
+        with_checkpointing: bool = False,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        given = locals()
+        for name, allowed in CHOICES.items():
+            if given[name] not in allowed:
+                close = nearest(str(given[name]), [str(a) for a in allowed])
+                raise ConfigError(
+                    f"ViT's {name} is {given[name]!r}{close}: choose from {', '.join(map(repr, allowed))}"
+                )
+        size = look_up_arch("ViT", arch, ARCHS)
+        dim, self.depth, heads = size["embed_dim"], size["depth"], size["num_heads"]
+        if dim % heads or (positions == "rotary" and dim // heads % 4) or (positions == "sincos" and dim % 4):
+            raise ConfigError(
+                f"ViT's {dim} channels do not divide among {heads} heads, by 4 for positions={positions!r}"
+            )
+        self.out_indices = (self.depth - 1,) if out_indices is None else tuple(out_indices)
+        self.window_blocks = frozenset(window_blocks)
+        for name, blocks in (("out_indices", self.out_indices), ("window_blocks", self.window_blocks)):
+            if not all(0 <= i < self.depth for i in blocks) or (name == "out_indices" and not blocks):
+                raise ConfigError(f"ViT's {name} are {tuple(blocks)}: choose from the blocks 0 to {self.depth - 1}")
+        tokens = {
+            "cls_token": int(class_token),
+            "dist_token": int(distillation_token),
+            "register_tokens": register_tokens,
+        }
+        self.num_prefix = sum(tokens.values())
+        if self.window_blocks and (window_size < 1 or self.num_prefix or positions == "rotary" or relative_positions):
+            raise ConfigError(
+                "ViT's window_blocks need a window_size, a table of positions and no tokens but the patches: "
+                "class_token=False, register_tokens=0"
+            )
+        if (append_cls_token or class_norm or relative_positions) and not class_token:
+            raise ConfigError("ViT's append_cls_token, class_norm and relative_positions need class_token=True")
+        if relative_positions and self.num_prefix != 1:
+            raise ConfigError("ViT's relative_positions have no place for distillation or register tokens")
+
+        self.append_cls_token, self.final_norm = append_cls_token, final_norm
+        self.with_checkpointing = with_checkpointing
+        self.out_channels = (dim * (2 if append_cls_token else 1),) * len(self.out_indices)
+        self.out_strides = (patch_size,) * len(self.out_indices)
+        sides = (img_size, img_size) if isinstance(img_size, Integral) else tuple(img_size)
+        self.grid = (sides[0] // patch_size, sides[1] // patch_size)
+        for name, count in tokens.items():
+            self.register_parameter(name, nn.Parameter(torch.zeros(1, count, dim)) if count else None)
+        self.table_rows = tokens["cls_token"] + tokens["dist_token"] if table_rows is None else table_rows
+        if not 0 <= self.table_rows <= self.num_prefix:
+            raise ConfigError(
+                f"ViT's table_rows is {table_rows}, but {self.num_prefix} tokens stand before the patches"
+            )
+        self.resizing = TableResizing(table_mode, table_antialias, table_offset, keep_table_on_equal_count)
+        self.pos_embed, self.rope_embed = None, None
+        if positions == "rotary":
+            self.rope_embed = RotaryPositions(dim // heads, rotary_base, rotary_coords)
+        else:
+            self.pos_embed = nn.Parameter(torch.zeros(1, self.table_rows + self.grid[0] * self.grid[1], dim))
+        self.patch_embed = PatchEmbed(dim, patch_size, patch_bias)
+        biases = dict(qkv_bias=qkv_bias, key_bias=key_bias, proj_bias=proj_bias)
+        self.blocks = nn.ModuleList()
+        for i, rate in enumerate(drop_path_rates(drop_path_rate, self.depth)):
+            if relative_positions:
+                attn = RelativeSelfAttention(dim, heads, self.grid, **biases)
+            else:
+                attn = SelfAttention(dim, heads, **biases, window=window_size if i in self.window_blocks else 0)
+            inner = MLPS[mlp](dim, round(dim * size["mlp_ratio"]), mlp_bias)
+            self.blocks.append(Block(dim, attn, inner, rate, norm_eps, layer_scale))
+        normed = final_norm == "all" or (final_norm == "last" and self.depth - 1 in self.out_indices)
+        self.norm = nn.LayerNorm(dim, eps=norm_eps) if normed else None
+        self.cls_norm = nn.LayerNorm(dim, eps=norm_eps) if normed and class_norm else None
+        if self.cls_norm is not None:
+            self.cls_norm.requires_grad_(append_cls_token)
+        self._draw(positions == "sincos")
+
+    def _draw(self, sincos: bool) -> None:
+        """Initial weights: linear layers and tables normal (0.02) cut at two sigma, tokens nearly zero (timm)."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for token in (self.cls_token, self.dist_token, self.register_tokens):
+            if token is not None:
+                nn.init.normal_(token, std=1e-6)
+        if self.pos_embed is not None:
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        if sincos:
+            with torch.no_grad():
+                self.pos_embed.zero_()
+                self.pos_embed[:, self.table_rows :] = sincos_table(self.grid, self.pos_embed.shape[2])
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """images: (B, 3, H, W). Returns (B, C, ceil(H / patch), ceil(W / patch)) for each of out_indices."""
+        maps = []
+        tokens, size = self.embed(images)
+        rotation = None if self.rope_embed is None else self.rope_embed(size, self.num_prefix)
+        for i, block in enumerate(self.blocks):
+            if self.with_checkpointing and self.training:
+                tokens = checkpoint(block, tokens, size, rotation, use_reentrant=False)
+            else:
+                tokens = block(tokens, size, rotation)
+            if i in self.out_indices:
+                maps.append(to_map(self.readout(tokens, i), size))
+            if i == max(self.out_indices):
+                break
+        return tuple(maps)
+
+    def position_table(self, size: tuple[int, int]) -> Tensor:
+        """(1, rows + h*w, C): the table for maps of `size`."""
+        return table_for(self.pos_embed, self.table_rows, self.grid, size, self.resizing)
+
+    def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """The first block's tokens (B, P + h*w, C): class, distillation, registers, patches; and (h, w)."""
+        x, size = self.patch_embed(images)
+        prefix = [t for t in (self.cls_token, self.dist_token, self.register_tokens) if t is not None]
+        if self.pos_embed is not None:
+            table, rows = self.position_table(size), self.table_rows
+            x = x + table[:, rows:]
+            if rows:
+                first = torch.cat(prefix, 1)
+                prefix = [first[:, :rows] + table[:, :rows], first[:, rows:]]
+        if prefix:
+            x = torch.cat([*(token.expand(len(x), -1, -1) for token in prefix), x], 1)
+        return x, size
+
+    def readout(self, tokens: Tensor, block: int) -> Tensor:
+        """Tokens after `block` (B, P + h*w, C) as the map's channels (B, h*w, C or 2 C)."""
+        patches, first = tokens[:, self.num_prefix :], tokens[:, :1]
+        if self.norm is not None and (self.final_norm == "all" or block == self.depth - 1):
+            patches = self.norm(patches)
+            if self.append_cls_token:
+                first = (self.cls_norm or self.norm)(first)
+        return torch.cat((patches, first.expand_as(patches)), -1) if self.append_cls_token else patches
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        """A table of another (square) grid is resized to ours, and rows of tokens that we do not have are left out."""
+        table = state_dict.get(f"{prefix}pos_embed")
+        if self.pos_embed is not None and table is not None and table.ndim == 3 and table.shape != self.pos_embed.shape:
+            fitted = fit_table(
+                table, self.table_rows, self.grid, self.resizing, spare=self.table_rows == self.num_prefix
+            )
+            if fitted is not None:
+                state_dict[f"{prefix}pos_embed"] = fitted
+        super()._load_from_state_dict(state_dict, prefix, *args)

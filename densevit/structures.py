@@ -5,6 +5,7 @@
 | `gt_instances`, `pred_instances` | InstanceData | the objects, see below |
 | `ignored_instances` | InstanceData | crowds and ignore regions: neither objects nor background |
 | `gt_semantic`, `pred_semantic` | Tensor (H, W) int64 | class of each pixel, 255 = ignore |
+| `original_semantic` | Tensor (H, W) int64 | `gt_semantic` in the frame of the original image, from test pipelines |
 | `gt_depth`, `pred_depth` | Tensor (H, W) float32 | metres, 0 = no measurement |
 
 Instances have `bboxes` (N, 4) float32 xyxy in pixels, `labels` (N,) int64 from 0 and `masks` where there are masks;
@@ -19,6 +20,7 @@ Truth (`gt_*`) is in the frame of the network's input, predictions (`pred_*`) in
 | `ori_shape` | (height, width) of the original image |
 | `img_shape` | (height, width) after the transforms, without padding |
 | `pad_shape` | (height, width) padded to the size divisor; the batch may be larger |
+| `batch_input_shape` | (height, width) of the batch: the network's input |
 | `scale_factor` | (x, y): resized / original |
 | `flip` | mirrored left to right |
 

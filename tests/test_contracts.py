@@ -88,25 +88,32 @@ def test_backbone_runs_in_bfloat16_autocast(config):
 @pytest.mark.parametrize("size", [(64, 96), (97, 131), (5, 9)])
 @pytest.mark.parametrize("config", cases(tiny.NECKS))
 def test_neck_gives_what_it_publishes(config, size):
-    strides = (4, 8, 16, 32)
-    neck = MODELS.build(config, default_args=dict(in_channels=(8, 16, 24, 32), in_strides=strides))
+    config = dict(in_channels=(8, 16, 24, 32), in_strides=(4, 8, 16, 32)) | config
+    neck = MODELS.build(config)
     maps = [
         torch.rand(1, c, math.ceil(size[0] / s), math.ceil(size[1] / s), requires_grad=True)
-        for c, s in zip((8, 16, 24, 32), strides, strict=True)
+        for c, s in zip(config["in_channels"], config["in_strides"], strict=True)
     ]
     outs = neck(maps)
+    # all that a neck knows of the image is the finest map: an enlarged one covers that map's border whole
+    seen = [side * config["in_strides"][0] for side in maps[0].shape[2:]]
     for x, channels, stride in zip(outs, neck.out_channels, neck.out_strides, strict=True):
-        assert x.shape == (1, channels, math.ceil(size[0] / stride), math.ceil(size[1] / stride))
+        assert x.shape == (1, channels, math.ceil(seen[0] / stride), math.ceil(seen[1] / stride))
     sum(x.mean() for x in outs).backward()
     gradients_reach_everything(neck)
+
+
+def head_and_features(config: dict, images: int, scale: float = 1.0, **image) -> tuple:
+    """A head, and maps of images of 64x96 at the strides that it is built on."""
+    config = dict(in_channels=tiny.HEAD_CHANNELS, in_strides=tiny.FEATURE_STRIDES) | config
+    features = [torch.randn(images, 8, 64 // s, 96 // s, **image) * scale for s in config["in_strides"]]
+    return MODELS.build(config), features
 
 
 @pytest.mark.parametrize("boxes", [((4, 4, 40, 50), (30, 20, 90, 60)), ()], ids=["objects", "empty"])
 @pytest.mark.parametrize("config", cases(tiny.HEADS))
 def test_head_loses_finitely_and_touches_every_parameter(config, boxes):
-    args = dict(in_channels=tiny.HEAD_CHANNELS, in_strides=tiny.FEATURE_STRIDES)
-    head = MODELS.build(config, default_args=args)
-    features = [torch.rand(2, 8, 64 // s, 96 // s, requires_grad=True) for s in tiny.FEATURE_STRIDES]
+    head, features = head_and_features(config, 2, requires_grad=True)
     samples = [tiny.sample(boxes=boxes, labels=(0, 2)[: len(boxes)]) for _ in range(2)]
     losses = head.loss(features, samples)
     assert losses
@@ -115,13 +122,13 @@ def test_head_loses_finitely_and_touches_every_parameter(config, boxes):
     assert total.isfinite()
     total.backward()
     gradients_reach_everything(head)
+    assert all(p.grad.isfinite().all() for p in head.parameters())
 
 
 def predictions(config: dict, sample) -> dict:
     """What a head with drawn weights predicts for a sample on drawn features."""
     torch.manual_seed(0)
-    head = MODELS.build(config, default_args=dict(in_channels=tiny.HEAD_CHANNELS, in_strides=tiny.FEATURE_STRIDES))
-    features = [torch.randn(1, 8, 64 // s, 96 // s) * 50 for s in tiny.FEATURE_STRIDES]
+    head, features = head_and_features(config, 1, 50.0)
     with torch.no_grad():
         return head.eval().predict(features, [sample])[0]
 

@@ -1,4 +1,4 @@
-"""Convolutions in a row, and LayerNorm over the channels of a map."""
+"""Convolutions in a row with their norms: LayerNorm over the channels of a map, and batch norm."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -20,25 +20,43 @@ class ChannelNorm(nn.LayerNorm):
         return x.permute(0, 3, 1, 2)
 
 
-NORMS = {None: None, "LN": ChannelNorm, "BN": nn.BatchNorm2d}
+class BatchNorm(nn.BatchNorm2d):
+    """BatchNorm2d that trains on a batch with one value a channel too (one image, pooled to 1x1): by its running mean
+    and variance, as there is nothing to measure."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.numel() == x.shape[1]:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
 
 
-def conv_tower(widths: Sequence[int], norm: str | None = None) -> nn.Sequential:
-    """3x3 convolutions from widths[0] to widths[1] and so on, each with its norm (then it has no bias) and a ReLU.
+NORMS = {None: None, "LN": ChannelNorm, "BN": BatchNorm}
 
-    norm: None, 'LN' for ChannelNorm or 'BN' for BatchNorm2d; another one raises ConfigError.
+
+def conv_block(in_channels: int, out_channels: int, kernel_size: int = 3, norm: str | None = "BN") -> nn.Sequential:
+    """A convolution that keeps the size (`conv`), its norm (`norm`; then it has no bias) and a ReLU.
+
+    norm: None, 'LN' for ChannelNorm or 'BN' for BatchNorm; another one raises ConfigError.
     """
+    _check(norm)
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=norm is None)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    block = nn.Sequential()
+    block.add_module("conv", conv)
+    if norm is None:
+        nn.init.zeros_(conv.bias)
+    else:
+        block.add_module("norm", NORMS[norm](out_channels))
+    block.add_module("relu", nn.ReLU(inplace=True))
+    return block
+
+
+def conv_tower(widths: Sequence[int], norm: str | None = None, kernel_size: int = 3) -> nn.Sequential:
+    """Blocks of convolution, norm and ReLU (`conv_block`) from widths[0] to widths[1] and so on."""
+    _check(norm)
+    return nn.Sequential(*(conv_block(a, b, kernel_size, norm) for a, b in pairwise(widths)))
+
+
+def _check(norm: str | None) -> None:
     if norm not in NORMS:
-        raise ConfigError(f"a tower of convolutions has no norm={norm!r}: choose from {', '.join(map(str, NORMS))}")
-    tower = nn.Sequential()
-    for i, (a, b) in enumerate(pairwise(widths)):
-        conv = nn.Conv2d(a, b, 3, padding=1, bias=norm is None)
-        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-        if conv.bias is not None:
-            nn.init.zeros_(conv.bias)
-        tower.append(nn.Sequential())
-        tower[i].add_module("conv", conv)
-        if norm is not None:
-            tower[i].add_module("norm", NORMS[norm](b))
-        tower[i].add_module("relu", nn.ReLU(inplace=True))
-    return tower
+        raise ConfigError(f"a convolution has no norm={norm!r}: choose from {', '.join(map(str, NORMS))}")

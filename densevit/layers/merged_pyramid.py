@@ -22,10 +22,14 @@ class MergedPyramid(nn.Module):
         in_channels: channels of the incoming maps, fine to coarse.
         in_strides: their strides, each a power of two times the first.
         channels: of the sum.
+        align_corners: of the bilinear resizes.
     """
 
-    def __init__(self, in_channels: Sequence[int], in_strides: Sequence[int], channels: int):
+    def __init__(
+        self, in_channels: Sequence[int], in_strides: Sequence[int], channels: int, align_corners: bool = False
+    ):
         super().__init__()
+        self.align_corners = align_corners
         doublings = [log2(stride / in_strides[0]) for stride in in_strides]
         if any(n != int(n) or n < 0 for n in doublings):
             raise ConfigError(
@@ -45,8 +49,8 @@ class MergedPyramid(nn.Module):
         size = merged.shape[2:]
         for branch, x in zip(self.branches[1:], features[1:], strict=True):
             for conv in branch:
-                x = F.interpolate(conv(x), scale_factor=2, mode="bilinear", align_corners=False)
+                x = F.interpolate(conv(x), scale_factor=2, mode="bilinear", align_corners=self.align_corners)
             if x.shape[2:] != size:  # a side that is no multiple of the coarse stride
-                x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+                x = F.interpolate(x, size=size, mode="bilinear", align_corners=self.align_corners)
             merged = merged + x
         return merged

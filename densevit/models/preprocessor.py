@@ -40,7 +40,7 @@ class Preprocessor(BaseDataPreprocessor):
         """data: `inputs` a list of (3, h, w) uint8, `data_samples` a list of DataSample (or absent).
 
         Returns `inputs` (B, 3, H, W) float32, channels last in memory, 0 in the padding, and the samples with
-        `pad_shape` set: their own size rounded up to the divisor.
+        `pad_shape` set, their own size rounded up to the divisor, and `batch_input_shape`, (H, W).
         """
         data = self.cast_data(data)
         images, samples = data["inputs"], data.get("data_samples")
@@ -53,7 +53,7 @@ class Preprocessor(BaseDataPreprocessor):
             place.copy_(image.flip(0) if self.bgr_to_rgb else image)
             place.sub_(self.mean).div_(self.std)
         for sample, size in zip(samples or (), sizes, strict=False):
-            sample.set_metainfo({"pad_shape": size})
+            sample.set_metainfo({"pad_shape": size, "batch_input_shape": (height, width)})
             self.pad_truth(sample, height, width)
         return {"inputs": batch, "data_samples": samples}
 

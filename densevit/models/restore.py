@@ -1,6 +1,7 @@
 """Predictions back into the frame of the original image: the only inverse geometry."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from densevit.structures import DataSample
 
 STRIP = 1 << 22
 """Pixels of one mask that are sampled at once: some 70 MB."""
+GROUP = 1 << 24
+"""Logits that are enlarged at once: 67 MB."""
 
 
 def restore_boxes(boxes: Tensor, sample: DataSample) -> Tensor:
@@ -23,14 +26,59 @@ def restore_boxes(boxes: Tensor, sample: DataSample) -> Tensor:
     return boxes * boxes.new_tensor((1 / x, 1 / y, 1 / x, 1 / y))
 
 
-def restore_map(values: Tensor, sample: DataSample) -> Tensor:
-    """A map (K, H, W) of the padded network's input, cut and resized (bilinear) to the original image: (K, H0, W0)."""
-    height, width = sample.img_shape
-    values = values[:, :height, :width]
-    size = tuple(sample.get("ori_shape", sample.img_shape))
-    if values.shape[1:] == size:
+def restore_map(
+    values: Tensor, sample: DataSample, size: Sequence[int] | None = None, align_corners: bool = False
+) -> Tensor:
+    """A map (K, h, w) in the original image: (K, H0, W0).
+
+    It is resized (bilinear) to the padded network's input `size` (None: it has that size), cut, and resized to the
+    original image.
+    """
+    values = _resized(values, size or values.shape[1:], align_corners)
+    height, width = sample.img_shape[:2]
+    return _resized(values[:, :height, :width], _original_size(sample), align_corners)
+
+
+@torch.no_grad()
+def restore_classes(
+    logits: Tensor, sample: DataSample, size: Sequence[int] | None = None, align_corners: bool = False
+) -> Tensor:
+    """The class of each pixel of the original image, (H0, W0) int64: the arg-max of `restore_map`, ties to the lower.
+
+    Some classes are enlarged at a time and compared with the best so far: a map of 150 classes of a large photograph
+    takes gigabytes, and this little more than one of the classes.
+
+    Args:
+        logits: (K, h, w), as in `restore_map`.
+        sample: says what was padding and how large the original image is.
+        size: of the network's input.
+        align_corners: of the resizes.
+    """
+    height, width = _original_size(sample)
+    pixels = max(height * width, math.prod(size or logits.shape[1:]))
+    best = classes = None
+    group = max(1, GROUP // pixels)
+    for first in range(0, len(logits), group):
+        top, index = restore_map(logits[first : first + group], sample, size, align_corners).max(0)
+        if best is None:
+            best, classes = top, index
+        else:
+            better = top > best
+            best = torch.where(better, top, best)
+            classes = torch.where(better, index + first, classes)
+    return classes
+
+
+def _original_size(sample: DataSample) -> tuple[int, int]:
+    """(H0, W0)."""
+    return tuple(int(side) for side in sample.get("ori_shape", sample.img_shape)[:2])
+
+
+def _resized(values: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
+    """(K, h, w) -> (K, *size), bilinear."""
+    if values.shape[1:] == tuple(size):
         return values
-    return F.interpolate(values[None], size=size, mode="bilinear")[0]
+    return F.interpolate(values[None], size=tuple(size), mode="bilinear", align_corners=align_corners)[0]
 
 
 @torch.no_grad()
@@ -48,7 +96,7 @@ def restore_masks(probabilities: Tensor, boxes: Tensor, sample: DataSample, thre
         sample: says how large the original image is.
         threshold: least probability of a mask's pixels.
     """
-    size = tuple(int(side) for side in sample.get("ori_shape", sample.img_shape)[:2])
+    size = _original_size(sample)
     probabilities, boxes = probabilities.detach().float().cpu(), boxes.detach().float().cpu()
     return [_paste(p, box, size, threshold) for p, box in zip(probabilities, boxes, strict=True)]
 

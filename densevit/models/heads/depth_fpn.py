@@ -33,7 +33,7 @@ class DepthFPNHead(PixelMapHead):
         loss_weight: float = 1.0,
         init_cfg: dict | None = None,
     ):
-        super().__init__(in_strides, init_cfg)
+        super().__init__(in_strides[0], init_cfg=init_cfg)
         self.max_depth, self.loss_weight = max_depth, loss_weight
         self.merge = MergedPyramid(in_channels, in_strides, channels)
         self.measure = nn.Conv2d(channels, 1, 1)
@@ -47,7 +47,3 @@ class DepthFPNHead(PixelMapHead):
     def map_loss(self, maps: Tensor, truth: Tensor) -> dict[str, Tensor]:
         """maps: depth (B, 1, H, W) metres. truth: (B, H, W) metres, 0 = none."""
         return {"loss_silog": self.loss_weight * silog_loss(maps[:, 0], truth)}
-
-    def values(self, depth: Tensor) -> Tensor:
-        """(1, H, W) -> (H, W) float32 metres."""
-        return depth[0]

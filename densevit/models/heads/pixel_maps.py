@@ -15,31 +15,51 @@ from densevit.structures import DataSample
 
 
 class PixelMapHead(BaseModule):
-    """A head whose `forward(features)` gives one map (B, K, h, w) at the stride of the finest map that comes in.
+    """A head whose `forward(features)` gives one map (B, K, h, w).
 
     A subclass sets `truth` and `result`, the fields of DataSample it learns from and fills, and defines
-    `map_loss(maps (B, K, H, W), truth (B, H, W))` and `values(map (K, H0, W0))`.
+    `map_loss(maps (B, K, H, W), truth (B, H, W))` and `restore(map (K, h, w), sample, size)`.
+
+    Args:
+        stride: of the map that `forward` gives.
+        align_corners: of the bilinear resizes of this map.
     """
 
     truth: str
     result: str
 
-    def __init__(self, in_strides: Sequence[int], init_cfg: dict | None = None):
+    def __init__(self, stride: float, align_corners: bool = False, init_cfg: dict | None = None):
         super().__init__(init_cfg)
-        self.stride = in_strides[0]
+        self.stride, self.align_corners = stride, align_corners
 
     def loss(self, features: Sequence[Tensor], samples: Sequence[DataSample]) -> dict[str, Tensor]:
         """The losses at the resolution of the truth (B, H, W)."""
+        return self.losses_of(self(features), samples)
+
+    def losses_of(self, maps: Tensor, samples: Sequence[DataSample]) -> dict[str, Tensor]:
+        """The losses of maps (B, K, h, w) that cover the network's input."""
         truth = torch.stack([sample.get(self.truth) for sample in samples])
-        return self.map_loss(enlarge(self(features), truth.shape[1:]), truth)
+        return self.map_loss(self.enlarge(maps, truth.shape[1:]), truth)
 
     def predict(self, features: Sequence[Tensor], samples: Sequence[DataSample]) -> list[dict[str, Tensor]]:
         """The field `result` of each image, in the original image's frame."""
         maps = self(features).float()
-        maps = enlarge(maps, (maps.shape[2] * self.stride, maps.shape[3] * self.stride))
-        return [{self.result: self.values(restore_map(x, sample))} for x, sample in zip(maps, samples, strict=True)]
+        sides = tuple(round(side * self.stride) for side in maps.shape[2:])
+        return self.restore_fields(maps, samples, samples[0].get("batch_input_shape", sides))
 
+    def restore_fields(
+        self, maps: Tensor, samples: Sequence[DataSample], size: Sequence[int] | None = None
+    ) -> list[dict[str, Tensor]]:
+        """The field `result` of each image from maps (B, K, h, w) that cover the network's input of `size` (H, W);
+        None: they have that size."""
+        return [{self.result: self.restore(x, sample, size)} for x, sample in zip(maps, samples, strict=True)]
 
-def enlarge(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """(B, K, h, w) -> (B, K, *size), bilinear, align_corners False."""
-    return maps if maps.shape[2:] == tuple(size) else F.interpolate(maps, size=tuple(size), mode="bilinear")
+    def restore(self, x: Tensor, sample: DataSample, size: Sequence[int] | None = None) -> Tensor:
+        """The map (1, h, w) of one image as `result`: (H0, W0)."""
+        return restore_map(x, sample, size, self.align_corners)[0]
+
+    def enlarge(self, maps: Tensor, size: Sequence[int]) -> Tensor:
+        """(B, K, h, w) -> (B, K, *size), bilinear."""
+        if maps.shape[2:] == tuple(size):
+            return maps
+        return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=self.align_corners)

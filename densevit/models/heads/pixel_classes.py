@@ -1,0 +1,82 @@
+"""What the heads that tell the class of each pixel share: the classifier, its losses, and the class of each pixel.
+
+Shape letters: B images, K classes, h, w size of the head's map, H, W of the batch, H0, W0 of an original image.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from densevit.errors import ConfigError
+from densevit.models.heads.pixel_maps import PixelMapHead
+from densevit.models.restore import restore_classes
+from densevit.registry import MODELS
+from densevit.structures import DataSample
+
+
+class PixelClassHead(PixelMapHead):
+    """Dropout and one logit a class and place, `classify`, after whatever a subclass does in `decode(features)`.
+
+    Args:
+        stride: of the map that `forward` gives.
+        num_classes: K.
+        channels: of the map that `decode` gives; None: a subclass has a classifier of its own and defines `forward`.
+        dropout: share of the decoded map's channels that a training step leaves out.
+        losses: config of a loss of class maps, or a list of them; None: CrossEntropyLoss.
+        loss_weight: factor of them all.
+        align_corners: of the bilinear resizes of the logits.
+    """
+
+    pixel_classes = True
+    truth, result = "gt_semantic", "pred_semantic"
+
+    def __init__(
+        self,
+        stride: float,
+        num_classes: int,
+        channels: int | None,
+        dropout: float = 0.1,
+        losses: Mapping | Sequence[Mapping] | None = None,
+        loss_weight: float = 1.0,
+        align_corners: bool = False,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(stride, align_corners, init_cfg)
+        self.num_classes, self.loss_weight = num_classes, loss_weight
+        losses = losses or dict(type="CrossEntropyLoss")
+        self.losses = nn.ModuleList(MODELS.build(x) for x in ([losses] if isinstance(losses, Mapping) else losses))
+        if channels is not None:
+            self.dropout = nn.Dropout2d(dropout)
+            self.classify = nn.Conv2d(channels, num_classes, 1)
+            nn.init.normal_(self.classify.weight, std=0.01)
+            nn.init.zeros_(self.classify.bias)
+
+    def decode(self, features: Sequence[Tensor]) -> Tensor:
+        """features: maps (B, C_i, h_i, w_i). Returns the map that is classified, (B, channels, h, w)."""
+        raise NotImplementedError
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """features: maps (B, C_i, h_i, w_i). Returns logits (B, K, h, w)."""
+        return self.classify(self.dropout(self.decode(features)))
+
+    def map_loss(self, maps: Tensor, truth: Tensor) -> dict[str, Tensor]:
+        """maps: logits (B, K, H, W). truth: (B, H, W) classes, 255 = none. Losses of one name are added up."""
+        found: dict[str, Tensor] = {}
+        for loss in self.losses:
+            value = self.loss_weight * loss(maps, truth)
+            found[loss.name] = found[loss.name] + value if loss.name in found else value
+        return found
+
+    def restore(self, x: Tensor, sample: DataSample, size: tuple[int, int]) -> Tensor:
+        """Logits (K, h, w) of one image -> its classes (H0, W0) int64."""
+        return restore_classes(x, sample, size, self.align_corners)
+
+
+def last_map(in_channels: Sequence[int], in_strides: Sequence[int], where: str) -> tuple[int, int]:
+    """Channels and stride of the only map that a head looks at; ConfigError where several come in."""
+    if len(in_channels) != 1:
+        raise ConfigError(
+            f"{where} looks at one map, but {len(in_channels)} come in: say which with in_index, such as "
+            f"in_index={len(in_channels) - 1}"
+        )
+    return in_channels[0], in_strides[0]

@@ -1,0 +1,81 @@
+"""A pyramid out of a plain vision transformer's maps, for heads that want one (mmsegmentation's MultiLevelNeck)."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from densevit.errors import ConfigError
+from densevit.registry import MODELS
+
+
+@MODELS.register_module()
+class MultiLevelNeck(BaseModule):
+    """On each map a 1x1 convolution, a bilinear resize by its own factor and a 3x3 convolution.
+
+    Args:
+        in_channels: channels of the incoming maps.
+        in_strides: their strides.
+        channels: of each outgoing map; None: as many as the first incoming one has.
+        scales: factors of the size, fine to coarse; each makes a map. One incoming map serves them all.
+        odd_sizes: a side that halving does not divide is rounded up ('ceil': the last row or column counts twice) or
+            down ('floor', which leaves it out: mmsegmentation's).
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        in_strides: Sequence[int],
+        channels: int | None = None,
+        scales: Sequence[float] = (4, 2, 1, 0.5),
+        odd_sizes: str = "ceil",
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        if len(in_channels) not in (1, len(scales)):
+            raise ConfigError(
+                f"MultiLevelNeck has {len(scales)} scales, but {len(in_channels)} maps come in: give one scale a map"
+            )
+        if odd_sizes not in ("ceil", "floor"):
+            raise ConfigError(f"MultiLevelNeck has no odd_sizes={odd_sizes!r}: choose from ceil, floor")
+        channels = channels or in_channels[0]
+        strides = list(in_strides) if len(in_strides) > 1 else [in_strides[0]] * len(scales)
+        self.scales, self.odd_sizes = tuple(scales), odd_sizes
+        self.out_channels = (channels,) * len(scales)
+        self.out_strides = tuple(_stride(stride, scale) for stride, scale in zip(strides, scales, strict=True))
+        self.lateral_convs = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in in_channels)
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in scales)
+        for conv in (*self.lateral_convs, *self.convs):
+            nn.init.xavier_uniform_(conv.weight)
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """features: maps (B, C_i, h, w). Returns (B, channels, scale * h, scale * w) for each scale."""
+        laterals = [conv(x) for conv, x in zip(self.lateral_convs, features, strict=True)]
+        if len(laterals) == 1:
+            laterals *= len(self.scales)
+        return tuple(
+            conv(self.resize(x, scale)) for conv, x, scale in zip(self.convs, laterals, self.scales, strict=True)
+        )
+
+    def resize(self, x: Tensor, scale: float) -> Tensor:
+        """(B, C, h, w) -> (B, C, scale * h, scale * w), bilinear; the step between samples is 1 / scale exactly."""
+        if scale == 1:
+            return x
+        if self.odd_sizes == "ceil" and scale < 1:
+            parts = round(1 / scale)
+            missing = [-side % parts for side in x.shape[2:]]
+            x = F.pad(x, (0, missing[1], 0, missing[0]), mode="replicate") if any(missing) else x
+        elif scale < 1 and min(x.shape[2:]) * scale < 1:
+            raise ConfigError(
+                f"MultiLevelNeck cannot shrink a map of {x.shape[2]}x{x.shape[3]} by {scale} with odd_sizes='floor': "
+                f"nothing is left; use larger images or odd_sizes='ceil'"
+            )
+        return F.interpolate(x, scale_factor=float(scale), mode="bilinear")
+
+
+def _stride(stride: int, scale: float) -> int | float:
+    """The stride of a map resized by `scale`; patches of 14 pixels enlarged four times have one of 3.5."""
+    stride = stride / scale
+    return int(stride) if stride == int(stride) else stride

@@ -1,43 +1,81 @@
-"""SemanticMetric: the class of each pixel scored by intersection over union."""
+"""SemanticMetric: the class of each pixel scored by intersection over union and its kin."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.logging import print_log
-from torch import Tensor
 
-from densevit.errors import ConfigError, DataError
-from densevit.metrics.gathering import PerImageMetric, name_of, record_of
+from densevit.errors import ConfigError, DataError, nearest
+from densevit.metrics.boundary import TOLERANCE, boundary_scores
+from densevit.metrics.class_map_files import ClassMapWriter
+from densevit.metrics.confusion import IGNORE, class_figures, confusion_matrix, mean_of
+from densevit.metrics.gathering import ImageSums, PerImageMetric, name_of, record_of
 from densevit.metrics.pixel_maps import map_pair
 from densevit.registry import METRICS
 
-IGNORE = 255
-"""Value of pixels without truth: they count nowhere, whatever is predicted there."""
+FIGURES = {
+    "mIoU": ("IoU", "Acc"),
+    "mDice": ("Dice", "Acc"),
+    "mFscore": ("Fscore", "Precision", "Recall"),
+    "mBF": ("BF",),
+}
+"""What may be asked for -> the figures of a class that it is about."""
 
 
 @METRICS.register_module()
 class SemanticMetric(PerImageMetric):
     """IoU and accuracy of `pred_semantic` against `gt_semantic`, from the confusion matrix of the whole data set.
 
-    Gives 'semantic/mIoU', 'semantic/mAcc' and 'semantic/aAcc', all from 0 to 1, and logs a table of the classes. A
-    class's IoU is its right pixels / (its pixels in truth + predicted ones - right ones), its accuracy right pixels /
-    its pixels in truth; aAcc is the share of right pixels. A class without a pixel in truth and prediction has no IoU,
-    one without a pixel in truth no accuracy: the means leave them out.
+    Gives 'semantic/mIoU', 'semantic/mAcc' and 'semantic/aAcc', all from 0 to 1, and logs a table of the classes.
+    `class_figures` defines the figures of a class, and 'm' is their mean over the classes that have one: a class
+    without a pixel in truth and prediction has no IoU, one without a pixel in truth no accuracy. aAcc is the share of
+    right pixels. These are mmsegmentation's figures, which it states in per cent.
 
     The classes are the data set's `semantic_classes`, or its `classes` where it has one kind alone. What is kept
-    between batches is three counts a class of each image, and every image counts once, however often a distributed
-    sampler repeats it.
+    between batches is one matrix and the images' ids, and every image counts once, however often a distributed sampler
+    repeats it.
 
     Args:
+        metric: 'mIoU' (with mAcc), 'mDice' (with mAcc), 'mFscore' (with mPrecision and mRecall), 'mBF' (the boundary F
+            of each image and class, see `boundary_scores`, averaged over the images, then the classes; takes about a
+            second a megapixel), or several of them; aAcc comes with each.
+        beta: of mFscore: how much more recall weighs than precision.
+        nan_to_num: the figure of classes that have none; None leaves them out of the means.
+        tolerance: of mBF: how far apart borders may lie that agree, as a share of the image's diagonal.
+        out: folder for the predictions as PNG files, in the data set's own values (`label_values` of its metainfo); the
+            attribute of that name may be set later as well. Images without truth are then written and not scored.
+        palette: whether these show the data set's colours.
+        matrix: path of a JSON file for the confusion matrix, rows truth; may be set later as well.
         prefix: goes before every name.
     """
 
     default_prefix = "semantic"
 
-    def __init__(self, prefix: str | None = None, collect_device: str = "cpu") -> None:
+    def __init__(
+        self,
+        metric: str | Sequence[str] = "mIoU",
+        beta: float = 1.0,
+        nan_to_num: float | None = None,
+        tolerance: float = TOLERANCE,
+        out: str | None = None,
+        palette: bool = False,
+        matrix: str | None = None,
+        prefix: str | None = None,
+        collect_device: str = "cpu",
+    ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
+        self.metrics = (metric,) if isinstance(metric, str) else tuple(metric)
+        for name in self.metrics:
+            if name not in FIGURES:
+                raise ConfigError(
+                    f"SemanticMetric has no metric {name!r}{nearest(name, FIGURES)}: {', '.join(FIGURES)}."
+                )
+        self.beta, self.nan_to_num, self.tolerance = beta, nan_to_num, tolerance
+        self.out, self.palette, self.matrix = out, palette, matrix
+        self.writer: ClassMapWriter | None = None
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Count one batch: dicts with `pred_semantic` and `gt_semantic`, see `map_pair`.
@@ -45,33 +83,49 @@ class SemanticMetric(PerImageMetric):
         Raises:
             DataError: a class that there is not, in truth or prediction, or maps of different sizes.
         """
-        classes = len(self._names())
-        for sample in data_samples:
-            truth, predicted = map_pair(sample, "semantic", "SemanticMetric")
-            where = name_of(sample)
-            _check(predicted, classes, f"the prediction for {where}", "the model was made for another data set")
-            known = truth != IGNORE
-            truth, predicted = truth[known], predicted[known]
-            _check(truth, classes, f"gt_semantic of {where}", f"pixels without a class are {IGNORE}")
-            matrix = confusion_matrix(truth, predicted, classes)
-            areas = torch.stack((matrix.diagonal(), matrix.sum(1), matrix.sum(0)))
-            self.results.append({**record_of(sample), "areas": areas.cpu().numpy()})
-
-    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """The figures of all images that `process` counted."""
+        if not self.results:
+            self.results.append(ImageSums())
         names = self._names()
-        right, true, found = sum((image["areas"] for image in results), np.zeros((3, len(names)), dtype=np.int64))
-        if not true.sum():
-            raise DataError(f"none of the {len(results)} images has a pixel with a class; check the class maps.")
-        iou, accuracy = _ratio(right, true + found - right), _ratio(right, true)
-        figures = {
-            "mIoU": float(np.nanmean(iou)),
-            "mAcc": float(np.nanmean(accuracy)),
-            "aAcc": float(right.sum() / true.sum()),
-        }
-        text = "\n".join(f"{key:<6}{value:>11.6f}" for key, value in figures.items())
-        print_log(f"Classes of the pixels of {len(results)} images\n{text}", logger="current")
-        print_log("\n" + class_table(names, iou, accuracy, true), logger="current")
+        for sample in data_samples:
+            if self.out and "pred_semantic" in sample:
+                self._write(sample)
+                if "gt_semantic" not in sample and "original_semantic" not in sample:
+                    continue
+            truth, predicted = map_pair(sample, "semantic", "SemanticMetric")
+            counts = {"matrix": confusion_matrix(truth, predicted, len(names), name_of(sample))}
+            if "mBF" in self.metrics:
+                maps = (values.cpu().numpy().astype(np.uint8) for values in (truth, predicted))
+                scores = boundary_scores(*maps, len(names), self.tolerance)
+                counts |= {"boundary": np.nan_to_num(scores), "bordered": ~np.isnan(scores) * 1}
+            self.results[0].add(record_of(sample), counts)
+
+    def united(self, parts: Sequence[ImageSums]) -> ImageSums:
+        return ImageSums.united(parts)
+
+    def compute_metrics(self, results: ImageSums) -> dict[str, float]:
+        """The figures of all images that `process` counted."""
+        if not results.images and self.out:
+            print_log(f"No image has truth: nothing scored, class maps written to {self.out}", logger="current")
+            return {}
+        names, count = self._names(), len(results.images)
+        matrix = results.sums.get("matrix", np.zeros((1, 1), np.int64))
+        if not matrix.sum():
+            raise DataError(f"none of the {count} images has a pixel with a class; check the class maps.")
+        known = class_figures(matrix, self.beta)
+        if "mBF" in self.metrics:
+            with np.errstate(invalid="ignore"):
+                known["BF"] = results.sums["boundary"] / results.sums["bordered"]
+        asked = dict.fromkeys(name for metric in self.metrics for name in FIGURES[metric])
+        by_class = {name: known[name] for name in asked}
+        figures = {f"m{name}": mean_of(values, self.nan_to_num) for name, values in by_class.items()}
+        figures["aAcc"] = float(matrix.trace() / matrix.sum())
+        text = "\n".join(f"{key:<10}{value:>11.6f}" for key, value in figures.items())
+        print_log(f"Classes of the pixels of {count} images\n{text}", logger="current")
+        print_log("\n" + class_table(names, by_class, matrix.sum(1)), logger="current")
+        if self.matrix:
+            path = Path(self.matrix)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"classes": list(names), "matrix": matrix.tolist()}) + "\n")
         return figures
 
     def _names(self) -> Sequence[str]:
@@ -79,31 +133,27 @@ class SemanticMetric(PerImageMetric):
         names = meta.get("semantic_classes") or meta.get("classes")
         if not names:
             raise ConfigError("SemanticMetric knows no classes: use a data set whose metainfo states semantic_classes.")
+        if len(names) > IGNORE:
+            raise ConfigError(f"SemanticMetric counts up to {IGNORE} classes, and the data set has {len(names)}.")
         return names
 
+    def _write(self, sample: dict) -> None:
+        if self.writer is None:
+            meta = self.dataset_meta or {}
+            colours = meta.get("palette") if self.palette else None
+            if self.palette and colours is None:
+                raise ConfigError(
+                    "--palette: the data set states no colours (`palette` in its metainfo); leave it out."
+                )
+            self.writer = ClassMapWriter(self.out, meta.get("label_values"), colours)
+        self.writer(sample["pred_semantic"].cpu().numpy(), **record_of(sample))
 
-def confusion_matrix(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
-    """Pixels of class row in `truth` that are class column in `predicted`: two of (N,), 0 to K - 1 -> (K, K) int64."""
-    pairs = truth.long() * classes + predicted.long()
-    return torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
 
-
-def class_table(names: Sequence[str], iou: np.ndarray, accuracy: np.ndarray, pixels: np.ndarray) -> str:
-    """One line a class with IoU, accuracy and pixels in truth; '-' where a class has no such figure."""
+def class_table(names: Sequence[str], figures: dict[str, np.ndarray], pixels: np.ndarray) -> str:
+    """One line a class with its figures and its pixels in truth; '-' where a class has no such figure."""
     width = max(len("class"), *map(len, names))
-    lines = ["class".ljust(width) + f"{'IoU':>12}{'accuracy':>12}{'pixels':>14}"]
-    for name, *figures, count in zip(names, iou, accuracy, pixels, strict=True):
-        values = ["-" if np.isnan(value) else f"{value:.6f}" for value in figures]
-        lines.append(name.ljust(width) + "".join(f"{value:>12}" for value in values) + f"{count:>14}")
+    lines = ["class".ljust(width) + "".join(f"{name:>12}" for name in figures) + f"{'pixels':>14}"]
+    for name, *values, count in zip(names, *figures.values(), pixels, strict=True):
+        texts = ["-" if np.isnan(value) else f"{value:.6f}" for value in values]
+        lines.append(name.ljust(width) + "".join(f"{text:>12}" for text in texts) + f"{count:>14}")
     return "\n".join(lines)
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, nan where there is no whole."""
-    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
-
-
-def _check(values: Tensor, classes: int, what: str, way: str) -> None:
-    wrong = values[(values < 0) | (values >= classes)]
-    if len(wrong):
-        raise DataError(f"{what} has the class {int(wrong[0])}, where 0 to {classes - 1} are known; {way}.")

@@ -1,19 +1,24 @@
 """SemanticMetric against loops over pixels, figures by hand and the reference."""
 
+import json
+
+import cv2
 import numpy as np
 import pytest
 import torch
 from map_samples import map_sample
 from parity_parts import read_case
+from PIL import Image
 
 from densevit.errors import ConfigError, DataError
 from densevit.metrics import SemanticMetric
-from densevit.metrics.semantic import class_table, confusion_matrix
+from densevit.metrics.confusion import EXACT, class_figures, confusion_matrix
+from densevit.metrics.semantic import class_table
 from densevit.registry import METRICS
 
 
-def metric_of(classes: int) -> SemanticMetric:
-    metric = METRICS.build({"type": "SemanticMetric"})
+def metric_of(classes: int, **settings) -> SemanticMetric:
+    metric = METRICS.build({"type": "SemanticMetric", **settings})
     metric.dataset_meta = {"classes": tuple(f"class {k}" for k in range(classes))}
     return metric
 
@@ -88,19 +93,103 @@ def test_a_class_that_is_predicted_but_not_there_has_an_iou_of_zero_and_no_accur
     assert metric.evaluate(1) == {"semantic/mIoU": 0.25, "semantic/mAcc": 0.5, "semantic/aAcc": 0.5}
 
 
-def test_the_reference_figures(shared):
+REFERENCE = [
+    ("miou", {}, ("aAcc", "mIoU", "mAcc")),
+    ("miou_nan0", dict(nan_to_num=0), ("aAcc", "mIoU", "mAcc")),
+    ("mdice", dict(metric="mDice"), ("aAcc", "mDice", "mAcc")),
+    ("mfscore", dict(metric="mFscore"), ("aAcc", "mFscore", "mPrecision", "mRecall")),
+    ("mfscore_b2", dict(metric=["mFscore"], beta=2), ("aAcc", "mFscore", "mPrecision", "mRecall")),
+]
+
+
+@pytest.mark.parametrize(("output", "settings", "names"), REFERENCE, ids=[case[0] for case in REFERENCE])
+def test_the_reference_figures(shared, output, settings, names):
     case = read_case(shared / "parity", "mmseg_iou_metric")
-    metric = metric_of(case.model["num_classes"])
+    metric = metric_of(case.model["num_classes"], **settings)
     for number, (truth, predicted) in enumerate(zip(case.inputs["label"], case.inputs["pred"], strict=True)):
         metric.process(None, [map_sample(number, "semantic", truth.long(), predicted.long())])
     figures = metric.evaluate(3)
-    ours = torch.tensor([100 * figures[f"semantic/{key}"] for key in ("aAcc", "mIoU", "mAcc")])
-    assert case.error("miou", ours) < 1e-4
+    assert set(figures) == {f"semantic/{name}" for name in names}
+    ours = torch.tensor([100 * figures[f"semantic/{name}"] for name in names])
+    assert case.error(output, ours.round(decimals=2)) < 1e-4
+
+
+def test_the_references_areas_and_class_figures(shared):
+    case = read_case(shared / "parity", "mmseg_iou_metric")
+    pairs = zip(case.inputs["label"], case.inputs["pred"], strict=True)
+    matrix = sum(confusion_matrix(truth, predicted, case.model["num_classes"], "") for truth, predicted in pairs)
+    right, true, found = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+    areas = np.stack((right, true + found - right, found, true))
+    assert case.error("areas", torch.from_numpy(areas).double()) == 0
+    for name in ("IoU", "Acc"):
+        ours = torch.from_numpy(np.nan_to_num(class_figures(matrix)[name], nan=-1))
+        assert case.error(f"class_{name}_nan_to_m1", ours) < 1e-6
+
+
+def by_file(folder, name):
+    return torch.from_numpy(cv2.imread(str(folder / name), cv2.IMREAD_UNCHANGED).astype(np.int64))
+
+
+def test_the_figures_of_real_ade20k_annotations(shared):
+    folder = shared / "data" / "ade20k_sample"
+    if not folder.is_dir():
+        pytest.skip("needs the ADE20K sample")
+    asked = ["mIoU", "mDice", "mFscore"]
+    mean, of_all = metric_of(150, metric=asked), metric_of(150, nan_to_num=0)
+    for number, path in enumerate(sorted((folder / "annotations").glob("*.png"))):
+        truth, predicted = by_file(path.parent, path.name), by_file(folder / "predictions_shifted", path.name)
+        # 0 = not labelled; a prediction there counts nowhere, but has to be a class
+        sample = map_sample(number, "semantic", torch.where(truth == 0, 255, truth - 1), (predicted - 1).clamp(min=0))
+        mean.process(None, [sample])
+        of_all.process(None, [sample])
+    figures = {name.removeprefix("semantic/"): value for name, value in mean.evaluate(3).items()}
+    stated = dict(mIoU=56.36, mAcc=66.19, mDice=67.09, mPrecision=69.83, mRecall=66.19)
+    assert {name: round(100 * figures[name], 2) for name in stated} == pytest.approx(stated, abs=0.02)
+    assert figures["aAcc"] == pytest.approx(0.890607, abs=5e-4)
+    assert of_all.evaluate(3)["semantic/mIoU"] == pytest.approx(0.056359, abs=5e-6)
+
+
+def test_the_figures_of_made_up_predictions_on_camvid(shared):
+    folder = shared / "data" / "camvid_third" / "labels" / "test"
+    if not folder.is_dir():
+        pytest.skip("needs CamVid's test labels")
+    moved, rows = metric_of(11), metric_of(11)
+    for path in sorted(folder.glob("*.png")):
+        truth = by_file(folder, path.name)
+        found = np.pad(truth.numpy(), ((4, 0), (7, 0)), mode="edge")[: truth.shape[0], : truth.shape[1]]
+        bands = torch.full_like(truth, 3)
+        bands[:90], bands[90:180] = 0, 1
+        moved.process(
+            None, [map_sample(path.stem, "semantic", truth, torch.from_numpy(np.where(found == 255, 3, found)))]
+        )
+        rows.process(None, [map_sample(path.stem, "semantic", truth, bands)])
+    for metric, stated in ((moved, (88.7160, 61.5782, 71.3448)), (rows, (52.1311, 11.8259, 20.3070))):
+        figures = metric.evaluate(78)
+        assert [round(100 * figures[f"semantic/{n}"], 4) for n in ("aAcc", "mIoU", "mAcc")] == pytest.approx(
+            stated, abs=1e-4
+        )
 
 
 def test_the_confusion_matrix_has_truth_in_rows():
-    truth, predicted = torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 1, 0])
-    assert confusion_matrix(truth, predicted, 3).tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
+    truth, predicted = torch.tensor([[0, 0, 1, 2, 255]]), torch.tensor([[0, 1, 1, 0, 2]])
+    assert confusion_matrix(truth, predicted, 3, "").tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int32, torch.int64])
+def test_the_confusion_matrix_is_exact_whatever_the_numbers_kind(kind):
+    rng = np.random.default_rng(1)
+    truth, predicted = (rng.integers(0, 150, (61, 83)) for _ in range(2))
+    truth[rng.random(truth.shape) < 0.1] = 255
+    matrix = np.zeros((150, 150), np.int64)
+    np.add.at(matrix, (truth[truth < 255], predicted[truth < 255]), 1)
+    maps = [torch.from_numpy(values).to(kind) for values in (truth, predicted)]
+    assert np.array_equal(confusion_matrix(*maps, 150, ""), matrix)
+
+
+def test_more_pixels_than_floats_can_count_are_counted():
+    pixels = 2 * EXACT + 3
+    zeros = torch.zeros(1, dtype=torch.uint8).expand(pixels, 1)
+    assert confusion_matrix(zeros, zeros, 2, "").tolist() == [[pixels, 0], [0, 0]]
 
 
 def test_pixel_classes_go_before_those_of_objects():
@@ -118,22 +207,35 @@ def test_images_gathered_twice_count_once_and_two_processes_are_as_one():
     alone.process(None, samples)
     first.process(None, samples[:2])
     second.process(None, [*samples[2:], samples[0]])
+    second.process(None, [samples[3]])  # again in one process
     first.results += second.results
     assert first.evaluate(5) == alone.evaluate(5)
 
 
-def test_what_is_kept_does_not_grow_with_the_picture():
+def test_an_image_that_two_processes_counted_amid_others_is_named():
+    first, second = metric_of(6), metric_of(6)
+    samples = [map_sample(n, "semantic", *drawn(np.random.default_rng(n), 6)) for n in range(3)]
+    first.process(None, samples[:2])
+    second.process(None, [samples[0], samples[2]])
+    first.results += second.results
+    with pytest.raises(ConfigError, match=r"image 0.png was counted by two processes: take sampler=.*EvalSampler"):
+        first.evaluate(3)
+
+
+def test_what_is_kept_grows_neither_with_the_pictures_nor_with_their_number():
     metric = metric_of(4)
-    for number, side in enumerate((8, 200)):
+    for number, side in enumerate((8, 200, 9, 10)):
         truth = torch.zeros(side, side, dtype=torch.int64)
         metric.process(None, [map_sample(number, "semantic", truth, truth)])
-    assert [record["areas"].shape for record in metric.results] == [(3, 4), (3, 4)]
+    (kept,) = metric.results
+    assert kept.sums["matrix"].shape == kept.last[1]["matrix"].shape == (4, 4)
+    assert kept.sums["matrix"].sum() == 8 * 8 + 200 * 200 + 9 * 9 and list(kept.images) == [0, 1, 2, 3]
 
 
 def test_a_table_of_the_classes_is_logged(monkeypatch):
-    table = class_table(["a", "longer"], np.array([0.5, np.nan]), np.array([1, np.nan]), np.array([12, 0]))
-    assert table.splitlines() == [
-        "class          IoU    accuracy        pixels",
+    figures = {"IoU": np.array([0.5, np.nan]), "Acc": np.array([1, np.nan])}
+    assert class_table(["a", "longer"], figures, np.array([12, 0])).splitlines() == [
+        "class          IoU         Acc        pixels",
         "a         0.500000    1.000000            12",
         "longer           -           -             0",
     ]
@@ -142,16 +244,63 @@ def test_a_table_of_the_classes_is_logged(monkeypatch):
     metric = metric_of(2)
     metric.process(None, [map_sample(1, "semantic", torch.tensor([[0]]), torch.tensor([[0]]))])
     metric.evaluate(1)
-    assert "of 1 images" in lines[0] and "mIoU     1.000000" in lines[0]
+    assert "of 1 images" in lines[0] and "mIoU         1.000000" in lines[0]
     assert lines[1].splitlines()[-1].split() == ["class", "1", "-", "-", "0"]
 
 
-@pytest.mark.parametrize("value", [4, 254, -1])
+def test_the_matrix_is_written_and_predictions_are_too_in_the_data_sets_values(tmp_path):
+    metric = metric_of(3, matrix=str(tmp_path / "in" / "matrix.json"), out=str(tmp_path / "maps"))
+    metric.dataset_meta["label_values"] = (7, 1, 33)
+    truth, predicted = torch.tensor([[0, 1, 255]]), torch.tensor([[0, 2, 2]])
+    metric.process(None, [map_sample(5, "semantic", truth, predicted)])
+    metric.evaluate(1)
+    written = json.loads((tmp_path / "in" / "matrix.json").read_text())
+    assert written["matrix"] == [[1, 0, 0], [0, 0, 1], [0, 0, 0]] and written["classes"][2] == "class 2"
+    assert by_file(tmp_path / "maps", "5.png").tolist() == [[7, 33, 33]]
+
+
+def test_images_without_truth_are_written_and_not_scored(tmp_path):
+    sample = map_sample(5, "semantic", torch.zeros(2, 2).long(), torch.ones(2, 2).long())
+    bare = {key: value for key, value in sample.items() if key != "gt_semantic"}
+    metric = metric_of(3, out=str(tmp_path))
+    metric.process(None, [bare])
+    assert metric.evaluate(1) == {} and (by_file(tmp_path, "5.png") == 1).all()
+    metric.process(None, [bare, dict(sample, img_id=6, img_path="/data/6.png")])
+    assert metric.evaluate(2)["semantic/aAcc"] == 0
+    with pytest.raises(DataError, match="two images are called 5"):
+        metric.process(None, [dict(bare, img_id=8)])
+    with pytest.raises(ConfigError, match=r"results.json: class maps are a folder"):
+        metric_of(3, out=str(tmp_path / "results.json")).process(None, [bare])
+
+
+def test_files_in_colours_hold_the_same_values(tmp_path):
+    metric = metric_of(3, out=str(tmp_path), palette=True)
+    metric.dataset_meta |= dict(palette=[(255, 0, 0), (0, 200, 0), (0, 0, 90)], label_values=(1, 2, 3))
+    predicted = torch.tensor([[0, 1, 2]])
+    metric.process(None, [map_sample(5, "semantic", predicted, predicted)])
+    picture = Image.open(tmp_path / "5.png")
+    assert picture.mode == "P" and np.array(picture).tolist() == [[1, 2, 3]]
+    assert np.array(picture.convert("RGB")).tolist() == [[[255, 0, 0], [0, 200, 0], [0, 0, 90]]]
+    del metric.dataset_meta["palette"]
+    metric.writer = None
+    with pytest.raises(ConfigError, match="states no colours"):
+        metric.process(None, [map_sample(5, "semantic", predicted, predicted)])
+
+
+def test_values_beyond_a_byte_are_written_in_two(tmp_path):
+    metric = metric_of(2, out=str(tmp_path))
+    metric.dataset_meta["label_values"] = (3, 1000)
+    predicted = torch.tensor([[0, 1]])
+    metric.process(None, [map_sample(5, "semantic", predicted, predicted)])
+    assert by_file(tmp_path, "5.png").tolist() == [[3, 1000]]
+
+
+@pytest.mark.parametrize("value", [4, 254, -1, 256])
 def test_a_class_that_there_is_not_is_named_with_its_image(value):
     good, bad = torch.tensor([[0, 3]]), torch.tensor([[0, value]])
-    with pytest.raises(DataError, match=rf"gt_semantic of /data/7.png has the class {value}, where 0 to 3"):
+    with pytest.raises(DataError, match=rf"gt_semantic of /data/7.png has the class {value}[,;]"):
         metric_of(4).process(None, [map_sample(7, "semantic", bad, good)])
-    with pytest.raises(DataError, match=rf"prediction for /data/7.png has the class {value}, where 0 to 3"):
+    with pytest.raises(DataError, match=rf"prediction for /data/7.png has the class {value}[,;]"):
         metric_of(4).process(None, [map_sample(7, "semantic", torch.full_like(bad, 255), bad)])
 
 
@@ -171,6 +320,10 @@ def test_mistakes_are_told_in_a_sentence():
     metric.process(None, [map_sample(1, "semantic", torch.full((2, 2), 255), torch.zeros(2, 2).long())])
     with pytest.raises(DataError, match="none of the 1 images"):
         metric.evaluate(1)
-    metric.process(None, [sample, dict(sample, img_path="/data/other.png")])
-    with pytest.raises(DataError, match="have the same id 7"):
-        metric.evaluate(2)
+    with pytest.raises(DataError, match=r"7.png and other.png have the same id 7"):
+        metric.process(None, [sample, dict(sample, img_path="/data/other.png")])
+    with pytest.raises(ConfigError, match=r"no metric 'mIou' \(nearest: 'mIoU'\)"):
+        SemanticMetric(metric="mIou")
+    metric = metric_of(256)
+    with pytest.raises(ConfigError, match="up to 255 classes, and the data set has 256"):
+        metric.process(None, [sample])

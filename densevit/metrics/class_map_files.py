@@ -1,0 +1,73 @@
+"""Predicted class maps as PNG files, in the values and under the names that the data set's own maps have."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from densevit.errors import ConfigError, DataError
+
+
+class ClassMapWriter:
+    """Writes class maps as PNG files of one channel, 8 bits or, where values need it, 16.
+
+    Args:
+        folder: where to; made where it is not there.
+        values: the value that stands for each class in the files; None: the class's number from 0.
+        palette: (red, green, blue) of each class: the files are then shown in these colours, and still hold values.
+
+    Raises:
+        ConfigError: no such folder can be made.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        values: Sequence[int] | None = None,
+        palette: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        if self.folder.suffix:
+            raise ConfigError(f"--out {folder}: class maps are a folder of PNG files; name one.")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--out {folder}: the folder cannot be made: {error.strerror}.") from None
+        self.values = None if values is None else np.asarray(values)
+        if self.values is not None:
+            self.values = self.values.astype(np.uint8 if self.values.max() < 256 else np.uint16)
+        self.palette = palette
+        self.images: dict[str, object] = {}
+
+    def __call__(self, class_map: np.ndarray, img_id: object, img_path: str | None) -> Path:
+        """Write one map (H, W) of classes under its image's name, or its id where it has no file.
+
+        Raises:
+            DataError: two images share a name.
+        """
+        name = Path(img_path).stem if img_path else str(img_id)
+        if self.images.setdefault(name, img_id) != img_id:
+            raise DataError(
+                f"two images are called {name}: {self.folder / name}.png cannot hold both; test them one by one."
+            )
+        stored = class_map.astype(np.uint8) if self.values is None else self.values[class_map]
+        picture = Image.fromarray(stored)
+        if self.palette is not None:
+            picture = _coloured(picture, stored, self.values, self.palette)
+        path = self.folder / f"{name}.png"
+        picture.save(path)
+        return path
+
+
+def _coloured(
+    picture: Image.Image, stored: np.ndarray, values: np.ndarray | None, palette: Sequence[Sequence[int]]
+) -> Image.Image:
+    """The same with a colour table; black stands for what is no class."""
+    if stored.dtype != np.uint8:
+        raise ConfigError("--palette: the data set's values do not fit in 8 bits, which a PNG's colour table needs.")
+    colours = np.zeros((256, 3), np.uint8)
+    colours[np.arange(len(palette)) if values is None else values] = np.asarray(palette, np.uint8)
+    picture.putpalette(colours.tobytes())
+    return picture

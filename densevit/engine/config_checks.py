@@ -188,10 +188,15 @@ class ConfigChecker:
             )
         if known.open:
             return
-        takes = (
-            known.arguments | TAKEN.get(registry, set()) | ({"in_index"} if path.startswith("model.head") else set())
-        )
+        takes = known.arguments | TAKEN.get(registry, set()) | _taken_by_the_model(path)
         for key in value:
             if key not in takes and key not in ("type", "_scope_"):
-                near = nearest(key, known.arguments)
+                near = nearest(key, takes)
                 self._refuse(f"{path}.{key}", f"{path}.{key} is no argument of {known.name}{near}")
+
+
+def _taken_by_the_model(path: str) -> set[str]:
+    """What DensePredictor takes off a head's config before it builds the head."""
+    if path.startswith("model.auxiliary"):
+        return {"in_index", "after"}
+    return {"in_index"} if path.startswith("model.head") else set()

@@ -26,7 +26,7 @@ class Part(NamedTuple):
 
 
 def model_info(config: Config, size: tuple[int, int], classes: int = COCO_CLASSES) -> list[Part]:
-    """Backbone, neck(s), and each head or its parts, of a recipe's model.
+    """Backbone, neck(s), each head or its parts, and auxiliary heads (which only training runs), of a recipe's model.
 
     Counted by torch's FlopCounterMode on tensors without content: convolutions, matrix products and attention; a
     multiply-add counts once, as in the papers' tables. A two-stage head is counted with as many regions as it keeps at
@@ -54,6 +54,7 @@ def model_info(config: Config, size: tuple[int, int], classes: int = COCO_CLASSE
     ]
     for name, head in model.heads():
         parts += _parts_of_head(f"head.{name}" if name else "head", head, counts)
+    parts += [_part(f"auxiliary.{i}", head, counts) for i, head in enumerate(model.auxiliary)]
     return parts
 
 

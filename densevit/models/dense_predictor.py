@@ -41,6 +41,9 @@ class DensePredictor(BaseModel):
         loss_balance: config of what weighs the losses of several heads against each other; None adds them as they are.
         inference: config of how an image is looked at when it is predicted (SlidingWindow), for heads of maps; None
             takes it as a whole.
+        auxiliary: configs of heads that exist in training alone, their losses called aux_0.loss_* and so on and added
+            as they are. Beside its own arguments each may have `in_index`, a number or several, and `after`: how many
+            necks its maps have passed; 0, the default, are the backbone's own.
         classes: names of the classes, from the data set.
         semantic_classes: names of the classes of pixels, where a data set has both kinds.
     """
@@ -53,6 +56,7 @@ class DensePredictor(BaseModel):
         data_preprocessor: Mapping | None = None,
         loss_balance: Mapping | None = None,
         inference: Mapping | None = None,
+        auxiliary: Sequence[Mapping] = (),
         classes: Sequence[str] | None = None,
         semantic_classes: Sequence[str] | None = None,
         init_cfg: dict | None = None,
@@ -60,21 +64,34 @@ class DensePredictor(BaseModel):
         super().__init__(MODELS.build(data_preprocessor or dict(type="Preprocessor")), init_cfg)
         self.classes, self.semantic_classes = classes, semantic_classes
         self.backbone = MODELS.build(backbone)
-        maps = self.backbone
+        levels = [self.backbone]  # what publishes maps: the backbone, then neck after neck
         if neck is None:
             self.neck = None
         elif isinstance(neck, Mapping):
-            self.neck = maps = _plug("neck", neck, maps)
+            self.neck = _plug("neck", neck, self.backbone)
+            levels.append(self.neck)
         else:
             self.neck = nn.ModuleList()
             for i, config in enumerate(neck):
-                maps = _plug(f"neck[{i}]", config, maps)
-                self.neck.append(maps)
+                self.neck.append(_plug(f"neck[{i}]", config, levels[-1]))
+                levels.append(self.neck[i])
         self.in_index: dict[str, tuple[int, ...]] = {}
         if "type" in head:
-            self.head = self._build_head("", head, maps)
+            self.head = self._build_head("", "head", head, levels[-1])
         else:
-            self.head = nn.ModuleDict({name: self._build_head(name, config, maps) for name, config in head.items()})
+            self.head = nn.ModuleDict(
+                {name: self._build_head(name, f"head.{name}", config, levels[-1]) for name, config in head.items()}
+            )
+        self.auxiliary = nn.ModuleList()
+        self.after: list[int] = []
+        for i, config in enumerate(auxiliary):
+            config, where = dict(config), f"auxiliary[{i}]"
+            self.after.append(config.pop("after", 0))
+            if not 0 <= self.after[i] < len(levels):
+                raise ConfigError(
+                    f"model.{where}.after is {self.after[i]}, but there are {len(levels) - 1} necks: 0 is before them"
+                )
+            self.auxiliary.append(self._build_head(f"aux_{i}", where, config, levels[self.after[i]]))
         self.balance = MODELS.build(dict(loss_balance), default_args=dict(names=tuple(head))) if loss_balance else None
         self.inference = MODELS.build(inference) if inference else None
         for name, part in self.heads() if inference else ():
@@ -85,11 +102,11 @@ class DensePredictor(BaseModel):
                     "leave model.inference out."
                 )
 
-    def _build_head(self, name: str, config: Mapping, maps: nn.Module) -> nn.Module:
+    def _build_head(self, name: str, where: str, config: Mapping, maps: nn.Module) -> nn.Module:
         """One head on the maps that it asks for."""
-        where = f"head.{name}" if name else "head"
         config = dict(config)
-        index = tuple(config.pop("in_index", range(len(maps.out_strides))))
+        index = config.pop("in_index", range(len(maps.out_strides)))
+        index = (index,) if isinstance(index, int) else tuple(index)
         if not index or not set(index) <= set(range(len(maps.out_strides))):
             raise ConfigError(
                 f"model.{where}.in_index is {index}, but there are {len(maps.out_strides)} maps: 0 is the first"
@@ -101,12 +118,17 @@ class DensePredictor(BaseModel):
         )
         return _plug(where, config, seen, self.classes, self.semantic_classes)
 
+    def levels(self, images: Tensor) -> list[tuple[Tensor, ...]]:
+        """images: (B, 3, H, W) normalised. Returns the maps of the backbone, then those after each neck."""
+        levels = [self.backbone(images)]
+        for neck in self.neck if isinstance(self.neck, nn.ModuleList) else [self.neck]:
+            if neck is not None:
+                levels.append(neck(levels[-1]))
+        return levels
+
     def extract(self, images: Tensor) -> tuple[Tensor, ...]:
         """images: (B, 3, H, W) normalised. Returns the maps that the heads see."""
-        features = self.backbone(images)
-        for neck in self.neck if isinstance(self.neck, nn.ModuleList) else [self.neck]:
-            features = neck(features) if neck is not None else features
-        return features
+        return self.levels(images)[-1]
 
     def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None, mode: str = "tensor"):
         """MMEngine's signature. inputs: (B, 3, H, W) normalised and padded.
@@ -116,9 +138,10 @@ class DensePredictor(BaseModel):
         """
         if mode == "predict" and self.inference is not None:
             return self.restore(self.maps(inputs), data_samples)
-        features = self.extract(inputs)
+        levels = self.levels(inputs)
+        features = levels[-1]
         if mode == "loss":
-            return self.loss(features, data_samples)
+            return {**self.loss(features, data_samples), **self.auxiliary_loss(levels, data_samples)}
         if mode == "predict":
             return self.predict(features, data_samples)
         outputs = {name: head(self.seen_by(name, features)) for name, head in self.heads()}
@@ -140,6 +163,18 @@ class DensePredictor(BaseModel):
     def loss(self, features: Sequence[Tensor], samples: list[DataSample]) -> dict:
         """Losses of all heads on the maps of `extract`."""
         return self._together({name: head.loss(self.seen_by(name, features), samples) for name, head in self.heads()})
+
+    def seen_by_auxiliary(self, i: int, levels: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """Those of the maps of `levels` that auxiliary head i is built on."""
+        return self.seen_by(f"aux_{i}", levels[self.after[i]])
+
+    def auxiliary_loss(self, levels: Sequence[tuple[Tensor, ...]], samples: list[DataSample]) -> dict:
+        """Losses of the auxiliary heads on the maps of `levels`."""
+        return {
+            f"aux_{i}.{key}": value
+            for i, head in enumerate(self.auxiliary)
+            for key, value in head.loss(self.seen_by_auxiliary(i, levels), samples).items()
+        }
 
     def _together(self, by_head: dict[str, dict]) -> dict:
         """The losses of all heads, weighed against each other, under names of their own."""
@@ -178,7 +213,8 @@ class DensePredictor(BaseModel):
     def val_step(self, data: dict) -> list:
         """The samples with predictions and, where they carry truth, one more element with the batch's losses.
 
-        The last is what MMEngine's validation loop takes: a BaseDataElement whose only field is `loss`.
+        The last is what MMEngine's validation loop takes: a BaseDataElement whose only field is `loss`. Auxiliary heads
+        have no part in it.
         """
         data = self.data_preprocessor(data, False)
         samples = data["data_samples"]

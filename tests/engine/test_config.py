@@ -98,6 +98,32 @@ def test_bad_options_of_the_command_line_are_named(config, option, words):
         assert word in str(caught.value)
 
 
+AUXILIARY = """
+model["auxiliary"] = [
+    dict(type="FCNHead", in_index=2, after=0, channels=8, dropout=0.1, losses=[dict(type="DiceLoss")])]
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "words"),
+    [
+        ("channels=8", "chanels=8", ["model.auxiliary.0.chanels is no argument of FCNHead", "'channels'"]),
+        ("after", "aftr", ["model.auxiliary.0.aftr", "'after'"]),
+        ("dropout=0.1", "dropuot=0.1", ["model.auxiliary.0.dropuot", "'dropout'"]),  # an argument of its base
+        ('"FCNHead"', '"FCNHed"', ["model.auxiliary.0.type names 'FCNHed'", "'FCNHead'"]),
+        ('DiceLoss"', 'DiceLoss", smooth=1', ["model.auxiliary.0.losses.0.smooth is no argument of DiceLoss"]),
+        ('DiceLoss"', 'DiceLoss", averge="all"', ["model.auxiliary.0.losses.0.averge", "'average'"]),
+    ],
+)
+def test_what_is_wrong_in_an_auxiliary_head_is_named(config, right, wrong, words):
+    config.write_text(BASE + AUXILIARY)
+    read_config(config)
+    config.write_text(BASE + AUXILIARY.replace(right, wrong, 1))
+    text = sentence(config)
+    for word in words:
+        assert word in text
+
+
 def test_options_reach_lists_switches_and_new_arguments(config):
     options = ["param_scheduler.0.end=9", "ema.momentum=0.1", "model.backbone.qkv_bias=False", "train_cfg.max_epochs=3"]
     found = read_config(config, parse_options(options))

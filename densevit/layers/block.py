@@ -22,20 +22,17 @@ class Mlp(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """A gated MLP (arXiv 2002.05202): w3(silu(gate) * value), where w12 gives the gate and then the value.
-
-    Names of github.com/facebookresearch/dinov2.
-    """
+    """A gated MLP (arXiv 2002.05202): fc2(silu(gate) * value), where fc1 gives the gate and then the value."""
 
     def __init__(self, dim: int, hidden_dim: int, bias: bool = True):
         super().__init__()
-        self.w12 = nn.Linear(dim, 2 * hidden_dim, bias=bias)
-        self.w3 = nn.Linear(hidden_dim, dim, bias=bias)
+        self.fc1 = nn.Linear(dim, 2 * hidden_dim, bias=bias)
+        self.fc2 = nn.Linear(hidden_dim, dim, bias=bias)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """x: (B, N, C)."""
-        gate, value = self.w12(x).chunk(2, -1)
-        return self.w3(F.silu(gate) * value)
+        gate, value = self.fc1(x).chunk(2, -1)
+        return self.fc2(F.silu(gate) * value)
 
 
 class LayerScale(nn.Module):

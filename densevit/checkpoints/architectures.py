@@ -5,7 +5,23 @@ from typing import Any
 
 import torch
 
-from densevit.checkpoints import fpn, pvt, pvt_v2, rcnn, retinanet, swin, swin_configs, swin_v2
+from densevit.checkpoints import (
+    fpn,
+    pvt,
+    pvt_v2,
+    rcnn,
+    retinanet,
+    segmenter,
+    semantic_fpn,
+    setr,
+    swin,
+    swin_configs,
+    swin_v2,
+    upernet,
+    vit,
+    vit_configs,
+    vit_hubs,
+)
 from densevit.checkpoints.settings import NotBuilt, Settings
 from densevit.registry import MODELS
 
@@ -14,22 +30,41 @@ TABLES = {
     "PVTv2": pvt_v2.TABLES,
     "Swin": swin.TABLES,
     "SwinV2": swin_v2.TABLES,
+    "ViT": vit.TABLES,
     "FPN": fpn.TABLES,
+    "UPerNet": upernet.FUSION,
+    "MultiLevelNeck": upernet.MULTI_LEVEL,
+    "DeconvPyramid": upernet.DECONV,
+    "MLANeck": setr.NECK,
     "RetinaNetHead": retinanet.TABLES,
     "MaskRCNNHead": rcnn.MASK_RCNN_TABLES,
     "CascadeHead": rcnn.CASCADE_TABLES,
+    "FCNHead": {**upernet.FCN, "rstrudel": segmenter.LINEAR},
+    "SemanticFPNHead": semantic_fpn.TABLES,
+    "SETRHead": setr.HEAD,
+    "SegmenterHead": segmenter.MASK,
 }
 """Our class -> source -> rules."""
 
-FRESH = {"Swin": r"norm\d+\.(weight|bias)", "SwinV2": r"norm\d+\.(weight|bias)"}
+FRESH = {"Swin": r"norm\d+\.(weight|bias)", "SwinV2": r"norm\d+\.(weight|bias)", "ViT": vit.FRESH}
 """Our class -> names that a classifier's file has nothing for by nature: the norms of a dense model's maps."""
+
+OPTIONAL = {"ViT": vit.OPTIONAL}
+"""Our class -> names that follow from the configuration, whether a file states them or not."""
+
+UNUSED = {"ViT": vit.UNUSED}
+"""Our class -> names that files have and a model of the class may be configured to do without."""
 
 PARTS: dict[tuple[str, str], Callable[[Settings], dict]] = {
     **pvt.CONFIGS,
     **pvt_v2.CONFIGS,
     **swin_configs.CONFIGS,
     **swin_v2.CONFIGS,
+    **vit_configs.CONFIGS,
+    **vit_hubs.CONFIGS,
     **fpn.CONFIGS,
+    **upernet.CONFIGS,
+    **setr.CONFIGS,
 }
 """(source, their type) -> our configuration of the part."""
 
@@ -37,7 +72,7 @@ PARTS: dict[tuple[str, str], Callable[[Settings], dict]] = {
 def translate_part(source: str, settings: Settings) -> dict[str, Any]:
     """Our configuration of one part. Raises NotBuilt where densevit has no counterpart."""
     known = PARTS.get((source, settings.type))
-    if known is None and source == "mmdet":  # mmdetection 2.x around whai362's own backbones
+    if known is None and source in ("mmdet", "mmseg"):  # their older versions around whai362's own backbones
         known = PARTS.get(("whai362", settings.type))
     if known is None:
         raise NotBuilt(f"{settings.where}.type is {settings.type!r} of {source}, which densevit has no counterpart of.")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from densevit.checkpoints.architectures import TABLES
 from densevit.checkpoints.layouts import NOT_OURS, PREFIXES, SOURCES
-from densevit.checkpoints.rules import Renamed, Rule, rename
+from densevit.checkpoints.rules import Renamed, Rule, fill, match, rename
 from densevit.errors import CheckpointError, nearest
 
 OWN = "densevit"
@@ -59,9 +59,24 @@ def convert(
     return best
 
 
-def _best_table(part: Mapping[str, Tensor], wanted: Mapping, kind: str, source: str | None) -> Conversion:
-    """The table of an architecture that leaves fewest names over; ours stand for a part that has no table."""
+def _places(layout: str, ours: str, kind: str) -> list[tuple[str, str]]:
+    """Where files of `layout` keep the part of ours with this prefix and class: prefixes there, and what the tables
+    know of each. A part's class counts more than its prefix."""
+    known = PREFIXES[layout]
+    if any(place.ours == kind for place in known):
+        return [(place.theirs, place.kept) for place in known if place.ours == kind]
+    found = [(place, match(place.ours, ours)) for place in known]
+    return [(fill(place.theirs, numbers), place.kept) for place, numbers in found if numbers is not None]
+
+
+def _best_table(
+    part: Mapping[str, Tensor], wanted: Mapping, kind: str, source: str | None, first: str | None = None
+) -> Conversion:
+    """The table of an architecture that leaves fewest names over; ours stand for a part that has no table. Of equals
+    that of the source `first` is taken."""
     tables: dict[str, Iterable[Rule]] = dict(TABLES.get(kind, {}))
+    if first in tables:
+        tables = {first: tables[first], **tables}
     if source in tables:
         tables = {source: tables[source]}
     else:
@@ -71,21 +86,24 @@ def _best_table(part: Mapping[str, Tensor], wanted: Mapping, kind: str, source: 
 
 
 def _by_parts(state: Mapping[str, Tensor], wanted: Mapping, parts: Mapping[str, str], layout: str) -> Conversion:
-    """Split a detector's state by the prefixes of `layout` and convert each part by itself, by whatever table fits:
-    mmdetection's detectors are also found around whai362's own backbone."""
-    whole, schemes, left = Renamed({}, {}, [], []), {}, dict(state)
-    for ours, kind in parts.items():
-        inside: dict[str, Tensor] = {}
-        names: dict[str, str] = {}
-        for place in PREFIXES[layout]:
-            if place.ours == ours:
-                for key in [key for key in left if key.startswith(place.theirs)]:
-                    name = place.kept + key[len(place.theirs) :]
-                    inside[name], names[name] = left.pop(key), key
-        if ours not in {place.ours for place in PREFIXES[layout]}:
+    """Split a whole model's state by the prefixes of `layout`, of several that fit by the longest, and convert each
+    part by itself, by whatever table fits: OpenMMLab's models are also found around whai362's own backbones."""
+    whole, schemes = Renamed({}, {}, [], []), {}
+    places = {ours: _places(layout, ours, kind) for ours, kind in parts.items()}
+    prefixes = [(theirs, kept, ours) for ours, found in places.items() for theirs, kept in found]
+    inside: dict[str, dict[str, str]] = {ours: {} for ours, found in places.items() if found}
+    left = []
+    for key in state:
+        fitting = [place for place in prefixes if key.startswith(place[0])]
+        if not fitting:
+            left.append(key)
             continue
+        theirs, kept, ours = max(fitting, key=lambda place: len(place[0]))
+        inside[ours][kept + key[len(theirs) :]] = key
+    for ours, names in inside.items():
         needed = {key[len(ours) :]: shape for key, shape in wanted.items() if key.startswith(ours)}
-        schemes[ours.rstrip(".")], renamed = _best_table(inside, needed, kind, None)
+        part = {name: state[key] for name, key in names.items()}
+        schemes[ours.rstrip(".")], renamed = _best_table(part, needed, parts[ours], None, first=layout)
         whole.state.update({ours + key: value for key, value in renamed.state.items()})
         whole.origin.update({ours + key: tuple(names[k] for k in keys) for key, keys in renamed.origin.items()})
         whole.dropped.extend(names[key] for key in renamed.dropped)

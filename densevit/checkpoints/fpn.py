@@ -1,4 +1,4 @@
-"""FPN: names and configurations of mmdetection (2.x and 3.x alike), names of detectron2."""
+"""FPN: names and configurations of mmdetection (2.x and 3.x alike) and mmsegmentation, names of detectron2."""
 
 from typing import Any
 
@@ -6,11 +6,13 @@ from densevit.checkpoints.rules import Rule
 from densevit.checkpoints.settings import NotBuilt, Settings
 from densevit.errors import ConfigError
 
+OPENMMLAB = [
+    Rule("lateral_convs.{}.conv.*", "lateral_convs.{}.*"),
+    Rule("fpn_convs.{}.conv.*", "fpn_convs.{}.*"),
+]
 TABLES = {
-    "mmdet": [
-        Rule("lateral_convs.{}.conv.*", "lateral_convs.{}.*"),
-        Rule("fpn_convs.{}.conv.*", "fpn_convs.{}.*"),
-    ],
+    "mmdet": OPENMMLAB,
+    "mmseg": OPENMMLAB,
     "detectron2": [  # counts levels by the power of two in their stride
         Rule("fpn_lateral{+2}.*", "lateral_convs.{}.*"),
         Rule("fpn_output{+2}.*", "fpn_convs.{}.*"),
@@ -51,6 +53,17 @@ def from_mmdet(settings: Settings) -> dict[str, Any]:
     return config
 
 
+def from_mmseg(settings: Settings) -> dict[str, Any]:
+    """FPN of mmsegmentation: `end_level` is the first map that is not used, and extra maps come of the last output
+    where nothing else is said."""
+    if settings.left.get("end_level", -1) != -1:
+        settings.left["end_level"] -= 1
+    on_inputs = settings.take("extra_convs_on_inputs", False)
+    if settings.left.get("add_extra_convs") is True:
+        settings.left["add_extra_convs"] = "on_input" if on_inputs else "on_output"
+    return from_mmdet(settings)
+
+
 def from_detectron2(settings: Settings) -> dict[str, Any]:
     """FPN of detectron2, less its bottom_up."""
     top = settings.part("top_block")
@@ -66,4 +79,4 @@ def from_detectron2(settings: Settings) -> dict[str, Any]:
     return config
 
 
-CONFIGS = {("mmdet", "FPN"): from_mmdet, ("whai362", "FPN"): from_mmdet}
+CONFIGS = {("mmdet", "FPN"): from_mmdet, ("whai362", "FPN"): from_mmdet, ("mmseg", "FPN"): from_mmseg}

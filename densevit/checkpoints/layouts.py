@@ -3,10 +3,12 @@
 from typing import NamedTuple
 
 from densevit.checkpoints.architectures import TABLES
+from densevit.checkpoints.upernet import POOLED_AND_FUSED
 
 
 class Place(NamedTuple):
-    """theirs: prefix of a part in a file; ours: prefix of the part here; kept: what of theirs the tables know."""
+    """theirs: prefix of a part in a file; ours: prefix of the part here, or the name of its class; kept: what of theirs
+    the tables know. `{}` is the number of one of several, carried over."""
 
     theirs: str
     ours: str
@@ -26,10 +28,28 @@ _DETECTRON2 = (
     Place("proposal_generator.", "head.", "proposal_generator."),
     Place("roi_heads.", "head.", "roi_heads."),
 )
-PREFIXES = {"mmdet": _MMDET, "whai362": _MMDET, "detectron2": _DETECTRON2}
-"""Source -> where its files keep the parts. whai362's detectors are mmdetection's around its own backbone."""
+_MMSEG = (
+    Place("backbone.", "backbone."),
+    Place("neck.", "neck."),
+    Place("neck.", "neck.0."),
+    *(Place(f"decode_head.{word}", "UPerNet", word) for word in POOLED_AND_FUSED),
+    Place("decode_head.", "head."),
+    Place("auxiliary_head.{}.", "auxiliary.{}."),
+    Place("auxiliary_head.", "auxiliary.0."),
+)
+_RSTRUDEL = (Place("encoder.", "backbone."), Place("decoder.", "head."))
+PREFIXES = {
+    "mmdet": _MMDET,
+    "mmseg": _MMSEG,
+    "whai362": (*_MMDET, *_MMSEG),
+    "detectron2": _DETECTRON2,
+    "transformers": _MMSEG,
+    "rstrudel": _RSTRUDEL,
+}
+"""Source -> where its files keep the parts. whai362's whole models are OpenMMLab's around its own backbone, and
+transformers' UperNet is mmsegmentation's."""
 
 NOT_OURS = ("data_preprocessor.", "pixel_mean", "pixel_std")
-"""Prefixes of what a detector's file may hold beside the network: constants that the configuration gives."""
+"""Prefixes of what a whole model's file may hold beside the network: constants that the configuration gives."""
 
 SOURCES = tuple(dict.fromkeys([*PREFIXES, *(source for tables in TABLES.values() for source in tables)]))

@@ -102,21 +102,25 @@ def transformers_table(prefix: str, block: list[Rule]) -> list[Rule]:
 
 
 BIAS_TABLE = "attn.relative_position_bias_table"
+OPENMMLAB = [
+    Rule("stages.{}.blocks.{}.attn.w_msa.relative_position_index", None),
+    Rule("absolute_pos_embed", "absolute_pos_embed"),
+    Rule("patch_embed.projection.*", "patch_embed.proj.*"),
+    Rule("patch_embed.norm.*", "patch_embed.norm.*"),
+    Rule("stages.{}.blocks.{}.attn.w_msa.*", "layers.{}.blocks.{}.attn.*"),
+    Rule("stages.{}.blocks.{}.ffn.layers.0.0.*", "layers.{}.blocks.{}.mlp.fc1.*"),
+    Rule("stages.{}.blocks.{}.ffn.layers.1.*", "layers.{}.blocks.{}.mlp.fc2.*"),
+    Rule("stages.{}.blocks.*", "layers.{}.blocks.*"),
+    Rule("stages.{}.downsample.*", "layers.{}.downsample.*", from_unfold, to_unfold),
+    Rule("norm{}.*", "norm{}.*"),
+]
+"""mmdetection's and mmsegmentation's names."""
+
 TABLES = {
     "microsoft": OFFICIAL,
     "detectron2": OFFICIAL,
-    "mmdet": [
-        Rule("stages.{}.blocks.{}.attn.w_msa.relative_position_index", None),
-        Rule("absolute_pos_embed", "absolute_pos_embed"),
-        Rule("patch_embed.projection.*", "patch_embed.proj.*"),
-        Rule("patch_embed.norm.*", "patch_embed.norm.*"),
-        Rule("stages.{}.blocks.{}.attn.w_msa.*", "layers.{}.blocks.{}.attn.*"),
-        Rule("stages.{}.blocks.{}.ffn.layers.0.0.*", "layers.{}.blocks.{}.mlp.fc1.*"),
-        Rule("stages.{}.blocks.{}.ffn.layers.1.*", "layers.{}.blocks.{}.mlp.fc2.*"),
-        Rule("stages.{}.blocks.*", "layers.{}.blocks.*"),
-        Rule("stages.{}.downsample.*", "layers.{}.downsample.*", from_unfold, to_unfold),
-        Rule("norm{}.*", "norm{}.*"),
-    ],
+    "mmdet": OPENMMLAB,
+    "mmseg": OPENMMLAB,
     "timm": TIMM,
     # files have the older names (attention.self.query), models of transformers 5 the newer ones (attention.q_proj)
     "transformers": transformers_table(

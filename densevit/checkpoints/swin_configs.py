@@ -124,7 +124,7 @@ def from_microsoft(settings: Settings) -> dict[str, Any]:
 
 
 def from_mmdet(settings: Settings) -> dict[str, Any]:
-    """SwinTransformer of mmdetection, or microsoft's own that its mmdetection 2.x has under the same name."""
+    """SwinTransformer of mmdetection and mmsegmentation, or microsoft's own of that name in their older versions."""
     if any(key in settings.left for key in ("embed_dim", "in_chans", "ape", "use_checkpoint")):
         return from_microsoft(settings)
     settings.expect("in_channels", 3)
@@ -251,6 +251,7 @@ def transformers_rest(settings: Settings) -> tuple[dict[str, Any], bool]:
 
 CONFIGS = {
     ("mmdet", "SwinTransformer"): from_mmdet,
+    ("mmseg", "SwinTransformer"): from_mmdet,
     ("microsoft", "SwinTransformer"): from_microsoft,
     ("detectron2", "SwinTransformer"): from_microsoft,
     ("detectron2", "D2SwinTransformer"): from_microsoft,

@@ -5,10 +5,18 @@ from typing import Any
 
 from densevit.checkpoints.architectures import translate_part
 from densevit.checkpoints.detectors import DETECTORS, generalized_rcnn, mmdet_detector
+from densevit.checkpoints.segmentors import (
+    SEGMENTORS,
+    encoder_decoder,
+    segmenter_of_rstrudel,
+    upernet_of_transformers,
+)
 from densevit.checkpoints.settings import Settings
 
 MMDET = ("mmdet", "whai362")
 """Sources whose detectors are configured in mmdetection's terms."""
+MMSEG = ("mmseg", "whai362")
+"""Sources whose segmentation models are configured in mmsegmentation's terms."""
 
 
 def translate(source: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -16,7 +24,7 @@ def translate(source: str, config: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         source: whose terms these are, one of SOURCES.
-        config: a part (`type='PyramidVisionTransformer'`) or a whole detector (`type='RetinaNet'`).
+        config: a part (`type='PyramidVisionTransformer'`) or a whole model (`type='RetinaNet'`).
 
     Returns:
         dict: what densevit's MODELS builds.
@@ -33,6 +41,12 @@ def translate(source: str, config: Mapping[str, Any]) -> dict[str, Any]:
         settings.type = settings.left.get("model_type")
     if source in MMDET and settings.type in DETECTORS:
         return mmdet_detector(source, settings)
+    if source in MMSEG and settings.type in SEGMENTORS:
+        return encoder_decoder(source, settings)
+    if source == "transformers" and settings.type == "upernet":
+        return upernet_of_transformers(settings)
+    if source == "rstrudel":
+        return segmenter_of_rstrudel(settings)
     if source == "detectron2" and settings.type == "GeneralizedRCNN":
         return generalized_rcnn(settings)
     return translate_part(source, settings)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from densevit.datasets.coco_file import WAYS_ON, CocoFile, read_coco
+from densevit.datasets.image_dataset import missing_or_empty
 from densevit.datasets.reading_images import BrokenImage, read_image
 from densevit.errors import DataError
 from densevit.ops.masks import decode_rle, valid_polygons
@@ -84,18 +85,6 @@ def check_coco(ann_file: str | os.PathLike, image_dir: str | os.PathLike, images
     return report
 
 
-def missing_or_empty(paths: list[str]) -> list[str]:
-    """Those of `paths` that are no files or hold nothing; asks for their size only, and reads none."""
-
-    def is_bad(path: str) -> bool:
-        try:
-            return os.stat(path).st_size == 0
-        except OSError:
-            return True
-
-    return [path for path in paths if is_bad(path)]
-
-
 def _annotations(coco: CocoFile) -> Iterator[tuple[dict, dict]]:
     """(image, annotation) pairs."""
     for image in coco.images:
@@ -162,21 +151,16 @@ def _decode(report: Report, present: list[tuple[str, tuple[int, int]]], images: 
     report.problems += [f"Image {path} is empty (0 bytes): copy it again." for path in empty]
 
 
-def require_readable_images(dataset: Any, most: int = 20_000) -> None:
-    """Decode a data set's images, or so many of them spread evenly: a broken one stops a training before it begins.
+def require_readable_images(dataset: Any, most: int | None = None) -> None:
+    """Read a data set's files, or so many of them spread evenly: a broken one stops a training before it begins.
 
     A data set that skips broken images (`on_broken='skip'`), or that knows no such thing, is left alone.
 
     Raises:
-        DataError: the first image that cannot be read.
+        DataError: the first image or class map that cannot be used.
     """
-    if getattr(dataset, "on_broken", "skip") == "skip":
-        return
-    count = min(most, len(dataset))
-    entries = [dataset.get_data_info(i * len(dataset) // count) for i in range(count)]
-    with ThreadPoolExecutor() as pool:
-        for _ in pool.map(lambda entry: read_image(entry["img_path"], (entry["height"], entry["width"])), entries):
-            pass
+    if hasattr(dataset, "check_before_training"):
+        dataset.check_before_training(most)
 
 
 def check_data_sets(config: dict, images: int | None = None) -> list[Report]:

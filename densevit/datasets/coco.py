@@ -3,27 +3,19 @@
 import os
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
-import torch
-from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
-from torch.utils.data import get_worker_info
 
-from densevit.datasets.checking import missing_or_empty
 from densevit.datasets.coco_file import WAYS_ON, CocoFile, garbage_collection_off, read_coco
-from densevit.datasets.reading_images import BrokenImage
-from densevit.datasets.seeding import seeded
+from densevit.datasets.image_dataset import ImageDataset, missing_or_empty
+from densevit.datasets.reading_images import read_image
 from densevit.errors import ConfigError, DataError, nearest
 from densevit.ops.masks import encode_rle, valid_polygons
 from densevit.registry import DATASETS
 
-MAX_TRIES = 100
-"""Items tried in place of one that cannot be used, before giving up."""
-
 
 @DATASETS.register_module()
-class CocoDataset(BaseDataset):
+class CocoDataset(ImageDataset):
     """Images and instances from one annotation file.
 
     An item is `dataset[i]` or, in training, `dataset[(i, epoch)]`: its random transforms depend on (seed, epoch, i)
@@ -68,29 +60,19 @@ class CocoDataset(BaseDataset):
         check_files: bool = True,
         indices: int | Sequence[int] | None = None,
     ) -> None:
-        if on_broken not in ("error", "skip"):
-            raise ConfigError(f"on_broken of {type(self).__name__} is 'error' or 'skip', not {on_broken!r}.")
         self.classes = None if classes is None else tuple(classes)
         self.keep_empty, self.with_masks = keep_empty, with_masks
-        self.seed, self.on_broken, self.check_files = seed, on_broken, check_files
-        self._threads_set = False
-        root = os.path.abspath(os.path.expanduser(data_root))
         super().__init__(
-            ann_file=ann_file,
-            data_root=root,
-            data_prefix=dict(data_prefix or {"img": ""}),
+            ann_file,
+            data_root,
+            dict(data_prefix or {"img": ""}),
+            pipeline,
+            test_mode,
+            seed=seed,
+            on_broken=on_broken,
+            check_files=check_files,
             indices=indices,
-            pipeline=list(pipeline),
-            test_mode=test_mode,
         )
-
-    def full_init(self) -> None:
-        """Read the annotations into one buffer of bytes, which worker processes share instead of copying."""
-        if self._fully_initialized:
-            return
-        super().full_init()
-        # one flag per image, in memory that the workers share: each broken image is reported once, whoever meets it
-        self._broken = torch.zeros(len(self), dtype=torch.uint8).share_memory_()
 
     @garbage_collection_off()
     def load_data_list(self) -> list[dict]:
@@ -204,65 +186,16 @@ class CocoDataset(BaseDataset):
     def get_data_info(self, idx: int) -> dict:
         """Entry of one image, with the absolute path of its file."""
         info = super().get_data_info(idx)
-        info["img_path"] = os.path.join(self.data_prefix["img"], info["img_path"])
         if "masks" in info:
             info["masks"] = [_unpack_mask(mask) for mask in info["masks"]]
         return info
 
+    def require_readable(self, entry: dict) -> None:
+        read_image(entry["img_path"], (entry["height"], entry["width"]))
+
     def get_cat_ids(self, idx: int) -> list[int]:
         """Labels in one image: what MMEngine's ClassBalancedDataset asks for."""
         return self.get_data_info(idx)["labels"].tolist()
-
-    def __getitem__(self, key: int | tuple[int, int]) -> dict:
-        """Item `i` or `(i, epoch)` after the transforms.
-
-        A training item whose image is broken (`on_broken='skip'`) or whose transforms give None is replaced by another
-        one, which again depends on (seed, epoch, i) alone.
-        """
-        index, epoch = (int(k) for k in key) if isinstance(key, tuple) else (int(key), 0)
-        index = range(len(self))[index]
-        self._use_one_thread_in_workers()
-        if self.test_mode:
-            with seeded(self.seed, 0, index):
-                data = self.prepare_data(index)
-            if data is None:
-                raise ConfigError("A transform dropped an image of a test set: leave random crops out of its pipeline.")
-            return data
-        choice = index
-        for attempt in range(MAX_TRIES):
-            with seeded(self.seed, epoch, index, attempt):
-                if attempt:
-                    choice = int(np.random.randint(len(self)))
-                try:
-                    data = self.prepare_data(choice)
-                except BrokenImage as error:
-                    if self.on_broken == "error":
-                        raise
-                    self._note_broken(choice, error)
-                    continue
-            if data is not None:
-                return data
-        raise DataError(
-            f"{MAX_TRIES} images of {self.ann_file} in a row were broken or had no object left after cropping: "
-            "run tools/check_data.py on it."
-        )
-
-    def broken_images(self) -> list[str]:
-        """Paths of the broken images met so far, by this process and by its workers."""
-        return [self.get_data_info(i)["img_path"] for i in torch.nonzero(self._broken).flatten().tolist()]
-
-    def _note_broken(self, index: int, error: BrokenImage) -> None:
-        if not self._broken[index]:
-            self._broken[index] = 1
-            print_log(f"Skipped broken image {int(self._broken.sum())} of {len(self)}: {error}", logger="current")
-
-    def _use_one_thread_in_workers(self) -> None:
-        """Workers are the parallelism: OpenCV's own threads would fight over the same cores."""
-        if not self._threads_set:
-            self._threads_set = True
-            if get_worker_info() is not None:
-                cv2.setNumThreads(0)
-                cv2.ocl.setUseOpenCL(False)
 
 
 def _pack_mask(segmentation: list | dict | None) -> list[bytes] | dict | None:

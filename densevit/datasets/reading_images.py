@@ -25,13 +25,16 @@ class BrokenImage(DataError):
         super().__init__(text.rpartition(marker)[2].strip() if "Original Traceback" in text else text)
 
 
-def read_image(source: str | os.PathLike | bytes, size: tuple[int, int] | None = None) -> np.ndarray:
+def read_image(
+    source: str | os.PathLike | bytes, size: tuple[int, int] | None = None, truth: str = "its annotations were made for"
+) -> np.ndarray:
     """Decode an image file.
 
     Args:
         source: path, or the file's bytes.
         size: (height, width) that the annotations speak of. Where the EXIF orientation turns the image away from it,
             the image is read as it is stored; any other difference is an error.
+        truth: who says so, for messages.
 
     Returns:
         (H, W, 3) uint8, BGR.
@@ -39,7 +42,7 @@ def read_image(source: str | os.PathLike | bytes, size: tuple[int, int] | None =
     Raises:
         BrokenImage: missing, empty, truncated, not an image, or of another size.
     """
-    name, data = _read_bytes(source)
+    name, data = read_bytes(source)
     if data[:2] == b"\xff\xd8":
         complete, kind = _jpeg_is_complete(data), "JPEG"
     elif data[:8] == b"\x89PNG\r\n\x1a\n":
@@ -56,19 +59,19 @@ def read_image(source: str | os.PathLike | bytes, size: tuple[int, int] | None =
         if stored is None or stored.shape[:2] != tuple(size):
             height, width = image.shape[:2]
             raise BrokenImage(
-                f"{name} is {width}x{height} pixels, but its annotations were made for {size[1]}x{size[0]}: "
-                "use the images that belong to the annotation file."
+                f"{name} is {width}x{height} pixels, but {truth} {size[1]}x{size[0]}: use the images that belong "
+                "to the annotations."
             )
         image = stored
     return image
 
 
-def _read_bytes(source: str | os.PathLike | bytes) -> tuple[str, bytes]:
-    """(name for messages, contents) of a file or of bytes."""
+def read_bytes(source: str | os.PathLike | bytes, what: str = "Image") -> tuple[str, bytes]:
+    """(name for messages, contents) of a file or of bytes; `what` it is meant to be."""
     if isinstance(source, bytes | bytearray | memoryview):
-        name, data = "The image", bytes(source)
+        name, data = f"The {what.lower()}", bytes(source)
     else:
-        name = f"Image {os.path.abspath(source)}"
+        name = f"{what} {os.path.abspath(source)}"
         try:
             with open(source, "rb") as file:
                 data = file.read()

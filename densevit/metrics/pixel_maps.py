@@ -9,28 +9,30 @@ from densevit.metrics.gathering import name_of
 def map_pair(sample: dict, name: str, metric: str) -> tuple[Tensor, Tensor]:
     """`gt_<name>` and `pred_<name>` of one sample, both (H, W), on the prediction's device.
 
-    The truth comes in the frame of the network's input: it loses the padding (`img_shape` is what stays) and is turned
-    back where the image was mirrored. `metric` names the metric in messages.
+    The truth is `original_<name>`, or `gt_<name>`, which comes in the frame of the network's input: that one loses the
+    padding (`img_shape` is what stays) and is turned back where the image was mirrored. `metric` names the metric in
+    messages.
 
     Raises:
         ConfigError: the sample lacks one of the two.
         DataError: they differ in size.
     """
-    predicted, truth = sample.get(f"pred_{name}"), sample.get(f"gt_{name}")
+    predicted, original = sample.get(f"pred_{name}"), sample.get(f"original_{name}")
+    truth = sample.get(f"gt_{name}") if original is None else original
     if predicted is None:
         raise ConfigError(f"{metric} scores pred_{name}, and the model predicts none; give it a head that does.")
     if truth is None:
         raise ConfigError(
             f"{metric} compares with gt_{name}, and {name_of(sample)} has none; load it in the test pipeline."
         )
-    height, width = sample["img_shape"]
-    truth = truth[:height, :width]
-    if sample.get("flip"):
-        truth = truth.flip(-1)
+    if original is None:
+        height, width = sample["img_shape"]
+        truth = truth[:height, :width]
+        truth = truth.flip(-1) if sample.get("flip") else truth
     if truth.shape != predicted.shape:
         raise DataError(
             f"{name_of(sample)}: gt_{name} has {_size(truth)} pixels and the prediction {_size(predicted)} (height x "
-            "width); a test pipeline has to keep the map's own size: no Resize or crop of the truth."
+            "width); a test pipeline has to keep the map's own size: put LoadAnnotations behind Resize, crop nothing."
         )
     return truth.to(predicted.device), predicted
 

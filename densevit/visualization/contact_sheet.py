@@ -91,7 +91,7 @@ def draw_truth_and_prediction(
     Args:
         image: the original image, (H, W, 3) uint8 BGR.
         sample: DataSample with `gt_instances`, `gt_semantic`, `gt_depth` (frame of the network's input, brought back by
-            `scale_factor` and `flip`) and their `pred_*` (frame of the original).
+            `scale_factor` and `flip`; or `original_semantic`) and their `pred_*` (frame of the original).
         names: class names of the instances.
         score_thr: predictions below are not drawn.
         side: longer side of the pictures in pixels; that of the sheet's cells, so that names stay sharp there.
@@ -100,9 +100,12 @@ def draw_truth_and_prediction(
     if "gt_instances" in sample and "pred_instances" in sample:
         cells += _instances(picture, side / max(image.shape[:2]), sample, names, score_thr)
     for kind in ("semantic", "depth"):
-        if f"gt_{kind}" not in sample or f"pred_{kind}" not in sample:
+        if f"pred_{kind}" not in sample or not (f"gt_{kind}" in sample or f"original_{kind}" in sample):
             continue
-        truth = _original_frame(sample.get(f"gt_{kind}").cpu().numpy(), sample, image.shape[:2])
+        if f"original_{kind}" in sample:
+            truth = sample.get(f"original_{kind}").cpu().numpy()
+        else:
+            truth = _original_frame(sample.get(f"gt_{kind}").cpu().numpy(), sample, image.shape[:2])
         maps = [truth, sample.get(f"pred_{kind}").cpu().numpy()]
         maps = [cv2.resize(m.astype(np.float32), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST) for m in maps]
         if kind == "semantic":

@@ -37,7 +37,7 @@ def resize(results: dict, size: tuple[int, int], clip_boxes: bool = True) -> dic
     (old_h, old_w), (height, width) = old_size, size
     scale = (width / old_w, height / old_h)
     results["img"] = cv2.resize(results["img"], (width, height), interpolation=cv2.INTER_LINEAR)
-    results["img_shape"] = (height, width)
+    results["img_shape"], results["resized"] = (height, width), True
     before = results.get("scale_factor", (1.0, 1.0))
     results["scale_factor"] = (before[0] * scale[0], before[1] * scale[1])
     if "gt_bboxes" in results:

@@ -10,13 +10,15 @@
 | `gt_labels`, `gt_ignore` | (N,) int64; (N,) bool, True for crowds |
 | `gt_masks` | list of N: polygons, each (n, 2) float64, or a bitmap (H, W) uint8 |
 | `gt_semantic` | (H, W) class of each pixel, 255 = ignore |
+| `original_semantic` | the same in the original image's frame, for metrics: what is loaded behind a Resize |
 | `gt_depth` | (H, W) float32 metres, 0 = no measurement |
 """
 
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from densevit.datasets.reading_images import read_image
+from densevit.datasets.reading_images import BrokenImage, read_image
+from densevit.datasets.reading_maps import map_size
 from densevit.errors import ConfigError
 from densevit.ops.masks import decode_rle
 from densevit.registry import TRANSFORMS
@@ -28,13 +30,17 @@ __all__ = ["LoadAnnotations", "LoadImage", "read_image"]
 class LoadImage(BaseTransform):
     """Read `img_path`, or take the array that is `img` already, and start the meta information.
 
-    Where the entry says `height` and `width`, the image must have that size; see `read_image`.
+    Where the entry says `height` and `width`, or has a class map, the image must have that size; see `read_image`.
     """
 
     def transform(self, results: dict) -> dict:
         if results.get("img") is None:
-            size = (results["height"], results["width"]) if "height" in results else None
-            results["img"] = read_image(results["img_path"], size)
+            size, truth = None, "its annotations were made for"
+            if "height" in results:
+                size = (results["height"], results["width"])
+            elif "seg_path" in results:
+                size, truth = map_size(results["seg_path"]), f"class map {results['seg_path']} is"
+            results["img"] = read_image(results["img_path"], size, truth)
         results.setdefault("img_path", None)
         results.setdefault("img_id", 0)
         results["ori_shape"] = results["img_shape"] = results["img"].shape[:2]
@@ -45,7 +51,11 @@ class LoadImage(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadAnnotations(BaseTransform):
-    """Instances of a data set's entry as `gt_bboxes`, `gt_labels`, `gt_ignore` and, if asked for, `gt_masks`.
+    """The truth of a data set's entry: `gt_bboxes`, `gt_labels`, `gt_ignore` and, if asked for, `gt_masks` of its
+    instances, `gt_semantic` of its class map.
+
+    In a test pipeline it stands behind Resize where there are class maps: these stay as they are then and are called
+    `original_semantic`, as predictions are scored in the original image's frame.
 
     Args:
         with_masks: load masks too; the data set must hold them (`with_masks=True` there).
@@ -55,6 +65,20 @@ class LoadAnnotations(BaseTransform):
         self.with_masks = with_masks
 
     def transform(self, results: dict) -> dict:
+        if "bboxes" in results:
+            self._load_instances(results)
+        if "seg_path" in results:
+            class_map = results["read_map"](results["seg_path"])
+            if class_map.shape != tuple(results["ori_shape"]):
+                (height, width), (rows, columns) = results["ori_shape"], class_map.shape
+                raise BrokenImage(
+                    f"Image {results['img_path']} is {width}x{height} pixels, but class map {results['seg_path']} is "
+                    f"{columns}x{rows}: use the images that belong to the annotations."
+                )
+            results["original_semantic" if results.get("resized") else "gt_semantic"] = class_map
+        return results
+
+    def _load_instances(self, results: dict) -> None:
         results["gt_bboxes"] = np.array(results["bboxes"], dtype=np.float32).reshape(-1, 4)
         results["gt_labels"] = np.array(results["labels"], dtype=np.int64)
         results["gt_ignore"] = np.array(results["ignore"], dtype=bool)
@@ -64,4 +88,3 @@ class LoadAnnotations(BaseTransform):
                     "LoadAnnotations wants masks that its data set does not hold: set with_masks=True there."
                 )
             results["gt_masks"] = [decode_rle(mask) if isinstance(mask, dict) else mask for mask in results["masks"]]
-        return results

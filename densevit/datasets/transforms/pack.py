@@ -33,8 +33,9 @@ class PackSample(BaseTransform):
         sample = DataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
         if "gt_bboxes" in results:
             sample.gt_instances, sample.ignored_instances = self._pack_instances(results)
-        if "gt_semantic" in results:
-            sample.set_field(torch.from_numpy(results["gt_semantic"].astype(np.int64)), "gt_semantic")
+        for key in ("gt_semantic", "original_semantic"):
+            if key in results:
+                sample.set_field(torch.from_numpy(results[key].astype(np.int64)), key)
         if "gt_depth" in results:
             sample.set_field(torch.from_numpy(results["gt_depth"].astype(np.float32)), "gt_depth")
         return {"inputs": torch.from_numpy(image).permute(2, 0, 1), "data_samples": sample}

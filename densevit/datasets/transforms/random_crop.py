@@ -3,11 +3,14 @@
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from densevit.datasets.class_names import IGNORED
 from densevit.datasets.transforms.geometry import MAPS, clip_to_image, require_unpadded
 from densevit.errors import ConfigError
 from densevit.ops.masks import bitmap_boxes, crop_mask, rasterise
 from densevit.registry import TRANSFORMS
 
+TRIES = 10
+"""Windows that are looked at for `cat_max_ratio`."""
 INSTANCE_FIELDS = ("gt_bboxes", "gt_labels", "gt_ignore", "gt_masks")
 
 
@@ -21,6 +24,9 @@ class RandomCrop(BaseTransform):
         size_type: 'absolute', 'absolute_range', 'relative' or 'relative_range', as in mmdetection's RandomCrop.
         allow_empty: keep windows without an object; otherwise another image takes the place of this one.
         boxes_from_masks: tighten boxes around what is left of their masks; objects whose mask is gone are dropped.
+        cat_max_ratio: in a window with a class map no class shall have so large a share of the pixels that have one,
+            and more than one class shall be there; up to ten more windows are drawn for it, the last is taken as it is
+            (mmsegmentation's rule). 1 takes the first.
     """
 
     def __init__(
@@ -29,6 +35,7 @@ class RandomCrop(BaseTransform):
         size_type: str = "absolute",
         allow_empty: bool = False,
         boxes_from_masks: bool = False,
+        cat_max_ratio: float = 1.0,
     ) -> None:
         if size_type not in ("absolute", "absolute_range", "relative", "relative_range"):
             raise ConfigError(
@@ -38,13 +45,15 @@ class RandomCrop(BaseTransform):
         if len(size) != 2 or not all(0 < side <= limit for side in size):
             raise ConfigError(f"RandomCrop cannot cut {size_type} windows of size {size!r}: give (width, height).")
         self.size, self.size_type = tuple(size), size_type
-        self.allow_empty, self.boxes_from_masks = allow_empty, boxes_from_masks
+        if not 0 < cat_max_ratio <= 1:
+            raise ConfigError(f"cat_max_ratio of RandomCrop is a share above 0 and up to 1, not {cat_max_ratio!r}.")
+        self.allow_empty, self.boxes_from_masks, self.cat_max_ratio = allow_empty, boxes_from_masks, cat_max_ratio
 
     def transform(self, results: dict) -> dict | None:
         require_unpadded(results, self)
         full_h, full_w = results["img"].shape[:2]
         height, width = self._draw_size(full_h, full_w)
-        y, x = np.random.randint(full_h - height + 1), np.random.randint(full_w - width + 1)
+        y, x = self._draw_place(results.get("gt_semantic"), full_h - height + 1, full_w - width + 1, (height, width))
         results["img"] = results["img"][y : y + height, x : x + width]
         results["img_shape"] = (height, width)
         for key in MAPS:
@@ -53,6 +62,22 @@ class RandomCrop(BaseTransform):
         if "gt_bboxes" in results:
             return self._crop_instances(results, int(x), int(y), (height, width))
         return results
+
+    def _draw_place(
+        self, classes: np.ndarray | None, rows: int, columns: int, size: tuple[int, int]
+    ) -> tuple[int, int]:
+        """Upper left corner (y, x) of a window of `size`, of so many `rows` and `columns` where it may begin."""
+        place = np.random.randint(rows), np.random.randint(columns)
+        if classes is None or self.cat_max_ratio == 1:
+            return place
+        for _ in range(TRIES):
+            y, x = place
+            counts = np.bincount(classes[y : y + size[0], x : x + size[1]].ravel(), minlength=256)
+            counts[IGNORED] = 0
+            if np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio:
+                break
+            place = np.random.randint(rows), np.random.randint(columns)
+        return place
 
     def _draw_size(self, full_h: int, full_w: int) -> tuple[int, int]:
         width, height = self.size

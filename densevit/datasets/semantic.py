@@ -1,0 +1,204 @@
+"""SemanticDataset: images beside PNG maps that say the class of each pixel."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mmengine.logging import print_log
+
+from densevit.datasets.class_names import KNOWN
+from densevit.datasets.image_dataset import ImageDataset, missing_or_empty, spread
+from densevit.datasets.reading_images import read_image
+from densevit.datasets.reading_maps import ClassMapReader
+from densevit.datasets.semantic_classes import semantic_classes
+from densevit.errors import ConfigError, DataError
+from densevit.registry import DATASETS
+
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+WAYS_ON = "lay the data out there as data/README.md shows, or pass another folder with --data-root"
+
+
+@DATASETS.register_module()
+class SemanticDataset(ImageDataset):
+    """A folder of images and one of class maps: ADE20K, Cityscapes, PASCAL VOC 2012, CamVid or anyone's own.
+
+    The map of `FOLDER/NAME` + `img_suffix` is `NAME` + `seg_suffix` below the folder of maps; both may have folders
+    inside. Maps are PNGs of 8 or 16 bits or with a palette (their numbers count, not their colours), or in the classes'
+    colours. What a value means is stated here and nowhere else; 255 is always a pixel without a class, any value that
+    nobody spoke of is an error.
+
+    `metainfo` holds `classes` and `semantic_classes` (names), `palette` (red, green, blue of each class, or None),
+    `label_values` (the value of each class in the data set's own maps) and `ann_file` (where the maps are).
+
+    Args:
+        classes: 'ade20k', 'cityscapes' (maps `*_labelTrainIds.png`), 'cityscapes_label_ids' (maps `*_labelIds.png` as
+            they are downloaded), 'voc', 'camvid'; or a class file below `data_root` or absolute: text of one name a
+            line, with `R G B` behind it where there are colours, or JSON (a list of names; a list of records with
+            `name`, `color` and `id`, the value; or lists `classes` and `palette`); or a list of names. Where nothing
+            else is said, value 0 is the first class.
+        data_root: folder that everything else is relative to.
+        data_prefix: dict(img=folder of the images, seg=folder of the maps); a test set may come without maps.
+        ann_file: text file of the names to use, one a line, without ending (VOC's ImageSets); '' uses all images.
+        pipeline: transforms, as configs or callables.
+        test_mode: nothing is random, nothing is skipped.
+        img_suffix: ending of the images' names; None is that of the known data set, or of any image.
+        seg_suffix: ending of the maps' names; None is that of the known data set, or '.png'.
+        zero_is_ignored: value 0 has no class and 1 is the first one, as in ADE20K's maps.
+        label_map: what single values, or colours (red, green, blue), mean instead: a class by name or number, or 255.
+        seed: first part of each item's random state.
+        on_broken: 'error', or 'skip': another image takes a broken one's place in training, and that of a broken map.
+        check_files: look for every image and map before the first is read.
+        indices: the first so many images, or the places of those to use.
+
+    Raises:
+        DataError: folders, images or maps are missing.
+        ConfigError: classes, label rule or other arguments that cannot be used.
+    """
+
+    checked_before_training = 2_000
+
+    def __init__(
+        self,
+        classes: str | Sequence[str],
+        data_root: str = "",
+        data_prefix: Mapping[str, str] | None = None,
+        ann_file: str = "",
+        pipeline: Sequence[dict | Callable] = (),
+        test_mode: bool = False,
+        img_suffix: str | None = None,
+        seg_suffix: str | None = None,
+        zero_is_ignored: bool | None = None,
+        label_map: Mapping[Any, Any] | None = None,
+        seed: int = 0,
+        on_broken: str = "error",
+        check_files: bool = True,
+        indices: int | Sequence[int] | None = None,
+    ) -> None:
+        folders = {key: folder for key, folder in (data_prefix or {}).items() if folder is not None}
+        for key in folders:
+            if key not in ("img", "seg"):
+                raise ConfigError(f"data_prefix of SemanticDataset has the keys img and seg, not {key!r}.")
+        if "img" not in folders or not (test_mode or "seg" in folders):
+            raise ConfigError(
+                "SemanticDataset needs data_prefix=dict(img=folder of the images, seg=folder of the class maps)."
+            )
+        self.semantic = semantic_classes(classes, os.path.expanduser(data_root), zero_is_ignored, label_map)
+        self.read_map = ClassMapReader(self.semantic)
+        known = KNOWN.get(classes, {}) if isinstance(classes, str) else {}
+        usual = known.get("suffixes", (IMAGES, ".png"))
+        self.img_suffix, self.seg_suffix = img_suffix or usual[0], seg_suffix or usual[1]
+        super().__init__(
+            ann_file,
+            data_root,
+            folders,
+            pipeline,
+            test_mode,
+            seed=seed,
+            on_broken=on_broken,
+            check_files=check_files,
+            indices=indices,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        """One dict per image: `img_id`, its name without ending, and `img_path`."""
+        folder, maps = self.data_prefix["img"], self.data_prefix.get("seg")
+        for place, what in ((folder, "image folder"), (maps, "folder of class maps")):
+            if place is not None and not os.path.isdir(place):
+                raise DataError(f"There is no {what} {os.path.abspath(place)}: {WAYS_ON}.")
+        names, palette = self.semantic.names, self.semantic.palette
+        self._metainfo.update(
+            classes=names,
+            semantic_classes=names,
+            palette=palette,
+            label_values=self.semantic.label_values,
+            ann_file=os.path.abspath(maps or folder),
+        )
+        found = _image_files(folder, self.img_suffix, self.seg_suffix if maps == folder else None)
+        if self.ann_file:
+            found = self._listed(found)
+        if not found:
+            raise DataError(f"There is no image {'*' + self._endings()} in {os.path.abspath(folder)}: {WAYS_ON}.")
+        items = [dict(img_id=name, img_path=path) for name, path in found.items()]
+        if self.check_files and not (self.on_broken == "skip" and not self.test_mode):
+            self._check_files(items)
+        print_log(f"{self._metainfo['ann_file']}: {len(items)} images, {len(names)} classes", logger="current")
+        return items
+
+    def _listed(self, found: dict[str, str]) -> dict[str, str]:
+        """Those that `ann_file` names, in its order."""
+        try:
+            with open(self.ann_file, encoding="utf-8") as file:
+                lines = [line.strip() for line in file if line.strip()]
+        except (OSError, UnicodeDecodeError):
+            raise DataError(f"There is no list of names {os.path.abspath(self.ann_file)}: {WAYS_ON}.") from None
+        listed = {}
+        for line in lines:
+            name = line if line in found else os.path.splitext(line)[0]
+            if name not in found:
+                raise DataError(
+                    f"{os.path.abspath(self.ann_file)} names {line!r}, but there is no {line + self._endings()} in "
+                    f"{os.path.abspath(self.data_prefix['img'])}: complete the images, or correct the list."
+                )
+            listed[name] = found[name]
+        return listed
+
+    def _endings(self) -> str:
+        return self.img_suffix if isinstance(self.img_suffix, str) else f"({'|'.join(self.img_suffix)})"
+
+    def _check_files(self, items: list[dict]) -> None:
+        for key, what in (("img", "images"), ("seg", "class maps")):
+            folder = self.data_prefix.get(key)
+            if folder is None:
+                continue
+            paths = [
+                os.path.join(folder, item["img_path"] if key == "img" else item["img_id"] + self.seg_suffix)
+                for item in items
+            ]
+            missing = missing_or_empty(paths)
+            if missing:
+                raise DataError(
+                    f"{len(missing)} of {len(items)} {what} are missing or empty, the first is "
+                    f"{os.path.abspath(missing[0])}: copy them there, correct seg_suffix={self.seg_suffix!r} if the "
+                    "maps are called otherwise, or set on_broken='skip' on the data set."
+                )
+
+    def get_data_info(self, idx: int) -> dict:
+        """Entry of one image, with the absolute paths of its files and what reads its map."""
+        info = super().get_data_info(idx)
+        if "seg" in self.data_prefix:
+            info["seg_path"] = os.path.join(self.data_prefix["seg"], info["img_id"] + self.seg_suffix)
+            info["read_map"] = self.read_map
+        return info
+
+    def entries(self, most: int | None = None) -> list[dict]:
+        """All entries, or at most so many of them spread evenly."""
+        return spread(self, most)
+
+    def require_readable(self, entry: dict) -> None:
+        size = self.read_map(entry["seg_path"]).shape if "seg_path" in entry else None
+        read_image(entry["img_path"], size, f"class map {entry.get('seg_path')} is")
+
+
+def _image_files(folder: str, suffix: str | tuple[str, ...], not_these: str | None) -> dict[str, str]:
+    """Name without ending -> path, both below `folder`, in the order of the paths.
+
+    Raises:
+        DataError: two images would share one map.
+    """
+    suffixes = (suffix,) if isinstance(suffix, str) else suffix
+    found: dict[str, str] = {}
+    for place, inner, files in os.walk(folder, followlinks=True):
+        inner.sort()
+        for file in files:
+            ending = next((end for end in suffixes if file.lower().endswith(end.lower())), None)
+            if ending is None or file.startswith(".") or (not_these and file.endswith(not_these)):
+                continue
+            path = os.path.relpath(os.path.join(place, file), folder)
+            name = path[: -len(ending)]
+            if name in found:
+                raise DataError(
+                    f"{found[name]} and {path} in {os.path.abspath(folder)} would have the same class map: say which "
+                    "of them are the images with img_suffix, or rename one."
+                )
+            found[name] = path
+    return dict(sorted(found.items(), key=lambda item: item[1]))

@@ -1,0 +1,173 @@
+"""Which classes the pixels of a data set have, and which value or colour of its maps means which.
+
+The rule is stated once, on the data set, and here turned into one table: value -> class, 255 = no class.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from densevit.datasets.class_names import IGNORED, KNOWN
+from densevit.errors import ConfigError, nearest
+
+MOST = 254
+"""Classes that one byte holds beside 255 for none and a value for faults."""
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class SemanticClasses:
+    """The classes of a data set's pixels.
+
+    source: name or file that they come from, for messages. names: in the order of the classes, from 0. palette: red,
+    green and blue of each, or None. values: map value -> class or 255. colours: the same for maps in colours.
+    """
+
+    source: str
+    names: tuple[str, ...]
+    palette: tuple[Colour, ...] | None
+    values: dict[int, int]
+    colours: dict[Colour, int]
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """The value that each class has in the data set's own maps: what result maps are written in."""
+        found: dict[int, int] = {}
+        for value, label in sorted(self.values.items()):
+            found.setdefault(label, value)
+        return tuple(found.get(label, label) for label in range(len(self.names)))
+
+
+def semantic_classes(
+    classes: str | Sequence[str],
+    root: str = "",
+    zero_is_ignored: bool | None = None,
+    label_map: Mapping[Any, Any] | None = None,
+) -> SemanticClasses:
+    """Names, colours and values from what a data set's config says; see SemanticDataset for the arguments.
+
+    Raises:
+        ConfigError: an unknown name, a class file that cannot be used, or values that contradict each other.
+    """
+    if isinstance(classes, str):
+        source = classes
+        if os.path.splitext(classes)[1] in (".json", ".txt"):
+            source, names, palette, ids = _class_file(classes, root)
+        elif classes in KNOWN:
+            known = KNOWN[classes]
+            names, palette = known["names"].split(", "), [tuple(bytes.fromhex(c)) for c in known["colours"].split()]
+            ids = known["values"]
+        else:
+            raise ConfigError(
+                f"There are no classes {classes!r}{nearest(classes, KNOWN)}: give {', '.join(map(repr, KNOWN))}, a "
+                "class file (.txt or .json) or a list of names."
+            )
+    else:
+        source, names, palette, ids = "the list of classes", list(classes), None, None
+    _check_names(source, names)
+    if ids is None:
+        ids = {label + bool(zero_is_ignored): label for label in range(len(names))}
+    elif zero_is_ignored and ids.get(0, IGNORED) != IGNORED:
+        raise ConfigError(f"zero_is_ignored: in {source} the value 0 is the class {names[ids[0]]!r}; leave it out.")
+    values = {**({0: IGNORED} if zero_is_ignored else {}), **ids, IGNORED: IGNORED}
+    colours: dict[Colour, int] = {}
+    for label, colour in enumerate(palette or ()):
+        colours.setdefault(colour, label)
+    for key, label in (label_map or {}).items():
+        place, label = _key(key), _label(label, names, source)
+        (colours if isinstance(place, tuple) else values)[place] = label
+    return SemanticClasses(source, tuple(names), tuple(palette) if palette else None, values, colours)
+
+
+def _check_names(source: str, names: list[str]) -> None:
+    if not 0 < len(names) <= MOST:
+        raise ConfigError(f"{source} has {len(names)} classes: give 1 to {MOST}.")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ConfigError(f"{source} has the class {twice[0]!r} twice: give each class a name of its own.")
+
+
+def _class_file(path: str, root: str) -> tuple[str, list[str], list[Colour] | None, dict[int, int] | None]:
+    """(path, names, colours, value -> class) of a class file; the last two None where it says nothing of them."""
+    places = [os.path.abspath(os.path.expanduser(os.path.join(folder, path))) for folder in (root, "")]
+    found = next((place for place in places if os.path.isfile(place)), None)
+    if found is None:
+        raise ConfigError(f"There is no class file {' or '.join(dict.fromkeys(places))}: correct `classes`.")
+    records = _records(found)
+    for place, record in enumerate(records):
+        if not isinstance(record, dict) or not isinstance(record.get("name"), str):
+            raise ConfigError(f"Class {place} of {found} has no 'name': give names, or records with 'name'.")
+    names = [record["name"].strip() for record in records]
+    colours, ids = ([record.get(key) for record in records] for key in ("color", "id"))
+    palette, values = None, None
+    if any(colour is not None for colour in colours):
+        pairs = zip(colours, names, strict=True)
+        palette = [_colour(colour, f"the class {name!r} of {found}") for colour, name in pairs]
+    if any(value is not None for value in ids):
+        if not all(_is_value(value) for value in ids) or len(set(ids)) < len(ids):
+            raise ConfigError(f"Class file {found}: give each class an 'id' of its own, 0 to 65535, or none any.")
+        values = {value: label for label, value in enumerate(ids)}
+    return found, names, palette, values
+
+
+def _records(path: str) -> list:
+    """What a class file says of each class: dicts that should have `name` and may have `color` and `id`."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            if path.endswith(".txt"):
+                return [_line(line.strip()) for line in file if line.strip()]
+            content = json.load(file)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Class file {path} cannot be read: {error}.") from None
+    if isinstance(content, list):
+        return [dict(name=item) if isinstance(item, str) else item for item in content]
+    names, palette = (content.get(key) for key in ("classes", "palette")) if isinstance(content, dict) else (None, None)
+    if not isinstance(names, list) or not isinstance(palette, list | None):
+        raise ConfigError(f"Class file {path} has no list 'classes' (and 'palette', where there are colours): add it.")
+    if palette is not None and len(palette) != len(names):
+        raise ConfigError(f"{path} has {len(names)} classes and {len(palette)} colours: give a colour to each class.")
+    return [dict(name=name, color=colour) for name, colour in zip(names, palette or [None] * len(names), strict=True)]
+
+
+def _line(line: str) -> dict:
+    """'name' or 'name R G B' of a text file."""
+    words = line.split()
+    if len(words) > 3 and all(word.isdigit() for word in words[-3:]):
+        return dict(name=" ".join(words[:-3]), color=[int(word) for word in words[-3:]])
+    return dict(name=line)
+
+
+def _colour(value: Any, what: str) -> Colour:
+    if isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(v, int) and 0 <= v < 256 for v in value):
+        return tuple(value)
+    raise ConfigError(f"The colour of {what} is {value!r}: give red, green and blue from 0 to 255.")
+
+
+def _key(key: Any) -> int | Colour:
+    """A map value or a colour that `label_map` speaks of; texts come from the command line."""
+    if isinstance(key, list | tuple):
+        return _colour(key, "a key of label_map")
+    if isinstance(key, str) and key.isdigit():
+        key = int(key)
+    if _is_value(key):
+        return key
+    raise ConfigError(f"label_map has the key {key!r}: give map values, 0 to 65535, or colours (red, green, blue).")
+
+
+def _is_value(value: Any) -> bool:
+    return isinstance(value, int) and 0 <= value < 1 << 16
+
+
+def _label(label: Any, names: Sequence[str], source: str) -> int:
+    """A class by number or name, or 255."""
+    if isinstance(label, str) and label in names:
+        return list(names).index(label)
+    if isinstance(label, int) and (0 <= label < len(names) or label == IGNORED):
+        return label
+    near = nearest(label, names) if isinstance(label, str) else ""
+    raise ConfigError(
+        f"label_map gives the class {label!r}{near}, which {source} does not have: give a name, 0 to {len(names) - 1}, "
+        f"or {IGNORED} for no class."
+    )

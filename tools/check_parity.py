@@ -114,6 +114,50 @@ def probe_backbone(model, inputs: dict) -> tuple[dict[str, dict], list[str]]:
     return readings, left_out
 
 
+def probe_vit(model, inputs: dict) -> tuple[dict[str, dict], list[str]]:
+    """Maps in their order (`out_0`, the class token beside it), tokens after a block as they are (`block0`,
+    `x_prenorm`) and normed (`layer0` as a map, `cls0`, `latent`), tables of positions and rotary angles."""
+    import torch
+
+    from densevit.layers.position_table import sincos_table
+    from densevit.layers.tokens import to_map
+
+    after: dict = {}
+    hooks = [
+        b.register_forward_hook(lambda _, __, out, i=i: after.update({i: out})) for i, b in enumerate(model.blocks)
+    ]
+    (image,) = inputs.values()
+    maps, size = model(image), model.embed(image)[1]
+    for hook in hooks:
+        hook.remove()
+    last, first = after[max(after)], model.num_prefix
+    width = last.shape[2]
+    probes = {f"out_{i}": x[:, :width] for i, x in enumerate(maps)}
+    if model.append_cls_token:
+        probes |= {f"out_{i}_cls": x[:, width:, 0, 0] for i, x in enumerate(maps)}
+    probes |= {f"block{i}": x for i, x in after.items()} | {"x_prenorm": last}
+    if model.norm is not None:
+        normed = {
+            i: torch.cat(((model.cls_norm or model.norm)(x[:, :first]), model.norm(x[:, first:])), 1)
+            for i, x in after.items()
+        }
+        for i, x in normed.items():
+            probes |= {f"layer{i}": to_map(x[:, first:], size), f"cls{i}": x[:, 0]}
+        end = normed[max(normed)]
+        probes |= {"latent": end, "cls": end[:, 0], "dist": end[:, 1]}
+        if model.register_tokens is not None:
+            registers = end[:, first - model.register_tokens.shape[1] : first]
+            probes |= {"x_norm_regtokens": registers, "x_storage_tokens": registers}
+    if model.pos_embed is not None:
+        probes["pos"] = model.position_table(size)
+        rows = probes["pos"].new_zeros(1, model.table_rows, width)
+        probes["sincos_pos_embed"] = torch.cat((rows, sincos_table(model.grid, width)), 1)
+    else:
+        angles = model.rope_embed.angles(size)
+        probes |= {"rope_sin": angles.sin(), "rope_cos": angles.cos()}
+    return {"": probes}, []
+
+
 def probe_detector(model, inputs: dict) -> tuple[dict[str, dict], list[str]]:
     """Pyramid, raw maps, losses a level and final detections of a one-stage detector."""
     import torch
@@ -276,17 +320,19 @@ def check(path: Path, tolerance: float | None) -> tuple[str, str, list[str]]:
     if not case.spec["state"]:
         return "PART", "calls of single parts, for tests written by hand", []
     try:
-        model = build(case.spec["scheme"], case.spec["model"])
+        state = {key: torch.from_numpy(np.asarray(value)) for key, value in case.state().items()}
+        model = build(case.spec["scheme"], case.spec["model"], names=state.keys())
     except NotBuilt as reason:
         return "SKIP", str(reason), []
     except UserError as error:
         return "FAIL", str(error), []
     try:
-        state = {key: torch.from_numpy(np.asarray(value)) for key, value in case.state().items()}
         receipt = load_weights(model, state, source=case.spec["scheme"])
         inputs = {key: torch.from_numpy(value) for key, value in case.inputs().items()}
         with torch.no_grad():
             probe = probe_detector if hasattr(model, "backbone") else probe_backbone
+            if type(model).__name__ == "ViT":
+                probe = probe_vit
             if hasattr(model, "head") and hasattr(model.head, "rpn"):
                 probe = probe_rcnn
             readings, left_out = probe(model.eval(), inputs)

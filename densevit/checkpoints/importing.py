@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,17 @@ from torch import nn
 
 from densevit.checkpoints.config_text import ConfigText
 from densevit.checkpoints.convert import OWN
-from densevit.checkpoints.loading import load_weights
+from densevit.checkpoints.loading import load_weights, state_of
 from densevit.checkpoints.reading import read_file
 from densevit.checkpoints.translating import translate
+from densevit.checkpoints.vit_configs import told_by_names
 from densevit.errors import CheckpointError, ConfigError
 from densevit.registry import MODELS
 
 
-def build(source: str, config: Mapping[str, Any], classes: tuple[str, ...] | None = None) -> nn.Module:
+def build(
+    source: str, config: Mapping[str, Any], classes: tuple[str, ...] | None = None, names: Collection[str] = ()
+) -> nn.Module:
     """Our model of a foreign configuration, with random weights.
 
     Args:
@@ -25,16 +28,25 @@ def build(source: str, config: Mapping[str, Any], classes: tuple[str, ...] | Non
             'transformers', or 'densevit'.
         config: the model's configuration.
         classes: names of the classes, where they are known.
+        names: of the tensors that the model is for, which tell what a configuration may leave open.
 
     Raises:
         ConfigError: a key or a value of the configuration that densevit has nothing for (NotBuilt: a whole model).
     """
-    ours = dict(config) if source == OWN else translate(source, config)
+    ours = _ours(source, config, names)
     for part in [ours, *(v for v in ours.values() if isinstance(v, dict))]:
         part.pop("init_cfg", None)  # weights come from the file, nothing is fetched
     if ours["type"] == "DensePredictor" and classes is not None and _class_count(ours) in (None, len(classes)):
         ours["classes"] = tuple(classes)
     return MODELS.build(ours).eval()
+
+
+def _ours(source: str, config: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    if source == OWN:
+        return dict(config)
+    ours = translate(source, config)
+    told_by_names(ours, source, names)
+    return ours
 
 
 def import_model(path: str | os.PathLike) -> nn.Module:
@@ -59,14 +71,15 @@ def import_model(path: str | os.PathLike) -> nn.Module:
     source, config, content, dataset, where, scale = _open(Path(path).expanduser())
     names = dataset.get("classes", dataset.get("CLASSES"))
     classes = tuple(map(str, names)) if isinstance(names, (list, tuple)) and names else None
+    tensors = state_of(content, str(path)).keys()
     try:
-        model = build(source, config, classes)
+        model = build(source, config, classes, tensors)
     except ConfigError as error:
         raise type(error)(f"{where}: {error}") from error
     model.receipt = load_weights(model, content, None if source == OWN else source, file=str(path))
     model.classes = getattr(model, "classes", None)
     model.dataset_meta, model.test_scale = dict(dataset), scale
-    model.imported_config = config if source == OWN else translate(source, config)
+    model.imported_config = _ours(source, config, tensors)
     return model
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from densevit.checkpoints.architectures import FRESH
+from densevit.checkpoints.architectures import FRESH, OPTIONAL, UNUSED
 from densevit.checkpoints.convert import convert
 from densevit.checkpoints.reading import read_file
 from densevit.checkpoints.receipt import Receipt
@@ -16,7 +16,7 @@ from densevit.errors import CheckpointError
 
 WRAPPERS = ("state_dict", "model", "ema")
 """Keys under which files keep the weights, in the order in which they are looked for."""
-LAST_NORM = re.compile(r"(.*\.)?(norm|layernorm)\.weight")
+LAST_NORM = re.compile(r"(.*\.)?(fc_norm|norm|layernorm)\.weight")
 
 
 def state_of(content: Mapping, file: str) -> dict[str, Tensor]:
@@ -92,6 +92,7 @@ def load_weights(
     except CheckpointError as error:
         raise CheckpointError(str(error) if file in str(error) else f"{file} {error}") from error
     foreign = {name: " + ".join(renamed.origin[name]) for name in renamed.state if name not in wanted}
+    unused = [foreign.pop(name) for name in _named(model, UNUSED, list(foreign))]
     fresh = _fresh(model, wanted, renamed)
     receipt = Receipt(
         scheme,
@@ -99,7 +100,7 @@ def load_weights(
         missing=[key for key in wanted if key not in renamed.state and key not in fresh],
         fresh=fresh,
         unexpected=renamed.unknown + list(dict.fromkeys(foreign.values())),
-        dropped=renamed.dropped,
+        dropped=renamed.dropped + unused,
     )
     state = {key: value for key, value in renamed.state.items() if key in wanted}
     odd = {k: (tuple(v.shape), wanted[k]) for k, v in state.items() if tuple(v.shape) != wanted[k]}
@@ -118,14 +119,25 @@ def load_weights(
 
 
 def _fresh(model: nn.Module, wanted: Mapping, renamed: Renamed) -> list[str]:
-    """Names of a part that are in no file of a classifier, where this is one: its own last norm was left out."""
-    fresh = []
+    """Names of a part that are in no file of a classifier, where this is one: its own last norm was left out. And
+    those that no file needs to have."""
+    absent = [key for key in wanted if key not in renamed.state]
+    fresh = _named(model, OPTIONAL, absent)
+    if any(LAST_NORM.fullmatch(key) for key in renamed.dropped):
+        for prefix, kind in parts_of(model).items():
+            names = _named(model, {kind: FRESH.get(kind, "")}, [key for key in wanted if key.startswith(prefix)])
+            if set(names) <= set(absent):
+                fresh += names
+    return fresh
+
+
+def _named(model: nn.Module, table: Mapping[str, str], names: list[str]) -> list[str]:
+    """Those of our names that a table's expression for the class of their part fits."""
+    found = []
     for prefix, kind in parts_of(model).items():
-        rest = [key.removeprefix(prefix) for key in wanted if key.startswith(prefix)]
-        names = [prefix + key for key in rest if kind in FRESH and re.fullmatch(FRESH[kind], key)]
-        if not any(name in renamed.state for name in names):
-            fresh += names
-    return fresh if any(LAST_NORM.fullmatch(key) for key in renamed.dropped) else []
+        if kind in table:
+            found += [n for n in names if n.startswith(prefix) and re.fullmatch(table[kind], n.removeprefix(prefix))]
+    return found
 
 
 def _try_resizing(model: nn.Module, state: Mapping[str, Tensor], odd: Mapping) -> dict:

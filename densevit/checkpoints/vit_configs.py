@@ -1,4 +1,4 @@
-"""ViT: the configurations of timm, the papers' repositories, mmsegmentation and transformers."""
+"""ViT: the configurations of mmsegmentation and of the papers' repositories."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,9 +7,6 @@ from densevit.checkpoints.pvt import LN_EPS
 from densevit.checkpoints.settings import Settings
 from densevit.checkpoints.swin_configs import side_pair
 from densevit.errors import ConfigError
-
-TIMM_EPS = 1e-6
-"""What timm's ViT takes where nothing is said."""
 
 
 def arch_of(settings: Settings, *names: str, hidden: int | None = None) -> dict[str, Any]:

@@ -17,12 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from torch import nn
 
 from densevit.checkpoints import Receipt, import_model, load_weights
 from densevit.checkpoints.reading import read_file
 from densevit.checkpoints.shipped import SHIPPED, is_shipped, near, shipped
 from densevit.datasets.transforms.loading import read_image
+from densevit.datasets.transforms.views import with_views
 from densevit.engine.config import read_config
 from densevit.errors import CheckpointError, ConfigError, DataError
 from densevit.prediction import Prediction
@@ -66,7 +68,7 @@ class Predictor:
             self.model = import_model(weights)
             self.receipt = self.model.receipt
             self.classes = self.model.classes
-            pipeline = _plain_pipeline(self.model.test_scale or TEST_SCALE)
+            pipeline = _plain_pipeline(TEST_SCALE if self.model.test_scale is None else self.model.test_scale)
             self.semantic_classes = getattr(self.model, "semantic_classes", None)
         else:
             config, weights = _recipe(config, weights)
@@ -74,10 +76,16 @@ class Predictor:
             self.classes, self.semantic_classes = names
             pipeline = _pipeline(config)
         self.model.to(self.device).eval()
-        self.transforms: list[Callable] = [TRANSFORMS.build(dict(step)) for step in pipeline]
+        self.pipeline = pipeline
 
     def __call__(
-        self, image: Image, score_thr: float | None = None, tile: int | None = None, overlap: int | None = None
+        self,
+        image: Image,
+        score_thr: float | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
+        scales: Sequence[float] | None = None,
+        flip: bool = False,
     ) -> Prediction:
         """Find what is in one image.
 
@@ -88,23 +96,34 @@ class Predictor:
             tile: look at the image in overlapping tiles of so many pixels, each as large as the model sees an image
                 otherwise, and once as a whole for what is larger than a tile; see `densevit.tiling`.
             overlap: least overlap of the tiles in pixels; None a quarter of a tile.
+            scales: look at the image (or tile) at so many sizes, which multiply the usual one, and average what is
+                predicted of each pixel; for models of maps. mmsegmentation takes (0.5, 0.75, 1, 1.25, 1.5, 1.75).
+            flip: look at each size mirrored, too.
 
         Raises:
             DataError: the image cannot be read, or the array is of another kind.
-            ConfigError: no tiles of that size can be laid.
+            ConfigError: no tiles of that size can be laid, or several looks cannot be averaged.
         """
         if tile is None and overlap is not None:
             raise ConfigError(f"an overlap of {overlap} pixels is one of tiles: say how large these are, too.")
         if tile is not None:
-            return self._tiled(image, score_thr, tile, overlap)
-        return next(self.batch([image], score_thr))
+            return self._tiled(image, score_thr, tile, overlap, scales, flip)
+        return next(self.batch([image], score_thr, scales=scales, flip=flip))
 
-    def _tiled(self, image: Image, score_thr: float | None, tile: int, overlap: int | None) -> Prediction:
+    def _tiled(
+        self,
+        image: Image,
+        score_thr: float | None,
+        tile: int,
+        overlap: int | None,
+        scales: Sequence[float] | None,
+        flip: bool,
+    ) -> Prediction:
         array, path = _read(image)
         size = array.shape[:2]
         windows = tile_windows(size, tile, overlap)
         crops = (array[top:bottom, left:right] for left, top, right, bottom in windows)
-        parts = list(self.batch(crops, score_thr))
+        parts = list(self.batch(crops, score_thr, scales=scales, flip=flip))
         meta = dict(img_path=path, ori_shape=size, img_shape=size, scale_factor=(1.0, 1.0))
         merged = Prediction(metainfo={**parts[0].metainfo, **meta})
         merged.set_data({"image": array})
@@ -118,24 +137,33 @@ class Predictor:
             merged.pred_instances = merge_instances([part.pred_instances for part in parts], windows, size)
         return merged
 
-    def batch(self, images: Iterable[Image], score_thr: float | None = None, size: int = 8) -> Iterator[Prediction]:
+    def batch(
+        self,
+        images: Iterable[Image],
+        score_thr: float | None = None,
+        size: int = 8,
+        scales: Sequence[float] | None = None,
+        flip: bool = False,
+    ) -> Iterator[Prediction]:
         """The same for many images, in their order; those of one shape among each `size` go through the model at once.
 
         Images of different shapes do not share a batch: padding one to the other's size would change what is found.
         """
+        transforms = [TRANSFORMS.build(step) for step in with_views(self.pipeline, scales, flip)]
         chunk: list[Image] = []
         for image in images:
             chunk.append(image)
             if len(chunk) == size:
-                yield from self._chunk(chunk, score_thr)
+                yield from self._chunk(chunk, score_thr, transforms)
                 chunk = []
-        yield from self._chunk(chunk, score_thr)
+        yield from self._chunk(chunk, score_thr, transforms)
 
-    def _chunk(self, images: list[Image], score_thr: float | None) -> list[Prediction]:
-        prepared = [self._prepare(image) for image in images]
-        groups: dict[tuple[int, ...], list[int]] = {}
+    def _chunk(self, images: list[Image], score_thr: float | None, transforms: Sequence[Callable]) -> list[Prediction]:
+        prepared = [_prepare(image, transforms) for image in images]
+        groups: dict[tuple, list[int]] = {}
         for place, (_, results) in enumerate(prepared):
-            groups.setdefault(tuple(results["inputs"].shape), []).append(place)
+            views = results["inputs"] if isinstance(results["inputs"], list) else [results["inputs"]]
+            groups.setdefault(tuple(tuple(view.shape) for view in views), []).append(place)
         found: dict[int, Prediction] = {}
         for group in groups.values():
             found.update(zip(group, self._predict([prepared[place] for place in group], score_thr), strict=True))
@@ -149,18 +177,9 @@ class Predictor:
         image = read_image(sample.img_path) if sample.get("img_path") else item["inputs"].permute(1, 2, 0).numpy()
         return image, sample.cpu()
 
-    def _prepare(self, image: Image) -> tuple[np.ndarray, dict]:
-        """The image as RGB, and what the test pipeline makes of it."""
-        array, path = _read(image)
-        results: Any = {"img": np.ascontiguousarray(array[..., ::-1]), "img_path": path}
-        for transform in self.transforms:
-            results = transform(results)
-        return array, results
-
     def _predict(self, prepared: list[tuple[np.ndarray, dict]], score_thr: float | None) -> list[Prediction]:
-        packed = [results for _, results in prepared]
         with torch.inference_mode():
-            samples = self.model.test_step({key: [p[key] for p in packed] for key in ("inputs", "data_samples")})
+            samples = self.model.test_step(pseudo_collate([results for _, results in prepared]))
         predictions = []
         for (image, _), sample in zip(prepared, samples, strict=True):
             names = {"classes": self.classes, "semantic_classes": self.semantic_classes}
@@ -172,6 +191,15 @@ class Predictor:
                 prediction.pred_instances = found[found.scores >= score_thr]
             predictions.append(prediction)
         return predictions
+
+
+def _prepare(image: Image, transforms: Sequence[Callable]) -> tuple[np.ndarray, dict]:
+    """The image as RGB, and what the test pipeline makes of it."""
+    array, path = _read(image)
+    results: Any = {"img": np.ascontiguousarray(array[..., ::-1]), "img_path": path}
+    for transform in transforms:
+        results = transform(results)
+    return array, results
 
 
 def _ordinary(value: Any) -> Any:
@@ -264,9 +292,10 @@ def _pipeline(config: Config) -> list[Mapping]:
     return [*(loading or [dict(type="LoadImage")]), *steps]
 
 
-def _plain_pipeline(scale: tuple[int, int]) -> list[Mapping]:
-    """Load, resize within `scale`, pack."""
-    return [dict(type="LoadImage"), dict(type="Resize", scale=scale, keep_ratio=True), dict(type="PackSample")]
+def _plain_pipeline(scale: tuple[int, ...]) -> list[Mapping]:
+    """Load, resize within `scale` (() leaves the size as it is), pack."""
+    resize = [dict(type="Resize", scale=scale, keep_ratio=True)] if scale else []
+    return [dict(type="LoadImage"), *resize, dict(type="PackSample")]
 
 
 def _read(image: Image) -> tuple[np.ndarray, str | None]:

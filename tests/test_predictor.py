@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from mmengine.config import Config
 from PIL import Image
 
 from densevit import Predictor
@@ -137,7 +138,7 @@ def test_tiles_give_one_prediction_in_the_pixels_of_the_image(predictor, rgb):
 
 
 def test_maps_of_tiles_are_laid_side_by_side(predictor, rgb, monkeypatch):
-    def batch(images, score_thr=None):
+    def batch(images, score_thr=None, **looks):
         for image in images:
             found = Prediction(metainfo=dict(classes=None, semantic_classes=None))
             found.set_data(dict(
@@ -261,3 +262,32 @@ def test_images_of_a_file_a_folder_and_a_pattern(tmp_path):
     for nothing in (tmp_path / "empty", tmp_path / "none.jpg", tmp_path / "*.bmp"):
         with pytest.raises(DataError, match=f"{nothing.name}".replace("*", r"\*")):
             images_under(str(nothing))
+
+
+def test_several_looks_are_averaged_whatever_the_way_to_the_image(files, rgb):
+    text = (
+        CONFIG[: CONFIG.index("head=")]
+        + 'head=dict(type="SemanticFPNHead", channels=8))\n'
+        + CONFIG[CONFIG.index("test_dataloader") :]
+    )
+    (files / "pixels.py").write_text(text)
+    settings = Config.fromfile(files / "pixels.py").model
+    settings.backbone.pop("init_cfg")
+    torch.manual_seed(1)
+    model = MODELS.build(dict(settings, classes=CLASSES))
+    torch.nn.init.normal_(model.head.classify.weight, std=3.0)
+    torch.save({"state_dict": model.state_dict(), "meta": {"dataset_meta": {"classes": CLASSES}}}, files / "pixels.pth")
+    predictor = Predictor(files / "pixels.py", files / "pixels.pth", "cpu")
+    once, looks = predictor(rgb), predictor(rgb, scales=(0.5, 1, 1.5), flip=True)
+    assert looks.semantic.shape == rgb.shape[:2] and (looks.semantic != once.semantic).any()
+    both = list(predictor.batch([rgb, rgb[:90], rgb], scales=(0.5, 1, 1.5), flip=True))
+    assert all(np.array_equal(both[i].semantic, looks.semantic) for i in (0, 2)) and both[1].semantic.shape[0] == 90
+    mirrored = predictor(np.ascontiguousarray(rgb[:, ::-1]), scales=(0.5, 1, 1.5), flip=True)
+    assert (mirrored.semantic[:, ::-1] != looks.semantic).mean() < 1e-2
+    assert predictor(rgb, tile=100, flip=True).semantic.shape == rgb.shape[:2]
+    assert looks.draw().shape[1] == rgb.shape[1] and sum(looks.to_json()["classes"].values()) == pytest.approx(1)
+
+
+def test_looks_at_objects_cannot_be_averaged(predictor, rgb):
+    with pytest.raises(ConfigError, match="predicts none: look at images as they are, without scales and flip"):
+        predictor(rgb, flip=True)

@@ -21,7 +21,7 @@ from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from densevit.errors import ConfigError
+from densevit.errors import ConfigError, nearest
 from densevit.registry import MODELS
 from densevit.structures import DataSample
 
@@ -44,6 +44,8 @@ class DensePredictor(BaseModel):
         auxiliary: configs of heads that exist in training alone, their losses called aux_0.loss_* and so on and added
             as they are. Beside its own arguments each may have `in_index`, a number or several, and `after`: how many
             necks its maps have passed; 0, the default, are the backbone's own.
+        frozen: parts that are not trained, ('backbone',) or ('backbone', 'neck'): their weights and running statistics
+            stay as they are loaded, and nothing of them is kept for a backward pass.
         classes: names of the classes, from the data set.
         semantic_classes: names of the classes of pixels, where a data set has both kinds.
     """
@@ -57,6 +59,7 @@ class DensePredictor(BaseModel):
         loss_balance: Mapping | None = None,
         inference: Mapping | None = None,
         auxiliary: Sequence[Mapping] = (),
+        frozen: Sequence[str] = (),
         classes: Sequence[str] | None = None,
         semantic_classes: Sequence[str] | None = None,
         init_cfg: dict | None = None,
@@ -94,13 +97,21 @@ class DensePredictor(BaseModel):
             self.auxiliary.append(self._build_head(f"aux_{i}", where, config, levels[self.after[i]]))
         self.balance = MODELS.build(dict(loss_balance), default_args=dict(names=tuple(head))) if loss_balance else None
         self.inference = MODELS.build(inference) if inference else None
-        for name, part in self.heads() if inference else ():
-            if not hasattr(part, "restore_fields"):
-                where = f"head.{name}" if name else "head"
-                raise ConfigError(
-                    f"model.inference puts maps together, and model.{where}, a {type(part).__name__}, predicts none: "
-                    "leave model.inference out."
-                )
+        if inference:
+            self._require_maps("model.inference", "leave model.inference out")
+        parts = [name for name, _ in self.named_children()]
+        for name in (frozen := (frozen,) if isinstance(frozen, str) else tuple(frozen)):
+            if name not in parts:
+                raise ConfigError(f"model.frozen names {name!r}{nearest(name, parts)}: choose from {', '.join(parts)}")
+            self.get_submodule(name).requires_grad_(False)
+        self.frozen = frozen
+
+    def train(self, mode: bool = True) -> "DensePredictor":
+        """As every module's, but frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for name in self.frozen:
+            self.get_submodule(name).eval()
+        return self
 
     def _build_head(self, name: str, where: str, config: Mapping, maps: nn.Module) -> nn.Module:
         """One head on the maps that it asks for."""
@@ -195,13 +206,15 @@ class DensePredictor(BaseModel):
         """What heads of maps predict over the whole of images (B, 3, H, W), as `inference` says: (B, K, H, W) each."""
 
         def look(crops: Tensor) -> dict[str, Tensor]:
-            features = self.extract(crops)
-            return {
-                name: head.enlarge(head(self.seen_by(name, features)).float(), crops.shape[2:])
-                for name, head in self.heads()
-            }
+            small = self._small_maps(crops)
+            return {name: head.enlarge(small[name], crops.shape[2:]) for name, head in self.heads()}
 
         return look(images) if self.inference is None else self.inference(look, images)
+
+    def _small_maps(self, images: Tensor) -> dict[str, Tensor]:
+        """What heads of maps predict for images (B, 3, H, W), as large as it comes: (B, K, h, w) each, float32."""
+        features = self.extract(images)
+        return {name: head(self.seen_by(name, features)).float() for name, head in self.heads()}
 
     def restore(self, maps: dict[str, Tensor], samples: list[DataSample]) -> list[DataSample]:
         """The samples with the `pred_*` fields set that follow from the maps of `maps`."""
@@ -210,12 +223,58 @@ class DensePredictor(BaseModel):
                 sample.set_data(fields)
         return samples
 
+    def predict_views(self, inputs: Sequence[list[Tensor]], samples: Sequence[list[DataSample]]) -> list[DataSample]:
+        """Each image as the mean of several views of it, as the transform `Views` makes them.
+
+        Class by class the probabilities are averaged (metres of depth are), in the original image's frame, and the
+        class of each pixel is the one with the greatest mean, as in mmsegmentation. Needs twice the memory of K maps of
+        the original image, whatever the number of views.
+
+        Args:
+            inputs: of each view the images, (3, h, w) uint8; the first are not looked at, they are the images alone.
+            samples: likewise.
+
+        Returns:
+            list: the first samples with their `pred_*` fields set.
+        """
+        self._require_maps("the mean of several views", "look at images as they are, without scales and flip")
+        means: dict[tuple[str, int], Tensor] = {}
+        for view in zip(inputs[1:], samples[1:], strict=True):
+            data = self.data_preprocessor(dict(zip(("inputs", "data_samples"), view, strict=True)), False)
+            images = data["inputs"]
+            maps = self._small_maps(images) if self.inference is None else self.maps(images)
+            for name, head in self.heads():
+                for i, (x, sample) in enumerate(zip(maps[name], data["data_samples"], strict=True)):
+                    opinion = head.opinion(x, sample, images.shape[2:])
+                    means[name, i] = means[name, i].add_(opinion) if (name, i) in means else opinion
+                    del opinion  # its memory is the next one's
+        found = self.data_preprocessor.cast_data(samples[0])
+        for (name, i), total in means.items():
+            head = self.head[name] if self.many else self.head
+            found[i].set_data({head.result: head.decide(total.div_(len(inputs) - 1))})
+        return found
+
+    def _require_maps(self, what: str, way: str) -> None:
+        """ConfigError where a head predicts no maps."""
+        for name, part in self.heads():
+            if not hasattr(part, "opinion"):
+                where = f"head.{name}" if name else "head"
+                raise ConfigError(
+                    f"{what} puts maps together, and model.{where}, a {type(part).__name__}, predicts none: {way}."
+                )
+
+    def test_step(self, data: dict) -> list:
+        """The samples with predictions."""
+        return self.predict_views(data["inputs"], data["data_samples"]) if _has_views(data) else super().test_step(data)
+
     def val_step(self, data: dict) -> list:
         """The samples with predictions and, where they carry truth, one more element with the batch's losses.
 
         The last is what MMEngine's validation loop takes: a BaseDataElement whose only field is `loss`. Auxiliary heads
         have no part in it.
         """
+        if _has_views(data):
+            return self.predict_views(data["inputs"], data["data_samples"])
         data = self.data_preprocessor(data, False)
         samples = data["data_samples"]
         has_truth = any(key.startswith("gt_") for key in samples[0].keys())  # noqa: SIM118
@@ -232,6 +291,11 @@ class DensePredictor(BaseModel):
             sums = {k: sum(v) if isinstance(v, (list, tuple)) else v for k, v in losses.items()}
             outputs.append(BaseDataElement(loss={**sums, "loss": sum(sums.values())}))
         return outputs
+
+
+def _has_views(data: Mapping) -> bool:
+    """Whether a batch is several views of each image."""
+    return isinstance(data["inputs"][0], (list, tuple))
 
 
 def _plug(

@@ -31,12 +31,14 @@ def restore_map(
 ) -> Tensor:
     """A map (K, h, w) in the original image: (K, H0, W0).
 
-    It is resized (bilinear) to the padded network's input `size` (None: it has that size), cut, and resized to the
-    original image.
+    It is resized (bilinear) to the padded network's input `size` (None: it has that size), cut, turned back where the
+    image was mirrored, and resized to the original image.
     """
     values = _resized(values, size or values.shape[1:], align_corners)
     height, width = sample.img_shape[:2]
-    return _resized(values[:, :height, :width], _original_size(sample), align_corners)
+    values = values[:, :height, :width]
+    values = values.flip(-1) if sample.get("flip") else values
+    return _resized(values, _original_size(sample), align_corners)
 
 
 @torch.no_grad()
@@ -67,6 +69,27 @@ def restore_classes(
             best = torch.where(better, top, best)
             classes = torch.where(better, index + first, classes)
     return classes
+
+
+@torch.no_grad()
+def restore_shares(
+    logits: Tensor, sample: DataSample, size: Sequence[int] | None = None, align_corners: bool = False
+) -> Tensor:
+    """The probability of each class at each pixel of the original image: the softmax of `restore_map`, (K, H0, W0).
+
+    Made in one piece of memory of that size and little beside. The arguments are those of `restore_classes`.
+    """
+    height, width = _original_size(sample)
+    shares = logits.new_empty((len(logits), height, width))
+    group = max(1, GROUP // max(height * width, math.prod(size or logits.shape[1:])))
+    for first in range(0, len(logits), group):
+        part = slice(first, first + group)
+        shares[part] = restore_map(logits[part], sample, size, align_corners)
+    rows = max(1, GROUP // (len(logits) * width))
+    for top in range(0, height, rows):
+        strip = shares[:, top : top + rows]
+        strip.copy_(strip.softmax(0))
+    return shares
 
 
 def _original_size(sample: DataSample) -> tuple[int, int]:

@@ -61,7 +61,7 @@ def test_three_heads_cost_less_than_one_point_six_detectors():
     assert set(every.model.head) == set(config.model.head)
     image = render(5, 1, (512, 512)).image[..., ::-1]
     for predictor in (every, detector):  # the picture as it is, not resized
-        predictor.transforms = [step for step in predictor.transforms if type(step).__name__ != "Resize"]
+        predictor.pipeline = [step for step in predictor.pipeline if step["type"] != "Resize"]
         predictor(image)
     ratios = []
     for _ in range(9):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from densevit.errors import ConfigError
 from densevit.models.heads.pixel_maps import PixelMapHead
-from densevit.models.restore import restore_classes
+from densevit.models.restore import restore_classes, restore_shares
 from densevit.registry import MODELS
 from densevit.structures import DataSample
 
@@ -70,6 +70,14 @@ class PixelClassHead(PixelMapHead):
     def restore(self, x: Tensor, sample: DataSample, size: tuple[int, int]) -> Tensor:
         """Logits (K, h, w) of one image -> its classes (H0, W0) int64."""
         return restore_classes(x, sample, size, self.align_corners)
+
+    def opinion(self, x: Tensor, sample: DataSample, size: tuple[int, int]) -> Tensor:
+        """Logits (K, h, w) of one view of an image -> the probabilities (K, H0, W0)."""
+        return restore_shares(x, sample, size, self.align_corners)
+
+    def decide(self, opinion: Tensor) -> Tensor:
+        """Mean probabilities (K, H0, W0) -> classes (H0, W0) int64."""
+        return opinion.argmax(0)
 
 
 def last_map(in_channels: Sequence[int], in_strides: Sequence[int], where: str) -> tuple[int, int]:

@@ -58,6 +58,14 @@ class PixelMapHead(BaseModule):
         """The map (1, h, w) of one image as `result`: (H0, W0)."""
         return restore_map(x, sample, size, self.align_corners)[0]
 
+    def opinion(self, x: Tensor, sample: DataSample, size: Sequence[int]) -> Tensor:
+        """What is averaged over several views of an image, from the map (K, h, w) of one: (K, H0, W0)."""
+        return restore_map(x, sample, size, self.align_corners)
+
+    def decide(self, opinion: Tensor) -> Tensor:
+        """`result` (H0, W0) from the mean (1, H0, W0) of the views' opinions."""
+        return opinion[0]
+
     def enlarge(self, maps: Tensor, size: Sequence[int]) -> Tensor:
         """(B, K, h, w) -> (B, K, *size), bilinear."""
         if maps.shape[2:] == tuple(size):

@@ -20,7 +20,8 @@ from densevit.checkpoints import (
     upernet,
     vit,
     vit_configs,
-    vit_hubs,
+    vit_timm,
+    vit_transformers,
 )
 from densevit.checkpoints.settings import NotBuilt, Settings
 from densevit.registry import MODELS
@@ -61,7 +62,8 @@ PARTS: dict[tuple[str, str], Callable[[Settings], dict]] = {
     **swin_configs.CONFIGS,
     **swin_v2.CONFIGS,
     **vit_configs.CONFIGS,
-    **vit_hubs.CONFIGS,
+    **vit_transformers.CONFIGS,
+    **vit_timm.CONFIGS,
     **fpn.CONFIGS,
     **upernet.CONFIGS,
     **setr.CONFIGS,
@@ -74,6 +76,8 @@ def translate_part(source: str, settings: Settings) -> dict[str, Any]:
     known = PARTS.get((source, settings.type))
     if known is None and source in ("mmdet", "mmseg"):  # their older versions around whai362's own backbones
         known = PARTS.get(("whai362", settings.type))
+    if known is None and source == "timm" and str(settings.type).startswith(("vit_", "deit")):
+        known = vit_timm.from_name
     if known is None:
         raise NotBuilt(f"{settings.where}.type is {settings.type!r} of {source}, which densevit has no counterpart of.")
     return known(settings)

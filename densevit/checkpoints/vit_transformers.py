@@ -1,4 +1,4 @@
-"""ViT: the configurations of timm and transformers, whose hubs keep them beside the weights."""
+"""ViT: the configurations of transformers, which its files keep beside the weights."""
 
 from typing import Any
 

@@ -1,6 +1,8 @@
 """Check the data sets of a config before training on them; exit code 2 and a line per problem where there is one.
 
 python tools/check_data.py configs/pvt_retinanet_coco.py --data-root data/coco [--images 500]
+
+Boxes and masks in COCO's form, and images with class maps, whose pixels are counted by class.
 """
 
 import argparse

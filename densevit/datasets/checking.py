@@ -1,4 +1,4 @@
-"""Checking a data set before hours are spent on it: every mistake of a COCO tree on a line of its own."""
+"""Checking data sets before hours are spent on them: every mistake of a COCO tree on a line of its own."""
 
 import os
 from collections import Counter
@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from densevit.datasets.checking_semantic import SemanticReport, check_semantic
 from densevit.datasets.coco_file import WAYS_ON, CocoFile, read_coco
 from densevit.datasets.image_dataset import missing_or_empty
 from densevit.datasets.reading_images import BrokenImage, read_image
+from densevit.datasets.semantic import SemanticDataset
 from densevit.errors import DataError
 from densevit.ops.masks import decode_rle, valid_polygons
 
@@ -163,17 +165,27 @@ def require_readable_images(dataset: Any, most: int | None = None) -> None:
         dataset.check_before_training(most)
 
 
-def check_data_sets(config: dict, images: int | None = None) -> list[Report]:
-    """`check_coco` for each CocoDataset that a config's data loaders name, once each; see there."""
-    places = {}
+def check_data_sets(config: dict, images: int | None = None) -> list[Report | SemanticReport]:
+    """`check_coco` or `check_semantic` for each data set that a config's data loaders name, once each; see there.
+
+    Raises:
+        DataError: the config names none that could be checked.
+    """
+    places, semantic = {}, {}
     for part in ("train", "val", "test"):
         data_set = (config.get(f"{part}_dataloader") or {}).get("dataset", {})
         while "dataset" in data_set:  # one that repeats or balances another
             data_set = data_set["dataset"]
-        if data_set.get("type") in ("CocoDataset", "densevit.CocoDataset"):
+        kind = str(data_set.get("type")).removeprefix("densevit.")
+        if kind == "CocoDataset":
             root = os.path.expanduser(data_set.get("data_root", ""))
             folder = data_set.get("data_prefix", {}).get("img", "")
             places[os.path.join(root, data_set["ann_file"]), os.path.join(root, folder)] = part
-    if not places:
-        raise DataError("The config names no CocoDataset: there is nothing that could be checked here.")
-    return [check_coco(*place, images=images) for place in places]
+        elif kind == "SemanticDataset":
+            known = {key: value for key, value in data_set.items() if key not in ("type", "pipeline", "indices")}
+            settings = dict(known, check_files=False, test_mode=True)
+            semantic.setdefault(repr(sorted(settings.items(), key=str)), settings)
+    if not places and not semantic:
+        raise DataError("The config names no CocoDataset and no SemanticDataset: there is nothing to check here.")
+    reports = [check_coco(*place, images=images) for place in places]
+    return reports + [check_semantic(SemanticDataset(**settings), images) for settings in semantic.values()]

@@ -4,6 +4,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import cv2
 import numpy as np
@@ -80,20 +81,21 @@ class ImageDataset(BaseDataset):
         self._broken = torch.zeros(len(self), dtype=torch.uint8).share_memory_()
 
     @abstractmethod
-    def require_readable(self, entry: dict) -> None:
+    def require_readable(self, entry: dict) -> Any:
         """Read the files of one entry of `get_data_info`; BrokenImage where they cannot be used."""
 
-    def check_before_training(self, most: int | None = None) -> None:
+    def check_before_training(self, most: int | None = None) -> list:
         """Read the files of all entries, or so many of them spread evenly (`checked_before_training`).
 
+        Nothing is read where broken images are skipped. Returns what `require_readable` found.
+
         Raises:
-            DataError: the first that cannot be used. Nothing is read where broken images are skipped.
+            DataError: the first that cannot be used.
         """
         if self.on_broken == "skip":
-            return
+            return []
         with ThreadPoolExecutor() as pool:
-            for _ in pool.map(self.require_readable, spread(self, most or self.checked_before_training)):
-                pass
+            return list(pool.map(self.require_readable, spread(self, most or self.checked_before_training)))
 
     def get_data_info(self, idx: int) -> dict:
         """Entry of one image, with the absolute path of its file."""

@@ -4,10 +4,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from mmengine.logging import print_log
 
-from densevit.datasets.class_names import KNOWN
-from densevit.datasets.image_dataset import ImageDataset, missing_or_empty, spread
+from densevit.datasets.class_names import IGNORED, KNOWN
+from densevit.datasets.image_dataset import ImageDataset, missing_or_empty
 from densevit.datasets.reading_images import read_image
 from densevit.datasets.reading_maps import ClassMapReader
 from densevit.datasets.semantic_classes import semantic_classes
@@ -170,13 +171,27 @@ class SemanticDataset(ImageDataset):
             info["read_map"] = self.read_map
         return info
 
-    def entries(self, most: int | None = None) -> list[dict]:
-        """All entries, or at most so many of them spread evenly."""
-        return spread(self, most)
+    def require_readable(self, entry: dict) -> np.ndarray:
+        """Pixels by class (256,) of one map, which belongs to an image of its size."""
+        classes = self.read_map(entry["seg_path"])
+        read_image(entry["img_path"], classes.shape, f"class map {entry['seg_path']} is")
+        return np.bincount(classes.ravel(), minlength=256)
 
-    def require_readable(self, entry: dict) -> None:
-        size = self.read_map(entry["seg_path"]).shape if "seg_path" in entry else None
-        read_image(entry["img_path"], size, f"class map {entry.get('seg_path')} is")
+    def check_before_training(self, most: int | None = None) -> list:
+        """As for every data set, and some pixel has to have a class; prints what the maps hold."""
+        counts = super().check_before_training(most)
+        if counts:
+            pixels = np.sum(counts, axis=0)
+            unused = [name for name, count in zip(self.semantic.names, pixels, strict=False) if not count]
+            if len(unused) == len(self.semantic.names):
+                raise DataError(
+                    f"No pixel of {len(counts)} maps of {self._metainfo['ann_file']} has a class: correct classes, "
+                    "zero_is_ignored or label_map of the data set."
+                )
+            share = 100 * pixels[IGNORED] / pixels.sum()
+            rest = f"; no pixel is {', '.join(unused)}" if unused else ""
+            print_log(f"{len(counts)} class maps read: {share:.1f} % without a class{rest}", logger="current")
+        return counts
 
 
 def _image_files(folder: str, suffix: str | tuple[str, ...], not_these: str | None) -> dict[str, str]:

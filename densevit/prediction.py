@@ -17,8 +17,9 @@ class Prediction(DataSample):
     """What was found in one image, in that image's own pixels; objects with the best score first.
 
     Beside DataSample's fields: `image`, the image itself, (H, W, 3) uint8 RGB, and in the meta information the names
-    of the `classes` and, where pixels have classes of their own, of the `semantic_classes`. What the model does not
-    predict is empty (objects) or None (maps).
+    of the `classes` and, where pixels have classes of their own, of the `semantic_classes`, and the `palette` of the
+    pixels' classes where the model's data set states one. What the model does not predict is empty (objects) or None
+    (maps).
     """
 
     @property
@@ -99,7 +100,9 @@ class Prediction(DataSample):
             panels.append((draw_instances(picture, *found, masks), "objects"))
         if self.semantic is not None:
             class_map = _larger(self.semantic.astype(np.int32), factor)
-            panels.append((draw_classes(picture, class_map, self.semantic_names), "classes"))
+            panels.append(
+                (draw_classes(picture, class_map, self.semantic_names, palette=self.get("palette")), "classes")
+            )
         if self.depth is not None:
             panels.append((draw_depth(_larger(self.depth, factor)), "depth"))
         if len(panels) > 1:

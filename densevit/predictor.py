@@ -70,10 +70,11 @@ class Predictor:
             self.classes = self.model.classes
             pipeline = _plain_pipeline(TEST_SCALE if self.model.test_scale is None else self.model.test_scale)
             self.semantic_classes = getattr(self.model, "semantic_classes", None)
+            self.palette = self.model.dataset_meta.get("palette", self.model.dataset_meta.get("PALETTE"))
         else:
             config, weights = _recipe(config, weights)
             self.model, names, self.receipt = _build(config, weights or config.get("load_from"))
-            self.classes, self.semantic_classes = names
+            self.classes, self.semantic_classes, self.palette = names
             pipeline = _pipeline(config)
         self.model.to(self.device).eval()
         self.pipeline = pipeline
@@ -182,7 +183,7 @@ class Predictor:
             samples = self.model.test_step(pseudo_collate([results for _, results in prepared]))
         predictions = []
         for (image, _), sample in zip(prepared, samples, strict=True):
-            names = {"classes": self.classes, "semantic_classes": self.semantic_classes}
+            names = {"classes": self.classes, "semantic_classes": self.semantic_classes, "palette": self.palette}
             prediction = Prediction(metainfo={**sample.metainfo, **names})
             prediction.set_data({name: _ordinary(value.cpu()) for name, value in sample.items()})
             prediction.set_data({"image": image})
@@ -224,10 +225,12 @@ def _device(device: str | torch.device | None) -> torch.device:
 
 
 class Names(NamedTuple):
-    """Of the classes of instances (or of the only ones), and of those of pixels where they are others."""
+    """Of the classes of instances (or of the only ones), and of those of pixels where they are others; and the colours
+    (red, green, blue) of these."""
 
     classes: Sequence[str] | None
     semantic_classes: Sequence[str] | None
+    palette: Sequence[Sequence[int]] | None
 
 
 def _recipe(config: Any, weights: str | os.PathLike | None) -> tuple[Config, str | os.PathLike | None]:
@@ -257,7 +260,7 @@ def _build(config: Config, weights: str | os.PathLike | None) -> tuple[nn.Module
     content = read_file(weights)
     stored = _names_in(content)
     names = Names(*(there or settings.get(key) for key, there in stored._asdict().items()))
-    settings.update({key: there for key, there in names._asdict().items() if there is not None})
+    settings.update({key: there for key, there in zip(names._fields[:2], names, strict=False) if there is not None})
     try:
         model = MODELS.build(settings)
     except ConfigError as error:
@@ -271,13 +274,13 @@ def _build(config: Config, weights: str | os.PathLike | None) -> tuple[nn.Module
 
 
 def _names_in(checkpoint: Mapping) -> Names:
-    """Class names from a checkpoint's meta: ours, mmdetection 3's and mmdetection 2's way."""
+    """Class names and colours from a checkpoint's meta: ours, mmdetection 3's and mmdetection 2's way."""
     meta = checkpoint.get("meta")
     places = [meta.get("dataset_meta"), meta] if isinstance(meta, Mapping) else []
     places = [place for place in places if isinstance(place, Mapping)]
     found = [
         next((tuple(place[key]) for place in places for key in keys if place.get(key)), None)
-        for keys in (("classes", "CLASSES"), ("semantic_classes",))
+        for keys in (("classes", "CLASSES"), ("semantic_classes",), ("palette", "PALETTE"))
     ]
     return Names(*found)
 

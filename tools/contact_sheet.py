@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     config = read_config(args.config, data_root=args.data_root)
     predictor = Predictor(config, args.checkpoint, args.device)
     dataset = DATASETS.build(config.val_dataloader.dataset)
-    names = dataset.metainfo["classes"]
+    names, palette = dataset.metainfo["classes"], dataset.metainfo.get("palette")
     if predictor.classes is not None and tuple(predictor.classes) != tuple(names):
         raise DataError(
             f"{args.checkpoint} was trained for {_some(predictor.classes)}, and the data has {_some(names)}; "
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     cells = []
     for number in range(count):
         image, sample = predictor.beside_truth(dataset[number * len(dataset) // count])
-        cells.append(draw_truth_and_prediction(image, sample, names, args.score_thr))
+        cells.append(draw_truth_and_prediction(image, sample, names, args.score_thr, palette=palette))
     # Two images a row where each has one pair of pictures: a sheet as wide as a screen.
     if all(len(row) == 2 for row in cells):
         cells = [left + right for left, right in zip(cells[::2], [*cells[1::2], []], strict=False)]

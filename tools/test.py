@@ -1,6 +1,7 @@
 """Evaluate a checkpoint on the test set of its recipe.
 
 python tools/test.py configs/pvt_retinanet_coco.py work_dirs/pvt_retinanet_coco/epoch_12.pth [--out results.json]
+python tools/test.py configs/pvt_fpn_ade20k.py CHECKPOINT [--out maps/] [--scales 0.5 0.75 1 1.25 1.5 1.75 --flip]
 """
 
 import argparse
@@ -15,7 +16,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("checkpoint", help="weights: of densevit, or of a project whose names it knows")
     parser.add_argument("--data-root", metavar="DIR", help="folder of the data, in place of the config's")
     parser.add_argument("--work-dir", metavar="DIR", help="for logs; default: work_dirs/<config>")
-    parser.add_argument("--out", metavar="FILE", help="write the results as a COCO results JSON")
+    parser.add_argument(
+        "--out", metavar="PATH", help="write the results: objects as a COCO results JSON, classes of pixels as PNG maps"
+    )
+    parser.add_argument("--palette", action="store_true", help="PNG maps that show the data set's colours")
+    parser.add_argument(
+        "--scales",
+        type=float,
+        nargs="+",
+        metavar="FACTOR",
+        help="look at each image at so many sizes, average the maps",
+    )
+    parser.add_argument("--flip", action="store_true", help="look at each image mirrored, too")
     parser.add_argument("--show-dir", metavar="DIR", help="draw each image's truth beside the prediction")
     parser.add_argument("--score-thr", type=float, default=0.3, help="least score that is drawn; default 0.3")
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
@@ -38,8 +50,13 @@ def main() -> None:
         cfg.work_dir = args.work_dir or cfg.get("work_dir")
         from densevit.engine.testing import test_checkpoint
 
+        if args.scales or args.flip:
+            from densevit.datasets.transforms.views import with_views
+
+            data = cfg.test_dataloader.dataset
+            data.pipeline = with_views(data.pipeline, args.scales, args.flip)
         draw = _drawer(Path(args.show_dir), args.score_thr) if args.show_dir else None
-        test_checkpoint(cfg, args.checkpoint, out=args.out, on_sample=draw)
+        test_checkpoint(cfg, args.checkpoint, out=args.out, on_sample=draw, palette=args.palette)
 
 
 def _drawer(folder: Path, score_thr: float) -> Any:
@@ -47,12 +64,14 @@ def _drawer(folder: Path, score_thr: float) -> Any:
     from densevit.datasets.reading_images import read_image
     from densevit.visualization import contact_sheet, draw_truth_and_prediction, write_image
 
-    def draw(sample: Any, image: Any, names: Any) -> None:
+    def draw(sample: Any, image: Any, meta: Any) -> None:
         # what is rendered has no file, and is not resized either
         image, stem = (
             (read_image(sample.img_path), Path(sample.img_path).stem) if sample.img_path else (image, sample.img_id)
         )
-        row = draw_truth_and_prediction(image, sample, names, score_thr, side=640)
+        names, pixels = meta.get("classes"), meta.get("semantic_classes")
+        palette = meta.get("palette")
+        row = draw_truth_and_prediction(image, sample, names, score_thr, 640, pixels or names, palette)
         write_image(folder / f"{stem}.jpg", contact_sheet([row], cell=640))
 
     return draw

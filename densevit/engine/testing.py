@@ -1,8 +1,9 @@
 """Testing a checkpoint: its classes against the data set's, the metrics, and what to do with each sample."""
 
+import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,16 +23,18 @@ def test_checkpoint(
     cfg: "Config",
     checkpoint: str,
     out: str | None = None,
-    on_sample: Callable[[Any, np.ndarray, Sequence[str] | None], None] | None = None,
+    on_sample: Callable[[Any, np.ndarray, Mapping], None] | None = None,
+    palette: bool = False,
 ) -> dict:
     """Predict the test set with a checkpoint and score the predictions.
 
     Args:
         cfg: from `read_config`.
         checkpoint: file of weights, of densevit or of a project whose names it knows.
-        out: where the metric writes the results as JSON.
+        out: where the metric writes the results: a JSON file of objects, or a folder of PNG maps of classes.
         on_sample: called with each sample (truth and predictions), the network's input as (H, W, 3) uint8 BGR, and the
-            class names.
+            data set's metainfo.
+        palette: write the PNG maps with the data set's colours.
 
     Returns:
         dict: the metrics by name.
@@ -46,8 +49,11 @@ def test_checkpoint(
     receipt = load_weights(runner.bare_model, checkpoint)
     runner.logger.info(str(receipt))
     if out is not None:
-        _write_results_to(runner, out)
-    runner.register_hook(_Progress(on_sample, classes.get("classes")))
+        _write_results_to(runner, out, palette)
+    for metric in runner.test_loop.evaluator.metrics:
+        if getattr(metric, "matrix", "") is None:
+            metric.matrix = os.path.join(runner.work_dir, "confusion_matrix.json")
+    runner.register_hook(_Progress(on_sample, classes))
     metrics = runner.test()
     if out is not None and is_main_process():
         runner.logger.info(f"results written to {out}")
@@ -88,18 +94,22 @@ def compare_classes(file: str, stored: dict, present: dict) -> None:
         )
 
 
-def _write_results_to(runner: Any, out: str) -> None:
+def _write_results_to(runner: Any, out: str, palette: bool) -> None:
     writers = [metric for metric in runner.test_loop.evaluator.metrics if hasattr(metric, "out")]
     if not writers:
-        raise ConfigError(f"--out {out}: no metric of test_evaluator writes results; use CocoMetric.")
+        raise ConfigError(f"--out {out}: no metric of test_evaluator writes results; use CocoMetric or SemanticMetric.")
     writers[0].out = out
+    if palette and not hasattr(writers[0], "palette"):
+        raise ConfigError(f"--palette: {type(writers[0]).__name__} writes no maps of classes; leave it out.")
+    if palette:
+        writers[0].palette = True
 
 
 class _Progress(Hook):
     """A progress bar, and the call for each sample."""
 
-    def __init__(self, on_sample: Callable | None, names: Sequence[str] | None) -> None:
-        self.on_sample, self.names = on_sample, names
+    def __init__(self, on_sample: Callable | None, meta: Mapping) -> None:
+        self.on_sample, self.meta = on_sample, meta
 
     def before_test_epoch(self, runner: Any) -> None:
         self.total, self.done = len(runner.test_loop.dataloader), 0
@@ -112,8 +122,11 @@ class _Progress(Hook):
         if is_main_process():
             self._show()
         if self.on_sample:
-            for sample, image in zip(outputs or (), data_batch["inputs"], strict=True):
-                self.on_sample(sample, image.permute(1, 2, 0).cpu().numpy(), self.names)
+            images = data_batch["inputs"]
+            # several views of each image: the first are the images as they are
+            images = images[0] if isinstance(images[0], (list, tuple)) else images
+            for sample, image in zip(outputs or (), images, strict=True):
+                self.on_sample(sample, image.permute(1, 2, 0).cpu().numpy(), self.meta)
 
     def _show(self) -> None:
         """On a terminal a bar that is drawn over; elsewhere a line now and then."""

@@ -85,8 +85,11 @@ def draw_truth_and_prediction(
     names: Sequence[str] | None = None,
     score_thr: float = 0.3,
     side: int = CELL,
+    semantic_names: Sequence[str] | None = None,
+    palette: Sequence[Sequence[int]] | None = None,
 ) -> list[Cell]:
-    """One row for `contact_sheet`: the truth, and beside it the predictions; a pair for each kind that there is.
+    """One row for `contact_sheet`: the truth, and beside it the predictions; a pair for each kind that there is, or of
+    maps without truth the prediction alone.
 
     Args:
         image: the original image, (H, W, 3) uint8 BGR.
@@ -95,29 +98,36 @@ def draw_truth_and_prediction(
         names: class names of the instances.
         score_thr: predictions below are not drawn.
         side: longer side of the pictures in pixels; that of the sheet's cells, so that names stay sharp there.
+        semantic_names: of the pixels' classes, for a legend below; None leaves it out.
+        palette: (red, green, blue) of the pixels' classes.
     """
     picture, cells = fit(image, side), []
     if "gt_instances" in sample and "pred_instances" in sample:
         cells += _instances(picture, side / max(image.shape[:2]), sample, names, score_thr)
-    for kind in ("semantic", "depth"):
-        if f"pred_{kind}" not in sample or not (f"gt_{kind}" in sample or f"original_{kind}" in sample):
+    size = picture.shape[1::-1]
+    for kind, words in (("semantic", "classes"), ("depth", "depth")):
+        if f"pred_{kind}" not in sample:
             continue
+        maps = {f"prediction: {words}": sample.get(f"pred_{kind}").cpu().numpy()}
         if f"original_{kind}" in sample:
-            truth = sample.get(f"original_{kind}").cpu().numpy()
-        else:
+            maps = {f"truth: {words}": sample.get(f"original_{kind}").cpu().numpy(), **maps}
+        elif f"gt_{kind}" in sample:
             truth = _original_frame(sample.get(f"gt_{kind}").cpu().numpy(), sample, image.shape[:2])
-        maps = [truth, sample.get(f"pred_{kind}").cpu().numpy()]
-        maps = [cv2.resize(m.astype(np.float32), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST) for m in maps]
+            maps = {f"truth: {words}": truth, **maps}
+        maps = {
+            title: cv2.resize(m.astype(np.float32), size, interpolation=cv2.INTER_NEAREST) for title, m in maps.items()
+        }
         if kind == "semantic":
-            drawn = [draw_classes(picture, m, legend=False) for m in maps]
-            words = ""
-        else:
-            measured = maps[0][maps[0] > 0]
-            limits = (float(measured.min()), float(measured.max()) * 1.01) if measured.size else None
-            drawn = [draw_depth(m, limits, scale=False) for m in maps]
-            words = f", {limits[0]:.1f} to {limits[1]:.1f} m" if limits else ""
-        name = "classes" if kind == "semantic" else "depth"
-        cells += [(drawn[0], f"truth: {name}{words}"), (drawn[1], f"prediction: {name}")]
+            look = dict(legend=semantic_names is not None, palette=palette)
+            cells += [(draw_classes(picture, m, semantic_names, **look), title) for title, m in maps.items()]
+            continue
+        first, title = next(iter(maps.values())), next(iter(maps))
+        measured = first[first > 0]
+        limits = (float(measured.min()), float(measured.max()) * 1.01) if measured.size else None
+        drawn = [(draw_depth(m, limits, scale=False), title) for title, m in maps.items()]
+        if limits:
+            drawn[0] = (drawn[0][0], f"{title}, {limits[0]:.1f} to {limits[1]:.1f} m")
+        cells += drawn
     return cells
 
 

@@ -21,6 +21,7 @@ def draw_classes(
     names: Sequence[str] | None = None,
     opacity: float = 0.5,
     legend: bool = True,
+    palette: Sequence[Sequence[int]] | None = None,
 ) -> np.ndarray:
     """A copy of `image` in the colours of its pixels' classes, a line between classes and a legend below.
 
@@ -33,6 +34,7 @@ def draw_classes(
         names: class names; a number without a name is written as '#number'.
         opacity: of the colours, 0 to 1.
         legend: False leaves it out.
+        palette: (red, green, blue) of each class, as a data set states them; None: `class_color`.
 
     Returns:
         (H + legend, W, 3) uint8 BGR.
@@ -44,15 +46,16 @@ def draw_classes(
     height, width = class_map.shape
     style = style_for(height, width)
     labels, places, counts = np.unique(class_map, return_inverse=True, return_counts=True)
-    colors = np.array([class_color(int(label)) for label in labels], np.uint8)[places.reshape(class_map.shape)]
+    kinds = [_color(int(label), palette) for label in labels]
+    colors = np.array(kinds, np.uint8)[places.reshape(class_map.shape)]
     mixed = cv2.addWeighted(colors, opacity, canvas, 1 - opacity, 0)
     mixed[_borders(class_map, style.line)] = BACKGROUND
     known = class_map != IGNORED
     canvas[known] = mixed[known]
     if not legend:
         return canvas
-    shown = [int(label) for label in labels[np.argsort(-counts, kind="stable")] if label != IGNORED]
-    entries = [(class_name(names, label), class_color(label)) for label in shown]
+    order = [place for place in np.argsort(-counts, kind="stable") if labels[place] != IGNORED]
+    entries = [(class_name(names, int(labels[place])), kinds[place]) for place in order]
     return np.vstack([canvas, _legend(entries, width, height // 3, style)])
 
 
@@ -95,6 +98,14 @@ def metre_ticks(near: float, far: float) -> list[float]:
         step = next(s for s in (d * 10.0**p for p in powers for d in (1, 2, 5)) if reach / s <= 8)
         ticks = [step * n for n in range(math.ceil(near / step), math.floor(far / step) + 1)]
     return [float(f"{tick:.6g}") for tick in ticks]
+
+
+def _color(label: int, palette: Sequence[Sequence[int]] | None) -> Color:
+    """BGR colour of a class."""
+    if palette is None or label >= len(palette):
+        return class_color(label)
+    red, green, blue = (int(value) for value in palette[label])
+    return blue, green, red
 
 
 def _borders(class_map: np.ndarray, line: int) -> np.ndarray:

@@ -69,7 +69,7 @@ def write_imported(
     """Write `<name>.py` and `<name>.safetensors` of what `import_model` gave.
 
     Args:
-        model: an imported detector.
+        model: an imported one, as a whole.
         source_file: the checkpoint that it came from; its name is the recipe's.
         out: the folder to write into.
         configs: the folder of the shipped recipes, whose `_base_` the config builds on.
@@ -97,7 +97,7 @@ def write_imported(
         steps = [
             {"type": "LoadImage"},
             {"type": "LoadAnnotations"},
-            {"type": "Resize", "scale": list(model.test_scale), "keep_ratio": True},
+            *([{"type": "Resize", "scale": list(model.test_scale), "keep_ratio": True}] if model.test_scale else []),
             {"type": "PackSample"},
         ]
         recipe |= {f"{kind}_dataloader": {"dataset": {"pipeline": steps}} for kind in ("val", "test")}

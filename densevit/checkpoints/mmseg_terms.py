@@ -160,14 +160,15 @@ def inference(test: Settings) -> dict[str, Any] | None:
 
 
 def preprocessor(settings: Settings) -> dict[str, Any]:
-    """SegDataPreProcessor as it is in prediction, where only its `test_cfg` pads; without one nothing is normalised."""
+    """SegDataPreProcessor, of which in prediction only its `test_cfg` pads; without one nothing is normalised."""
     of_type(settings, None, "SegDataPreProcessor", "BaseDataPreprocessor")
     mean, std = settings.take("mean", None), settings.take("std", None)
     flips = bool(settings.take("bgr_to_rgb", False)) or bool(settings.take("rgb_to_bgr", False))
     settings.expect("pad_val", 0, [0.0])
     settings.expect("seg_pad_val", 255)
     settings.expect("batch_augments", None)
-    settings.ignore("size", "size_divisor", "non_blocking")  # of batches in training
+    size = settings.take("size", None)
+    settings.ignore("size_divisor", "non_blocking")  # the first of batches in training
     padding = settings.part("test_cfg") if settings.left.get("test_cfg") else Settings({}, settings.where)
     settings.ignore("test_cfg")
     settings.done()
@@ -175,10 +176,11 @@ def preprocessor(settings: Settings) -> dict[str, Any]:
     divisor = padding.take("size_divisor", None)
     padding.done()
     mean, std = ((0.0,) * 3, (1.0,) * 3) if mean is None else (tuple(mean), tuple(std))
-    return {
+    config = {
         "type": "Preprocessor",
         "mean": mean,
         "std": std,
         "bgr_to_rgb": flips and len(mean) == 3,
         "size_divisor": divisor or 1,
     }
+    return config if size is None else {**config, "train_size": tuple(size)}

@@ -158,7 +158,7 @@ def upernet_of_transformers(model: Settings) -> dict[str, Any]:
     model.expect("auxiliary_in_channels", None, [channels[min(2, len(channels) - 1)]])
     config = {
         "type": "DensePredictor",
-        "data_preprocessor": {"type": "Preprocessor", "size_divisor": 1},
+        "data_preprocessor": _image_processor(model.take("image_processor", {})),
         "backbone": backbone,
         "neck": {
             "type": "UPerNet",
@@ -171,6 +171,15 @@ def upernet_of_transformers(model: Settings) -> dict[str, Any]:
         config["auxiliary"] = [auxiliary]
     model.ignore("architectures", "label2id", *WRITTEN_OUT)
     model.done()
+    return config
+
+
+def _image_processor(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean and deviation of preprocessor_config.json, which counts pixels from 0 to 1."""
+    config = {"type": "Preprocessor", "size_divisor": 1}
+    for key in ("mean", "std"):
+        if f"image_{key}" in given:
+            config[key] = tuple(round(255 * number, 4) for number in given[f"image_{key}"])
     return config
 
 

@@ -127,7 +127,6 @@ def from_mmdet(settings: Settings) -> dict[str, Any]:
     """SwinTransformer of mmdetection and mmsegmentation, or microsoft's own of that name in their older versions."""
     if any(key in settings.left for key in ("embed_dim", "in_chans", "ape", "use_checkpoint")):
         return from_microsoft(settings)
-    settings.expect("in_channels", 3)
     settings.expect("act_cfg", {"type": "GELU"})
     settings.expect("frozen_stages", -1)
     no_dropout(settings)
@@ -155,6 +154,8 @@ def from_mmdet(settings: Settings) -> dict[str, Any]:
         "pretrain_size": side_pair(image) if settings.take("use_abs_pos_embed", False) else None,
         "norm_eps": mmdet_norm_eps(settings),
     }
+    if (channels := settings.take("in_channels", 3)) != 3:
+        config["in_channels"] = channels
     settings.done()
     return config
 

@@ -30,9 +30,9 @@ ARCHS = {
 class PatchEmbed(nn.Module):
     """Cuts the image into patches, completed with zeros at the right and the bottom, and makes a token of each."""
 
-    def __init__(self, dim: int, patch_size: int, norm: bool, eps: float):
+    def __init__(self, dim: int, patch_size: int, norm: bool, eps: float, in_channels: int = 3):
         super().__init__()
-        self.proj = nn.Conv2d(3, dim, patch_size, stride=patch_size)
+        self.proj = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
         self.norm = nn.LayerNorm(dim, eps=eps) if norm else nn.Identity()
 
     def forward(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
@@ -93,6 +93,7 @@ class WindowPyramid(BaseModule):
         norm_eps: float,
         with_checkpointing: bool,
         init_cfg: dict | None,
+        in_channels: int = 3,
     ):
         super().__init__(init_cfg)
         self.num_stages, self.with_checkpointing = len(dims), with_checkpointing
@@ -101,7 +102,7 @@ class WindowPyramid(BaseModule):
             raise ConfigError(f"out_indices {self.out_indices}: choose from the stages 0 to {self.num_stages - 1}")
         self.out_channels = tuple(dims[i] for i in self.out_indices)
         self.out_strides = tuple(patch_size * 2**i for i in self.out_indices)
-        self.patch_embed = PatchEmbed(dims[0], patch_size, patch_norm, norm_eps)
+        self.patch_embed = PatchEmbed(dims[0], patch_size, patch_norm, norm_eps, in_channels)
         self.layers = nn.ModuleList(stages)
         self.output_norm = output_norm
         if output_norm:

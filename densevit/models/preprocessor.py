@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from densevit.errors import DataError
 from densevit.registry import MODELS
 
 
@@ -18,10 +19,12 @@ class Preprocessor(BaseDataPreprocessor):
     """Moves, normalises, pads (right and below) and stacks; pads the truth alike.
 
     Args:
-        mean: of R, G, B, in 0 to 255.
+        mean: of R, G, B, in 0 to 255; of images of more channels as many numbers.
         std: of R, G, B.
         bgr_to_rgb: whether images come as B, G, R (as the loading transform gives them).
         size_divisor: height and width of the batch are multiples of it.
+        train_size: (height, width) that a batch has at least in training: the size of the crops, which smaller images
+            do not fill.
     """
 
     def __init__(
@@ -30,11 +33,13 @@ class Preprocessor(BaseDataPreprocessor):
         std: Sequence[float] = (58.395, 57.12, 57.375),
         bgr_to_rgb: bool = True,
         size_divisor: int = 32,
+        train_size: Sequence[int] | None = None,
     ):
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.bgr_to_rgb, self.size_divisor = bgr_to_rgb, size_divisor
+        self.train_size = tuple(train_size) if train_size else (0, 0)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """data: `inputs` a list of (3, h, w) uint8, `data_samples` a list of DataSample (or absent).
@@ -45,10 +50,12 @@ class Preprocessor(BaseDataPreprocessor):
         data = self.cast_data(data)
         images, samples = data["inputs"], data.get("data_samples")
         sizes = [(self.round_up(x.shape[1]), self.round_up(x.shape[2])) for x in images]
-        height, width = max(s[0] for s in sizes), max(s[1] for s in sizes)
-        batch = torch.zeros((len(images), 3, height, width), device=self.mean.device)
+        height, width = (max(sides) for sides in zip(*sizes, *[self.train_size] * training, strict=True))
+        batch = torch.zeros((len(images), len(self.mean), height, width), device=self.mean.device)
         batch = batch.contiguous(memory_format=torch.channels_last)
         for place, image in zip(batch, images, strict=True):
+            if len(image) != len(self.mean):
+                raise DataError(f"an image has {len(image)} channels, and this model takes {len(self.mean)}.")
             place = place[:, : image.shape[1], : image.shape[2]]
             place.copy_(image.flip(0) if self.bgr_to_rgb else image)
             place.sub_(self.mean).div_(self.std)

@@ -73,6 +73,7 @@ class Swin(WindowPyramid):
         shift_small_maps: also shift on maps no larger than a window.
         pad_first: complete a map to whole windows before the shift, or after it.
         norm_eps: eps of all norms.
+        in_channels: channels of an image; two photographs of one place have 6.
         with_checkpointing: recompute each block in the backward pass instead of keeping its activations.
     """
 
@@ -93,6 +94,7 @@ class Swin(WindowPyramid):
         shift_small_maps: bool = True,
         pad_first: bool = True,
         norm_eps: float = 1e-5,
+        in_channels: int = 3,
         with_checkpointing: bool = False,
         init_cfg: dict | None = None,
     ):
@@ -120,4 +122,5 @@ class Swin(WindowPyramid):
             norm_eps,
             with_checkpointing,
             init_cfg,
+            in_channels,
         )

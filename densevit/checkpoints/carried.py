@@ -1,0 +1,159 @@
+"""What old checkpoints carry beside their weights: the model's configuration, class names, the size of test images.
+
+Nothing of it is run: configurations are read as data.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from densevit.checkpoints.config_text import ConfigText
+from densevit.checkpoints.convert import OWN
+from densevit.checkpoints.reading import read_file
+from densevit.errors import CheckpointError
+
+SEGMENTATION_SCALE = (2048, 512)
+"""(Long, short) side of ADE20K's test images, where a file of a segmentation model says nothing."""
+
+
+class Carried(NamedTuple):
+    """What was found.
+
+    source: whose terms the configuration is in. config: the model's. content: of the file of weights. dataset: class
+    names and colours, as far as they are there. where: the configuration's place, for messages. test_scale: (long,
+    short) side of test images, () for images as they are, None where the file says nothing.
+    """
+
+    source: str
+    config: dict[str, Any]
+    content: dict
+    dataset: dict[str, Any]
+    where: str
+    test_scale: tuple[int, ...] | None
+
+
+def open_checkpoint(path: Path) -> Carried:
+    """Read a file of OpenMMLab's or densevit's, or a folder of transformers', timm's or Segmenter's repository.
+
+    Raises:
+        CheckpointError: no configuration there, or nothing that can be read.
+    """
+    if not path.is_dir():
+        return _file(path)
+    beside, variant = path / "config.json", path / "variant.yml"
+    names = ("model.safetensors", "pytorch_model.bin") if beside.is_file() else ("checkpoint.pth",)
+    found = next((path / name for name in names if (path / name).is_file()), None)
+    if found is None or not (beside.is_file() or variant.is_file()):
+        raise CheckpointError(
+            f"{path} has no config.json with model.safetensors or pytorch_model.bin beside it, and no variant.yml with "
+            "checkpoint.pth."
+        )
+    return _hub_folder(beside, found) if beside.is_file() else _variant_folder(variant, found)
+
+
+# ---- OpenMMLab's and our own files -------------------------------------------------------------------
+
+
+def _file(path: Path) -> Carried:
+    content = read_file(path)
+    meta = content.get("meta") if isinstance(content.get("meta"), Mapping) else {}
+    text = meta.get("cfg", meta.get("config"))
+    if not isinstance(text, str):
+        raise CheckpointError(
+            f"{path} carries no configuration (no text under meta.cfg): build the model from a config and use "
+            f"load_weights(model, file)."
+        )
+    saved = ConfigText(text, str(path))
+    if "model" not in saved:
+        raise CheckpointError(f"the configuration saved in {path} says nothing about a model.")
+    config = saved["model"]
+    if not isinstance(config, Mapping):
+        raise CheckpointError(f"the configuration saved in {path} has {config!r} as its model.")
+    config = dict(config)
+    source = "mmseg" if "decode_head" in config else "mmdet"
+    if config.get("type") == "DensePredictor":
+        source = OWN
+    elif "data_preprocessor" not in config:
+        config |= _normalising_steps(saved, source)
+    names = ("CLASSES", "classes", "PALETTE", "palette")
+    dataset = meta.get("dataset_meta") or {key: meta[key] for key in names if key in meta}
+    scale = _test_scale(saved)
+    if scale is None and source == "mmseg":
+        scale = () if _test_steps(saved) else SEGMENTATION_SCALE
+    return Carried(source, config, content, dict(dataset), str(path), scale)
+
+
+def _normalising_steps(saved: ConfigText, source: str) -> dict[str, Any]:
+    """Older OpenMMLab normalises and pads within the test pipeline; newer in the model's data_preprocessor."""
+    by_type = {step.get("type"): step for step in _test_steps(saved)}
+    normal, divisor = by_type.get("Normalize"), by_type.get("Pad", {}).get("size_divisor", 1)
+    if normal is None:
+        return {}
+    preprocessor = {key: normal[key] for key in ("mean", "std")} | {"bgr_to_rgb": normal.get("to_rgb", True)}
+    if source == "mmseg":
+        padding = {"type": "SegDataPreProcessor", "test_cfg": {"size_divisor": divisor}}
+    else:
+        padding = {"type": "DetDataPreprocessor", "pad_size_divisor": divisor}
+    return {"data_preprocessor": {**padding, **preprocessor}}
+
+
+def _test_steps(saved: ConfigText) -> list[Mapping[str, Any]]:
+    """The transforms of the test pipeline, those inside MultiScaleFlipAug too; [] where the text has none."""
+    try:
+        steps = saved.get("test_pipeline") or []
+        if not steps and "test_dataloader" in saved:
+            steps = saved["test_dataloader"]["dataset"]["pipeline"]
+        if not steps and "data" in saved:
+            steps = saved["data"]["test"]["pipeline"]
+        return [inner for step in steps for inner in (step, *step.get("transforms", ()))]
+    except (CheckpointError, KeyError, TypeError, AttributeError):  # said in a way that is not plain data
+        return []
+
+
+def _test_scale(saved: ConfigText) -> tuple[int, int] | None:
+    for step in _test_steps(saved):
+        scale = step.get("img_scale") or (step.get("type") == "Resize" and step.get("scale"))
+        if isinstance(scale, (list, tuple)) and len(scale) == 2 and all(isinstance(side, int) for side in scale):
+            return tuple(scale)
+    return None
+
+
+# ---- folders -----------------------------------------------------------------------------------------
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{path} is no JSON: {error}.") from error
+
+
+def _hub_folder(beside: Path, weights: Path) -> Carried:
+    """transformers' or timm's."""
+    config = _json(beside)
+    source = "transformers" if isinstance(config, dict) and "model_type" in config else "timm"
+    dataset, scale = {}, None
+    if source == "transformers" and config["model_type"] == "upernet":
+        names = config.get("id2label") or {}
+        dataset = {"classes": [names[key] for key in sorted(names, key=int)]}
+        scale = SEGMENTATION_SCALE
+        if (processor := beside.with_name("preprocessor_config.json")).is_file():
+            config["image_processor"] = _json(processor)
+    return Carried(source, config, read_file(weights), dataset, str(beside), scale)
+
+
+def _variant_folder(variant: Path, weights: Path) -> Carried:
+    """Segmenter's repository's: variant.yml and checkpoint.pth."""
+    import yaml
+
+    try:
+        config = yaml.safe_load(variant.read_text())
+    except yaml.YAMLError as error:
+        raise CheckpointError(f"{variant} is no YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(config, dict) or "net_kwargs" not in config:
+        raise CheckpointError(f"{variant} says nothing about a network (no net_kwargs).")
+    kept = {key: config[key] for key in ("net_kwargs", "inference_kwargs") if key in config}
+    short = (config.get("inference_kwargs") or {}).get("im_size")
+    scale = (4 * short, short) if isinstance(short, int) else SEGMENTATION_SCALE
+    return Carried("rstrudel", kept, read_file(weights), {}, str(variant), scale)

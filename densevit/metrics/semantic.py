@@ -89,8 +89,13 @@ class SemanticMetric(PerImageMetric):
         for sample in data_samples:
             if self.out and "pred_semantic" in sample:
                 self._write(sample)
-                if "gt_semantic" not in sample and "original_semantic" not in sample:
+            if "gt_semantic" not in sample and "original_semantic" not in sample:
+                if self.out:
                     continue
+                raise ConfigError(
+                    f"SemanticMetric compares with gt_semantic, and {name_of(sample)} has none; load it in the test "
+                    "pipeline, or write the predictions alone: tools/test.py --out DIR."
+                )
             truth, predicted = map_pair(sample, "semantic", "SemanticMetric")
             counts = {"matrix": confusion_matrix(truth, predicted, len(names), name_of(sample))}
             if "mBF" in self.metrics:

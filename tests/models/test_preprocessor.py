@@ -29,3 +29,16 @@ def test_all_truth_is_padded_alike_and_each_image_knows_its_own_padded_size():
         assert sample.gt_semantic.shape == sample.gt_depth.shape == sample.gt_instances.masks.shape[1:] == (96, 64)
         assert (sample.gt_semantic == 255).sum() == (sample.gt_depth == 0).sum() == 96 * 64 - h * w
         assert int(sample.gt_instances.masks.sum()) == 2 * h * w
+
+
+def test_small_crops_fill_the_training_size_and_nothing_else_does():
+    preprocessor = Preprocessor(train_size=(96, 160))
+    for training, size in ((True, (96, 160)), (False, (64, 64))):
+        sample = tiny.sample(size=(40, 50))
+        data = dict(inputs=[torch.full((3, 40, 50), 9, dtype=torch.uint8)], data_samples=[sample])
+        prepared = preprocessor(data, training)
+        assert prepared["inputs"].shape[2:] == prepared["data_samples"][0].gt_semantic.shape == size
+        assert prepared["data_samples"][0].batch_input_shape == size
+        assert (prepared["inputs"][..., 40:, :] == 0).all() and (sample.gt_semantic[40:] == 255).all()
+    large = preprocessor(dict(inputs=[torch.zeros(3, 100, 170, dtype=torch.uint8)]), True)
+    assert large["inputs"].shape[2:] == (128, 192)

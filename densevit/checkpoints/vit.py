@@ -13,6 +13,7 @@ ONLY_IN_TRAINING = [
     Rule(name, None)
     for name in (
         "head.*", "head_dist.*", "fc_norm.*", "pre_logits.*", "mask_token", "decoder_*", "local_cls_norm.*",
+        "attn_pool.*",
     )
 ]  # fmt: skip
 """Classifiers, MAE's decoder, and what only pre-training uses."""

@@ -88,22 +88,18 @@ def from_name(settings: Settings) -> dict[str, Any]:
 def read_off(model: nn.Module, name: str) -> dict[str, Any]:
     """Our configuration of a model of timm's. Raises NotBuilt for one with a part that ViT does not have."""
     block = model.blocks[0]
-    attn, mlp, dim = block.attn, block.mlp, model.embed_dim
-    kinds = tuple(type(part).__name__ for part in (model, model.patch_embed, block, attn, mlp))
-    rotary = kinds[0] == "Eva"
-    gate = kinds[4] in ("GluMlp", "SwiGLU")
-    faults = [
-        kinds[0] not in ("VisionTransformer", "VisionTransformerDistilled", "Eva") or kinds[1] != "PatchEmbed",
-        kinds[2:4] != (("EvaBlock", "EvaAttention") if rotary else ("Block", "Attention")),
-        kinds[4] != "Mlp" and not gate,
-        not isinstance(mlp.act, nn.SiLU if gate else nn.GELU) or getattr(mlp.act, "approximate", "none") != "none",
-        *(not isinstance(m, nn.Identity) for m in (getattr(model, "norm_pre", nn.Identity()), mlp.norm)),
-        *(not isinstance(m, nn.Identity) for m in (attn.q_norm, attn.k_norm, attn.norm)),
-        rotary and (type(model.rope).__name__ != "RotaryEmbeddingDinoV3" or model.pos_embed is not None),
-        not rotary and model.pos_embed is None,
-    ]  # fmt: skip
-    if any(faults):
+    parts = (model, model.patch_embed, block, getattr(block, "attn", None), getattr(block, "mlp", None))
+    kinds, (*_, attn, mlp) = tuple(type(part).__name__ for part in parts), parts
+    rotary, gate = kinds[0] == "Eva", kinds[4] in ("GluMlp", "SwiGLU")
+    known = (
+        kinds[0] in ("VisionTransformer", "VisionTransformerDistilled", "Eva"),
+        kinds[1] == "PatchEmbed",
+        kinds[2:4] == (("EvaBlock", "EvaAttention") if rotary else ("Block", "Attention")),
+        kinds[4] == "Mlp" or gate,
+    )
+    if not all(known) or not _plain(model, attn, mlp, rotary, gate):
         raise NotBuilt(f"{name} of timm has parts that densevit's ViT does not have ({', '.join(kinds)}).")
+    dim = model.embed_dim
     grid, patch = model.patch_embed.grid_size, model.patch_embed.patch_size
     first, drop = mlp.fc1_g if kinds[4] == "SwiGLU" else mlp.fc1, getattr(model.blocks[-1].drop_path2, "drop_prob", 0.0)
     hidden = mlp.fc2.in_features
@@ -145,6 +141,20 @@ def read_off(model: nn.Module, name: str) -> dict[str, Any]:
         }
     rows = model.pos_embed.shape[1] - grid[0] * grid[1]
     return config | {"table_rows": rows, "table_antialias": True}
+
+
+def _plain(model: nn.Module, attn: nn.Module, mlp: nn.Module, rotary: bool, gate: bool) -> bool:
+    """Whether a model of known classes has none of the options that ViT does not have."""
+    absent = (getattr(model, "norm_pre", nn.Identity()), mlp.norm, attn.q_norm, attn.k_norm, attn.norm)
+    act = isinstance(mlp.act, nn.SiLU if gate else nn.GELU) and getattr(mlp.act, "approximate", "none") == "none"
+    if not act or not all(isinstance(part, nn.Identity) for part in absent):
+        return False
+    if not rotary:
+        return model.pos_embed is not None
+    rope = model.rope
+    if model.pos_embed is not None or type(rope).__name__ != "RotaryEmbeddingDinoV3" or rope.temperature is None:
+        return False
+    return rope.rotate_half and not rope.grid_offset and rope.grid_indexing == "ij"
 
 
 CLASSES = (

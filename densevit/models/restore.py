@@ -13,8 +13,8 @@ from densevit.structures import DataSample
 
 STRIP = 1 << 22
 """Pixels of one mask that are sampled at once: some 70 MB."""
-GROUP = 1 << 24
-"""Logits that are enlarged at once: 67 MB."""
+GROUP = 1 << 25
+"""Logits that are enlarged at once, 134 MB, or those of eight classes: torch takes twice as long over fewer."""
 
 
 def restore_boxes(boxes: Tensor, sample: DataSample) -> Tensor:
@@ -59,7 +59,7 @@ def restore_classes(
     height, width = _original_size(sample)
     pixels = max(height * width, math.prod(size or logits.shape[1:]))
     best = classes = None
-    group = max(1, GROUP // pixels)
+    logits, group = logits.contiguous(), max(8, GROUP // pixels // 8 * 8)
     for first in range(0, len(logits), group):
         top, index = restore_map(logits[first : first + group], sample, size, align_corners).max(0)
         if best is None:

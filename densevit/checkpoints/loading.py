@@ -92,7 +92,8 @@ def load_weights(
     except CheckpointError as error:
         raise CheckpointError(str(error) if file in str(error) else f"{file} {error}") from error
     foreign = {name: " + ".join(renamed.origin[name]) for name in renamed.state if name not in wanted}
-    unused = [foreign.pop(name) for name in _named(model, UNUSED, list(foreign))]
+    empty = [name for name in foreign if not renamed.state[name].numel()]  # no registers are a tensor of none
+    unused = [foreign.pop(name) for name in dict.fromkeys(empty + _named(model, UNUSED, list(foreign)))]
     fresh = _fresh(model, wanted, renamed)
     receipt = Receipt(
         scheme,

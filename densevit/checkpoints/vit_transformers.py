@@ -81,7 +81,8 @@ def from_transformers(settings: Settings) -> dict[str, Any]:
     normed = settings.take("apply_layernorm", True)
     outputs = stages_of(settings, arch["depth"])
     if backbone:
-        config |= {"out_indices": outputs, "final_norm": "all" if normed else None}
+        bare = "last" if kind == "dinov3_vit" else None  # DINOv3's norms its last map in any case
+        config |= {"out_indices": outputs, "final_norm": "all" if normed else bare}
     settings.expect("reshape_hidden_states", True)
     settings.ignore(*FACTS, *BESIDE)
     settings.done()

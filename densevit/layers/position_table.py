@@ -40,15 +40,12 @@ def fit_table(
     A token that has no row in the file gets zeros: its vector holds the position already. spare: rows of the file that
     we have no token for may be left out. None: the table fits in no such way.
     """
-    count = grid[0] * grid[1]
-    counts = (rows, *(n for n in range(7) if n != rows))
-    theirs = next((n for n in counts if table.shape[1] - n == count), None)
-    size = grid
-    if theirs is None:
-        theirs = next((n for n in counts if _side(table.shape[1] - n) is not None), None)
-        if theirs is None:
-            return None
-        size = (_side(table.shape[1] - theirs),) * 2
+    for theirs in (rows, *(n for n in range(7) if n != rows)):
+        size = _grid(table.shape[1] - theirs, grid)
+        if size is not None:
+            break
+    else:
+        return None
     if theirs > rows and not spare:
         return None
     first = table[:, : min(theirs, rows)]
@@ -57,9 +54,12 @@ def fit_table(
     return torch.cat((first, missing, places.to(table.dtype)), 1)
 
 
-def _side(count: int) -> int | None:
+def _grid(count: int, ours: tuple[int, int]) -> tuple[int, int] | None:
+    """The grid of so many places: ours, a square, or None."""
     side = round(max(count, 0) ** 0.5)
-    return side if side and side * side == count else None
+    if count == ours[0] * ours[1]:
+        return ours
+    return (side, side) if side and side * side == count else None
 
 
 def sincos_table(grid: tuple[int, int], dim: int) -> Tensor:

@@ -118,3 +118,19 @@ def test_losses_of_heads_are_balanced_and_auxiliary_ones_added_as_they_are():
     model = build(head=heads, auxiliary=AUXILIARY[:1], loss_balance=dict(type="UncertaintyBalance")).train()
     losses = model(**model.data_preprocessor(tiny.batch(), True), mode="loss")
     assert set(losses) == {"one.loss_ce", "one.loss_balance", "two.loss_silog", "two.loss_balance", "aux_0.loss_ce"}
+
+
+def test_frozen_parts_stay_as_they_are_while_the_rest_learns():
+    neck = dict(type="UPerNet", channels=8, pool_scales=(1, 2))
+    model = build(neck=neck, head=dict(type="FCNHead", num_convs=1, channels=8), frozen=("backbone", "neck")).train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    data = model.data_preprocessor(tiny.batch(), True)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model(**data, mode="loss")["loss_ce"].backward()
+    assert all(p.grad is None for part in (model.backbone, model.neck) for p in part.parameters())
+    optimizer.step()
+    same = {key for key, value in model.state_dict().items() if torch.equal(value, before[key])}
+    assert {key for key in before if key.startswith(("backbone.", "neck."))} <= same
+    assert not {key for key in before if key.startswith("head.") and "num_batches" not in key} & same
+    with pytest.raises(ConfigError, match="nearest: 'backbone'"):
+        build(frozen="bakbone")

@@ -1,0 +1,48 @@
+# ADE20K's 150 classes (SceneParsing form): crops of 512 out of images resized 0.5 to 2 times, colours distorted;
+# 16 images a step on one or more machines. As mmsegmentation has it, with `cat_max_ratio` from DeepLab's recipes.
+train_pipeline = [
+    dict(type="LoadImage"),
+    dict(type="LoadAnnotations"),
+    dict(type="RandomResize", scale=(2048, 512), ratio_range=(0.5, 2.0)),
+    dict(type="RandomCrop", size=(512, 512), cat_max_ratio=0.75),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PhotometricDistortion", swap_channels=False),
+    dict(type="Pad", size=(512, 512), value=(104, 116, 124)),  # in the mean colour: 0 once it is normalised
+    dict(type="PackSample"),
+]
+# behind Resize the truth keeps its own size: predictions are scored in the original image's pixels
+test_pipeline = [
+    dict(type="LoadImage"),
+    dict(type="Resize", scale=(2048, 512), keep_ratio=True),
+    dict(type="LoadAnnotations"),
+    dict(type="PackSample"),
+]
+
+data_set = dict(type="SemanticDataset", classes="ade20k", data_root="data/ADEChallengeData2016/")
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type="TrainSampler"),
+    dataset=dict(
+        **data_set,
+        data_prefix=dict(img="images/training", seg="annotations/training"),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type="EvalSampler"),
+    dataset=dict(
+        **data_set,
+        data_prefix=dict(img="images/validation", seg="annotations/validation"),
+        pipeline=test_pipeline,
+        test_mode=True,
+    ),
+)
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type="SemanticMetric")
+test_evaluator = val_evaluator

@@ -1,0 +1,29 @@
+# Rendered scenes on no disk: the class of each pixel, 18 classes, in a world that the shipped weights have not seen
+train_pipeline = [dict(type="RandomFlip", prob=0.5), dict(type="PackSample")]
+test_pipeline = [dict(type="PackSample")]
+
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type="TrainSampler"),
+    dataset=dict(type="ScenesDataset", images=3000, world=1, size=(192, 192), pipeline=train_pipeline),
+)
+val_dataloader = dict(
+    batch_size=16,
+    num_workers=1,
+    sampler=dict(type="EvalSampler"),
+    dataset=dict(
+        type="ScenesDataset",
+        images=300,
+        world=1,
+        held_out=True,
+        size=(192, 192),
+        pipeline=test_pipeline,
+        test_mode=True,
+    ),
+)
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type="SemanticMetric")
+test_evaluator = val_evaluator

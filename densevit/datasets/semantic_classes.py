@@ -71,6 +71,8 @@ def semantic_classes(
         ids = {label + bool(zero_is_ignored): label for label in range(len(names))}
     elif zero_is_ignored and ids.get(0, IGNORED) != IGNORED:
         raise ConfigError(f"zero_is_ignored: in {source} the value 0 is the class {names[ids[0]]!r}; leave it out.")
+    elif zero_is_ignored is False and ids.get(0) == IGNORED:
+        raise ConfigError(f"zero_is_ignored=False: in {source} the value 0 has no class; give other maps a class file.")
     values = {**({0: IGNORED} if zero_is_ignored else {}), **ids, IGNORED: IGNORED}
     colours: dict[Colour, int] = {}
     for label, colour in enumerate(palette or ()):

@@ -94,6 +94,7 @@ def test_zero_is_ignored_shifts_and_label_map_has_the_last_word():
         (dict(classes=[]), "has 0 classes"),
         (dict(classes=[str(i) for i in range(255)]), "has 255 classes: give 1 to 254"),
         (dict(classes="voc", zero_is_ignored=True), "the value 0 is the class 'background'"),
+        (dict(classes="ade20k", zero_is_ignored=False), "in ade20k the value 0 has no class"),
         (dict(classes=["a", "b"], label_map={3: "c"}), "label_map gives the class 'c'"),
         (dict(classes=["a", "b"], label_map={3: 2}), "label_map gives the class 2, .* 0 to 1"),
         (dict(classes=["a", "b"], label_map={"x": 1}), "label_map has the key 'x'"),

@@ -10,6 +10,7 @@ from tiny_semantic import CLASSES, COLOURS, make_tiny_semantic, tiny_map, tiny_s
 
 import densevit.datasets  # noqa: F401
 from densevit.datasets.checking import require_readable_images
+from densevit.datasets.scenes.tree import Settings, write_tree
 from densevit.errors import ConfigError, DataError
 from densevit.registry import DATASETS
 
@@ -195,6 +196,17 @@ def test_items_depend_on_seed_epoch_and_index_alone(tree):
     assert {flip for row in flips for flip in row} == {True, False}
     again.seed = 1
     assert flips != [[again[i, epoch]["data_samples"].flip for epoch in range(8)] for i in range(6)]
+
+
+def test_a_written_tree_of_scenes_is_read_with_the_renderers_classes(tmp_path):
+    write_tree(tmp_path / "scenes", Settings(images=3, val=1, seed=5, size=(64, 80), labels=("semantic",)))
+    prefix = dict(img="train2017", seg="semantic/train")
+    written = build(tmp_path / "scenes", data_prefix=prefix, zero_is_ignored=True)
+    rendered = DATASETS.build(dict(type="densevit.ScenesDataset", images=3, world=5, size=(64, 80)))
+    assert written.metainfo["semantic_classes"] == rendered.metainfo["semantic_classes"]
+    for place in range(3):
+        truth = written[place]["data_samples"].gt_semantic.numpy()
+        assert np.array_equal(truth, rendered.scene(place)["gt_semantic"])
 
 
 def test_workers_get_a_small_pickle_and_give_the_same_items(tree):

@@ -13,7 +13,8 @@ class PhotometricDistortion(BaseTransform):
 
     Liu et al., "SSD: Single Shot MultiBox Detector" (arXiv 1512.02325), section 2.2 and its code: contrast comes before
     the colours or behind them. Brightness and contrast are applied together and colours by table, so that the image is
-    rounded once or twice and not at every step.
+    rounded once or twice and not at every step. mmsegmentation's is `hue=36, swap_channels=False`: it counts a turn in
+    OpenCV's steps of two degrees.
 
     Args:
         brightness: largest number added, 0-255.

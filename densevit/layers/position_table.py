@@ -40,7 +40,10 @@ def fit_table(
     A token that has no row in the file gets zeros: its vector holds the position already. spare: rows of the file that
     we have no token for may be left out. None: the table fits in no such way.
     """
-    for theirs in (rows, *(n for n in range(7) if n != rows)):
+    counts = (rows, *(n for n in range(7) if n != rows))
+    if rows == 0 and spare and table.shape[1] == 1 + grid[0] * grid[1]:
+        counts = (1,)  # our places and a class token's, even where that is a square
+    for theirs in counts:
         size = _grid(table.shape[1] - theirs, grid)
         if size is not None:
             break

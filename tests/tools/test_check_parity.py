@@ -31,6 +31,14 @@ GOLDEN = [
     "mmdet_swin_ape",
     "mmdet_swin_bare",
     "mmdet_swin_nonorm",
+    "mmseg_seg_deconv_small",
+    "mmseg_seg_fcn_ohem",
+    "mmseg_seg_fpn_levels",
+    "mmseg_seg_mae",
+    "mmseg_seg_segmenter_swin",
+    "mmseg_seg_setr_mla_aux",
+    "mmseg_seg_setr_up",
+    "mmseg_seg_upernet_corners",
 ]
 
 
@@ -45,7 +53,7 @@ def run(root, *args) -> subprocess.CompletedProcess:
 
 
 def test_golden_cases_pass(root):
-    """Small models of mmdetection 3.3.0 with options that the published recipes do not use."""
+    """Small models of mmdetection 3.3.0 and mmsegmentation 1.2.2 with options that the published recipes do not use."""
     done = run(root, root / "tests" / "data" / "parity")
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line.split()[:2] for line in done.stdout.splitlines()[:-1]] == [["ok", name] for name in GOLDEN]
@@ -63,6 +71,10 @@ def test_reference_cases_pass(root, shared):
         *folder.glob("mmdet_swin*.json"),
         *folder.glob("microsoft_swin*.json"),
         *folder.glob("detectron2_swin*.json"),
+        *folder.glob("mmseg_se*.json"),
+        *folder.glob("mmseg_upernet*.json"),
+        *folder.glob("whai362_semfpn*.json"),
+        *folder.glob("rstrudel*.json"),
     ]
     done = run(root, *sorted(wanted), "--verbose")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -68,7 +68,7 @@ def import_model(path: str | os.PathLike) -> nn.Module:
     """
     source, config, content, dataset, where, scale = open_checkpoint(Path(path).expanduser())
     names = dataset.get("classes", dataset.get("CLASSES"))
-    classes = tuple(map(str, names)) if isinstance(names, (list, tuple)) and names else None
+    classes = tuple(str(name).strip() for name in names) if isinstance(names, (list, tuple)) and names else None
     tensors = state_of(content, str(path)).keys()
     try:
         model = build(source, config, classes, tensors)

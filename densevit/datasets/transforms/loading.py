@@ -6,6 +6,7 @@
 | `img_id`, `img_path` | of the data set |
 | `ori_shape`, `img_shape` | (height, width) of the file, and now, without padding |
 | `scale_factor`, `flip` | (x, y) resized / original; mirrored left to right |
+| `resized` | True behind a Resize |
 | `gt_bboxes` | (N, 4) float32 xyxy pixels |
 | `gt_labels`, `gt_ignore` | (N,) int64; (N,) bool, True for crowds |
 | `gt_masks` | list of N: polygons, each (n, 2) float64, or a bitmap (H, W) uint8 |

@@ -12,7 +12,9 @@ import densevit.datasets.transforms
 import densevit.models  # noqa: F401
 from densevit.datasets.transforms.views import Views, with_views
 from densevit.errors import ConfigError
+from densevit.models import restore
 from densevit.registry import MODELS, TRANSFORMS
+from densevit.structures import DataSample
 
 HEADS = dict(classes=dict(type="SemanticFPNHead", channels=8), depth=dict(type="DepthFPNHead", max_depth=9, channels=8))
 RESIZE = [dict(type="Resize", scale=(96, 64), keep_ratio=True), dict(type="PackSample")]
@@ -75,6 +77,16 @@ def test_views_are_averaged_as_one_after_the_other(flip, inference):
             assert len(classes.unique()) > 1
             assert (sample.pred_semantic != classes).float().mean() < 1e-3  # rounding may turn a tie
             torch.testing.assert_close(sample.pred_depth, metres, rtol=1e-4, atol=1e-4)
+
+
+def test_probabilities_are_made_in_parts_as_in_one_piece(monkeypatch):
+    logits = 3 * torch.randn(7, 9, 11, generator=torch.Generator().manual_seed(0))
+    sample = DataSample(metainfo=dict(img_shape=(33, 41), ori_shape=(70, 90), flip=True))
+    whole = F.interpolate(logits[None], size=(36, 44), mode="bilinear")[:, :, :33, :41].flip(-1)
+    whole = F.interpolate(whole, size=(70, 90), mode="bilinear")[0].softmax(0)
+    for group in (1 << 24, 2 * 70 * 90, 500):
+        monkeypatch.setattr(restore, "GROUP", group)
+        torch.testing.assert_close(restore.restore_shares(logits, sample, (36, 44)), whole)
 
 
 @torch.inference_mode()

@@ -34,7 +34,8 @@ class SelfAttention(nn.Module):
         window: int = 0,
     ):
         super().__init__()
-        self.num_heads, self.window = num_heads, window
+        self.num_heads = num_heads
+        self.windowing = Windowing((window, window), (0, 0)) if window else None
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim, bias=proj_bias)
         mask = None
@@ -44,11 +45,10 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int], rotation: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """x: (B, P + h*w, C), without the P where there are windows; size: (h, w); rotation: see `rotate`."""
-        if not self.window:
+        if self.windowing is None:
             return self.attend(x, size, rotation)
-        sides = (self.window, self.window)
-        cut = cut_of(Windowing(sides, (0, 0)), len(x), size, x.device)
-        return join_windows(self.attend(cut_windows(x, cut, self.window**2), sides), cut, len(x))
+        cut, sides = cut_of(self.windowing, len(x), size, x.device), self.windowing.window
+        return join_windows(self.attend(cut_windows(x, cut, sides[0] * sides[1]), sides), cut, len(x))
 
     def attend(self, x: Tensor, size: tuple[int, int], rotation: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Attention among all tokens of x (B, P + h*w, C)."""

@@ -1,0 +1,275 @@
+"""ViT: sizes, what each token and table does, windows, and equal forms of the same computation."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from densevit.errors import ConfigError
+from densevit.layers.position_table import TableResizing, sincos_table, table_for
+from densevit.layers.rotary import RotaryPositions, rotate
+from densevit.layers.self_attention import RelativeSelfAttention, SelfAttention
+from densevit.models.backbones.vit import ViT
+
+SMALL = dict(arch=dict(embed_dim=16, depth=4, num_heads=2, mlp_ratio=2), patch_size=8, img_size=32)
+
+
+def drawn(module: torch.nn.Module) -> torch.nn.Module:
+    """The module with every parameter away from ones and zeros."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return module.eval()
+
+
+def count(**options) -> int:
+    with torch.device("meta"):
+        return sum(p.numel() for p in ViT(**options).parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "published"),
+    [
+        (dict(arch="tiny"), 5.7),
+        (dict(arch="small"), 22.1),
+        (dict(arch="base"), 86.6),
+        (dict(arch="large"), 304.3),
+        (dict(arch="huge", patch_size=14), 632.0),
+        (dict(arch="base", patch_size=32), 88.2),
+        (dict(arch="small", patch_size=8), 21.7 + 0.4),  # DINO's, published without a classifier
+    ],
+)
+def test_the_published_number_of_parameters(options, published):
+    channels = {"tiny": 192, "small": 384, "base": 768, "large": 1024, "huge": 1280}[options["arch"]]
+    assert (count(**options) + 1000 * (channels + 1)) / 1e6 == pytest.approx(published, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("options", "published"),
+    [
+        (dict(arch="tiny", distillation_token=True), 5.9),
+        (dict(arch="small", distillation_token=True), 22.4),
+        (dict(arch="base", distillation_token=True), 87.3),
+    ],
+)
+def test_deits_distilled_sizes(options, published):
+    channels = {"tiny": 192, "small": 384, "base": 768}[options["arch"]]
+    assert (count(**options) + 2 * 1000 * (channels + 1)) / 1e6 == pytest.approx(published, abs=0.06)
+
+
+def test_dinov2s_giant():
+    options = dict(arch="giant", patch_size=14, img_size=518, mlp="swiglu", layer_scale=1.0)
+    assert count(**options) / 1e6 == pytest.approx(1136.5, abs=0.1)
+
+
+def test_maps_are_the_blocks_tokens_and_the_norm_is_where_it_is_asked_for():
+    images = torch.randn(2, 3, 32, 40)
+    maps = {}
+    for norm in ("last", "all", None):
+        model = drawn(ViT(**SMALL, out_indices=(1, 3), final_norm=norm))
+        after = []
+        for i in (1, 3):
+            model.blocks[i].register_forward_hook(lambda _, __, out, after=after: after.append(out[:, 1:]))
+        with torch.no_grad():
+            maps[norm] = model(images)
+            for i, (image, tokens) in enumerate(zip(maps[norm], after, strict=True)):
+                normed = norm == "all" or (norm == "last" and i == 1)
+                want = model.norm(tokens) if normed else tokens
+                assert torch.equal(image, want.transpose(1, 2).unflatten(2, (4, 5)))
+    assert ViT(**SMALL, out_indices=(0, 2)).norm is None
+
+
+def test_the_class_token_is_appended_at_every_place():
+    model = drawn(ViT(**SMALL, append_cls_token=True, class_norm=True))
+    tokens = []
+    model.blocks[-1].register_forward_hook(lambda _, __, out: tokens.append(out))
+    with torch.no_grad():
+        (image,) = model(torch.randn(2, 3, 24, 40))
+        want = model.cls_norm(tokens[0][:, 0])
+    assert model.out_channels == (32,)
+    assert torch.equal(image[:, 16:], want[:, :, None, None].expand(-1, -1, 3, 5))
+
+
+def test_incomplete_patches_are_completed_with_zeros():
+    model = drawn(ViT(**SMALL))
+    images = torch.randn(1, 3, 30, 37)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), model(F.pad(images, (0, 3, 0, 2))))
+
+
+def attention_by_hand(attn, x, bias=0.0):
+    """One head at a time. x: (B, N, C)."""
+    packed = F.linear(x, attn.qkv.weight, attn.qkv.bias)
+    heads = []
+    for h in range(attn.num_heads):
+        width = x.shape[-1] // attn.num_heads
+        q, k, v = (packed[..., i * x.shape[-1] + h * width : i * x.shape[-1] + (h + 1) * width] for i in range(3))
+        logits = q @ k.transpose(1, 2) / width**0.5 + (bias[h] if torch.is_tensor(bias) else bias)
+        heads.append(logits.softmax(-1) @ v)
+    return attn.proj(torch.cat(heads, -1))
+
+
+def test_windows_are_completed_with_zeros_that_take_part():
+    attn = drawn(SelfAttention(8, 2, window=3))
+    x = torch.randn(2, 4 * 5, 8)
+    full = F.pad(x.unflatten(1, (4, 5)), (0, 0, 0, 1, 0, 2))  # 6 x 6
+    want = torch.zeros_like(full)
+    for top in (0, 3):
+        for left in (0, 3):
+            piece = full[:, top : top + 3, left : left + 3]
+            done = attention_by_hand(attn, piece.flatten(1, 2))
+            want[:, top : top + 3, left : left + 3] = done.unflatten(1, (3, 3))
+    with torch.no_grad():
+        torch.testing.assert_close(attn(x, (4, 5)), want[:, :4, :5].flatten(1, 2))
+
+
+def test_a_window_as_large_as_the_map_is_global():
+    options = dict(SMALL, class_token=False)
+    whole, cut = drawn(ViT(**options)), ViT(**options, window_size=4, window_blocks=(0, 2)).eval()
+    cut.load_state_dict(whole.state_dict())
+    images = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(whole(images), cut(images))
+        assert not torch.allclose(whole(torch.cat((images, images), 3))[0], cut(torch.cat((images, images), 3))[0])
+
+
+def test_relative_biases_by_hand():
+    attn = drawn(RelativeSelfAttention(8, 2, (2, 3)))
+    table = attn.relative_position_bias_table
+    places = [(i, j) for i in range(2) for j in range(3)]
+    bias = torch.zeros(2, 7, 7)
+    bias[:, 0, :], bias[:, :, 0], bias[:, 0, 0] = table[-3][:, None], table[-2][:, None], table[-1]
+    for a, (i, j) in enumerate(places):
+        for b, (k, n) in enumerate(places):
+            bias[:, a + 1, b + 1] = table[(i - k + 1) * 5 + (j - n + 2)]
+    x = torch.randn(1, 7, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(attn(x, (2, 3)), attention_by_hand(attn, x, bias))
+
+
+def test_relative_biases_of_another_size_are_smooth():
+    attn = RelativeSelfAttention(8, 1, (4, 4))
+    with torch.no_grad():
+        attn.relative_position_bias_table[:-3] = torch.linspace(-1, 1, 7)[None].expand(7, 7).reshape(-1, 1)
+        bias = attn.logit_bias(torch.zeros(1), (4, 6))[0, 0, 1:, 1:]
+    assert (bias[0].view(4, 6).diff(dim=1) < 0).all()  # the further right a key, the smaller
+    assert (bias[0].view(4, 6).diff(dim=0).abs() < 1e-6).all()
+
+
+# ---- positions ---------------------------------------------------------------------------------------
+
+
+def test_bicubic_keeps_the_norm_of_the_vectors_and_bilinear_shrinks_it():
+    """What DeiT says of the two, on a table of trained ones' smoothness."""
+    torch.manual_seed(0)
+    rough = torch.randn(1, 64, 5, 5)
+    table = F.interpolate(rough, (14, 14), mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
+    kept = {}
+    for mode in ("bicubic", "bilinear"):
+        resized = table_for(table, 0, (14, 14), (24, 24), TableResizing(mode))
+        kept[mode] = float(resized.norm(dim=2).mean() / table.norm(dim=2).mean())
+    assert abs(kept["bicubic"] - 1) < 0.3 * abs(kept["bilinear"] - 1)
+    assert kept["bilinear"] < 1
+
+
+def test_an_offset_samples_at_the_inverse_of_its_factor():
+    table = torch.randn(1, 1 + 25, 3)
+    got = table_for(table, 1, (5, 5), (7, 6), TableResizing(offset=0.1))
+    image = table[:, 1:].transpose(1, 2).unflatten(2, (5, 5))
+    want = F.interpolate(image, scale_factor=(7.1 / 5, 6.1 / 5), mode="bicubic", align_corners=False)
+    assert torch.equal(got[:, 1:], want.flatten(2).transpose(1, 2))
+    assert torch.equal(got[:, :1], table[:, :1])
+    plain = table_for(table, 1, (5, 5), (7, 6), TableResizing())
+    assert not torch.allclose(got, plain)
+
+
+def test_a_table_of_the_same_count_is_kept_only_where_that_is_asked_for():
+    table = torch.randn(1, 16, 3)
+    assert table_for(table, 0, (4, 4), (2, 8), TableResizing(keep_on_equal_count=True)) is table
+    assert not torch.allclose(table_for(table, 0, (4, 4), (2, 8), TableResizing()), table)
+    assert table_for(table, 0, (4, 4), (4, 4), TableResizing(offset=0.1, antialias=True)) is table
+
+
+def test_sines_and_cosines_of_the_column_come_first():
+    table = sincos_table((2, 3), 8)[0]
+    column, row = 2.0, 1.0  # the last place
+    angles = torch.tensor([1.0, 0.01])
+    want = torch.cat([(column * angles).sin(), (column * angles).cos(), (row * angles).sin(), (row * angles).cos()])
+    torch.testing.assert_close(table[5], want)
+    model = ViT(**SMALL, positions="sincos")
+    torch.testing.assert_close(model.pos_embed[:, 1:], sincos_table((4, 4), 16))
+    assert (model.pos_embed[:, 0] == 0).all()
+
+
+def test_rotary_logits_depend_on_the_distance_alone():
+    rotary = RotaryPositions(16)
+    rotation = rotary((5, 7), 2)
+    q, k = (torch.randn(16).expand(2 + 35, 16) for _ in range(2))
+    logits = rotate(q, rotation) @ rotate(k, rotation).T
+    assert torch.equal(rotate(q, rotation)[:2], q[:2])  # tokens without a place are not turned
+    inner = logits[2:, 2:].view(5, 7, 5, 7)
+    torch.testing.assert_close(inner[1, 2, 3, 5], inner[2, 0, 4, 3])
+    torch.testing.assert_close(inner[1, 4, 0, 1], inner[4, 6, 3, 3])
+    torch.testing.assert_close(rotate(q, rotation).norm(dim=1), q.norm(dim=1))
+
+
+@pytest.mark.parametrize("coords", ["separate", "max", "min"])
+def test_rotary_angles_by_hand(coords):
+    rotary = RotaryPositions(8, 100.0, coords)
+    angles = rotary.angles((2, 6)).view(2, 6, 8)
+    side = {"separate": (2, 6), "max": (6, 6), "min": (2, 2)}[coords]
+    place = [2 * (n + 0.5) / s - 1 for n, s in zip((1, 4), side, strict=True)]
+    want = torch.tensor([2 * torch.pi * p / period for p in place for period in (1.0, 10.0)]).repeat(2)
+    torch.testing.assert_close(angles[1, 4], want)
+
+
+def test_without_its_key_bias_rotary_attention_ignores_that_third():
+    model = drawn(ViT(**SMALL, positions="rotary", key_bias=False))
+    images = torch.randn(1, 3, 32, 40)
+    with torch.no_grad():
+        before = model(images)[0]
+        model.blocks[0].attn.qkv.bias[16:32] += 1
+        assert torch.equal(model(images)[0], before)
+        model.blocks[0].attn.qkv.bias[:16] += 1
+        assert not torch.equal(model(images)[0], before)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (dict(arch="enormous"), "enormous"),
+        (dict(final_norm="lats"), "last"),
+        (dict(positions="rope"), "rotary"),
+        (dict(out_indices=(4,)), "0 to 3"),
+        (dict(out_indices=()), "out_indices"),
+        (dict(window_blocks=(0,)), "window_size"),
+        (dict(window_blocks=(0,), window_size=4), "class_token=False"),
+        (dict(append_cls_token=True, class_token=False), "class_token"),
+        (dict(relative_positions=True, register_tokens=2), "relative_positions"),
+        (dict(table_rows=2), "table_rows"),
+        (dict(arch=dict(embed_dim=15, depth=4, num_heads=2, mlp_ratio=2)), "heads"),
+    ],
+)
+def test_options_that_do_not_fit_are_told(options, said):
+    with pytest.raises(ConfigError, match=said):
+        ViT(**{**SMALL, **options})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(distillation_token=True),
+        dict(register_tokens=2, positions="rotary", mlp="swiglu", layer_scale=1.0),
+        dict(class_token=False, window_size=3, window_blocks=(0, 2)),
+        dict(relative_positions=True),
+    ],
+)
+def test_compiles_without_a_graph_break(options):
+    torch._dynamo.reset()
+    model = drawn(ViT(**SMALL, **options, out_indices=(1, 3)))
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=False)
+    images = torch.randn(1, 3, 36, 50)
+    with torch.no_grad():
+        for got, want in zip(compiled(images), model(images), strict=True):
+            torch.testing.assert_close(got, want)

@@ -4,6 +4,7 @@ _base_ = ["_base_/ade20k.py", "_base_/schedule_160k.py", "_base_/runtime.py"]
 
 model = dict(
     type="DensePredictor",
+    data_preprocessor=dict(type="Preprocessor", train_size=(512, 512)),
     backbone=dict(
         type="PVT",
         arch="tiny",

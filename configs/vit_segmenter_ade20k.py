@@ -5,7 +5,9 @@ _base_ = ["_base_/ade20k.py", "_base_/schedule_160k_sgd.py", "_base_/runtime.py"
 
 model = dict(
     type="DensePredictor",
-    data_preprocessor=dict(type="Preprocessor", mean=(127.5,) * 3, std=(127.5,) * 3, size_divisor=1),
+    data_preprocessor=dict(
+        type="Preprocessor", mean=(127.5,) * 3, std=(127.5,) * 3, size_divisor=1, train_size=(512, 512)
+    ),
     backbone=dict(
         type="ViT",
         arch="small",

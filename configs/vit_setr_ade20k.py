@@ -10,7 +10,7 @@ if not mla:
     side = dict(type="SETRHead", decoder=decoder, num_convs=2, up_scale=4)
 model = dict(
     type="DensePredictor",
-    data_preprocessor=dict(type="Preprocessor", size_divisor=1),
+    data_preprocessor=dict(type="Preprocessor", size_divisor=1, train_size=(512, 512)),
     backbone=dict(
         type="ViT",
         arch="large",

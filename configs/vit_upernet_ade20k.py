@@ -5,7 +5,7 @@ _base_ = ["_base_/ade20k.py", "_base_/schedule_160k.py", "_base_/runtime.py"]
 loss = dict(type="CrossEntropyLoss", average="all")
 model = dict(
     type="DensePredictor",
-    data_preprocessor=dict(type="Preprocessor", size_divisor=1),
+    data_preprocessor=dict(type="Preprocessor", size_divisor=1, train_size=(512, 512)),
     backbone=dict(
         type="ViT",
         arch="base",

@@ -6,8 +6,7 @@ train_pipeline = [
     dict(type="RandomResize", scale=(2048, 512), ratio_range=(0.5, 2.0)),
     dict(type="RandomCrop", size=(512, 512), cat_max_ratio=0.75),
     dict(type="RandomFlip", prob=0.5),
-    dict(type="PhotometricDistortion", swap_channels=False),
-    dict(type="Pad", size=(512, 512), value=(104, 116, 124)),  # in the mean colour: 0 once it is normalised
+    dict(type="PhotometricDistortion", hue=36, swap_channels=False),
     dict(type="PackSample"),
 ]
 # behind Resize the truth keeps its own size: predictions are scored in the original image's pixels

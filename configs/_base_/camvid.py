@@ -7,7 +7,7 @@ train_pipeline = [
     dict(type="RandomResize", scale=(640, 480), ratio_range=(0.75, 1.5)),
     dict(type="RandomCrop", size=(476, 350), cat_max_ratio=0.75),
     dict(type="RandomFlip", prob=0.5),
-    dict(type="PhotometricDistortion", swap_channels=False),
+    dict(type="PhotometricDistortion", hue=36, swap_channels=False),
     dict(type="PackSample"),
 ]
 test_pipeline = [

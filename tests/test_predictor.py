@@ -276,7 +276,9 @@ def test_several_looks_are_averaged_whatever_the_way_to_the_image(files, rgb):
     torch.manual_seed(1)
     model = MODELS.build(dict(settings, classes=CLASSES))
     torch.nn.init.normal_(model.head.classify.weight, std=3.0)
-    torch.save({"state_dict": model.state_dict(), "meta": {"dataset_meta": {"classes": CLASSES}}}, files / "pixels.pth")
+    colours = [(200, 30, 40), (20, 210, 60), (50, 70, 220)]  # red, green, blue
+    meta = {"dataset_meta": {"classes": CLASSES, "palette": colours}}
+    torch.save({"state_dict": model.state_dict(), "meta": meta}, files / "pixels.pth")
     predictor = Predictor(files / "pixels.py", files / "pixels.pth", "cpu")
     once, looks = predictor(rgb), predictor(rgb, scales=(0.5, 1, 1.5), flip=True)
     assert looks.semantic.shape == rgb.shape[:2] and (looks.semantic != once.semantic).any()
@@ -285,7 +287,10 @@ def test_several_looks_are_averaged_whatever_the_way_to_the_image(files, rgb):
     mirrored = predictor(np.ascontiguousarray(rgb[:, ::-1]), scales=(0.5, 1, 1.5), flip=True)
     assert (mirrored.semantic[:, ::-1] != looks.semantic).mean() < 1e-2
     assert predictor(rgb, tile=100, flip=True).semantic.shape == rgb.shape[:2]
-    assert looks.draw().shape[1] == rgb.shape[1] and sum(looks.to_json()["classes"].values()) == pytest.approx(1)
+    legend = looks.draw()[rgb.shape[0] :].reshape(-1, 3)
+    for label, colour in enumerate(colours):
+        assert (legend == colour).all(1).any() == (label in looks.semantic)
+    assert sum(looks.to_json()["classes"].values()) == pytest.approx(1)
 
 
 def test_looks_at_objects_cannot_be_averaged(predictor, rgb):

@@ -16,7 +16,7 @@ from densevit.checkpoints.reading import META, read_file
 from densevit.errors import CheckpointError
 
 BASES = ("coco_detection", "schedule_1x", "runtime")
-NAMES = ("classes", "semantic_classes", "cat_ids")
+NAMES = ("classes", "semantic_classes", "palette", "cat_ids")
 """What of a data set's description goes with the weights; the rest (paths) belongs to the place of the training."""
 
 

@@ -50,6 +50,10 @@ NECKS = {
         dict(in_channels=(16,) * 4, in_strides=(16,) * 4),
         dict(in_channels=(16,), in_strides=(14,), channels=8, scales=(4, 2, 0.5)),
     ],
+    "DeconvPyramid": [
+        dict(in_channels=(16,) * 4, in_strides=(16,) * 4),
+        dict(in_channels=(8, 16), in_strides=(14, 14), scales=(2, 0.25)),
+    ],
     "MLANeck": [
         dict(in_channels=(8, 8, 16), in_strides=(16,) * 3, channels=8),
         dict(in_channels=(8, 8), in_strides=(16,) * 2, channels=8, norm=None),

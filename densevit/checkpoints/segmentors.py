@@ -68,9 +68,9 @@ def behind_backbone(
     model.ignore("neck")
     fusing, head = _head(model.part("decode_head"), maps)
     heads = model.take("auxiliary_head", None) or []
-    auxiliary = []
-    for i, config in enumerate(heads if isinstance(heads, (list, tuple)) else [heads]):
-        part = Settings(config, f"{model.where}.auxiliary_head" + (f"[{i}]" if len(heads) > 1 else ""))
+    several, auxiliary = isinstance(heads, (list, tuple)), []
+    for i, config in enumerate(heads if several else [heads]):
+        part = Settings(config, f"{model.where}.auxiliary_head" + (f"[{i}]" if several else ""))
         inner, extra = _head(part, maps)
         if inner is not None:
             raise NotBuilt(f"{part.where}.type is {part.type!r}; densevit has heads without a neck of their own there.")

@@ -164,8 +164,7 @@ def from_dinov3(settings: Settings) -> dict[str, Any]:
     """DinoVisionTransformer of facebookresearch/dinov3, whose maps are all normed."""
     take_sizes(settings, "ffn_ratio")
     settings.expect("in_chans", 3)
-    settings.expect("pos_embed_rope_min_period", None)
-    settings.expect("pos_embed_rope_max_period", None)
+    ends = tuple(settings.take(f"pos_embed_rope_{end}_period", None) for end in ("min", "max"))
     settings.expect("pos_embed_rope_dtype", "fp32")
     settings.ignore(
         *(f"pos_embed_rope_{name}_coords" for name in ("shift", "jitter", "rescale")),
@@ -189,7 +188,7 @@ def from_dinov3(settings: Settings) -> dict[str, Any]:
         "register_tokens": settings.take("n_storage_tokens", 0),
         "class_norm": settings.take("untie_cls_and_patch_norms", False),
         "positions": "rotary",
-        "rotary_base": settings.take("pos_embed_rope_base", 100.0),
+        "rotary_base": settings.take("pos_embed_rope_base", 100.0) if None in ends else ends,
         "rotary_coords": settings.take("pos_embed_rope_normalize_coords", "separate"),
         "qkv_bias": settings.take("qkv_bias", True),
         "key_bias": not settings.take("mask_k_bias", False),
@@ -198,7 +197,7 @@ def from_dinov3(settings: Settings) -> dict[str, Any]:
         "mlp": "swiglu" if kind in DINOV3_GATES else "gelu",
         "layer_scale": settings.take("layerscale_init", None),
     }
-    settings.ignore("img_size")
+    settings.ignore("img_size", "pos_embed_rope_base")
     settings.done()
     return config
 

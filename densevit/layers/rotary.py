@@ -5,6 +5,7 @@ head, P tokens before the patches.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,16 +18,20 @@ class RotaryPositions(nn.Module):
 
     Args:
         head_dim: D, a multiple of 4.
-        base: the periods rise from 1 to nearly this, in units of half the image's side.
+        base: the periods rise from 1 to nearly this, in units of half the image's side; or the first and the last.
         coords: the sides that places are measured by, so that they lie within -1 and 1: each axis by its own
             ('separate'), or both by the longer ('max') or the shorter ('min').
     """
 
-    def __init__(self, head_dim: int, base: float = 100.0, coords: str = "separate"):
+    def __init__(self, head_dim: int, base: float | Sequence[float] = 100.0, coords: str = "separate"):
         super().__init__()
         self.coords = coords
-        quarter = torch.arange(head_dim // 4, dtype=torch.float32)
-        self.register_buffer("periods", base ** (2 * quarter / (head_dim // 2)))
+        if isinstance(base, Sequence):
+            first, last = base
+            periods = first * (last / first) ** torch.linspace(0, 1, head_dim // 4)
+        else:
+            periods = base ** (2 * torch.arange(head_dim // 4, dtype=torch.float32) / (head_dim // 2))
+        self.register_buffer("periods", periods)
 
     def angles(self, size: tuple[int, int]) -> Tensor:
         """(h*w, D): each angle twice, at i and at i + D / 2, which make a pair."""

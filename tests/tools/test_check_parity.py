@@ -39,6 +39,7 @@ GOLDEN = [
     "mmseg_seg_setr_mla_aux",
     "mmseg_seg_setr_up",
     "mmseg_seg_upernet_corners",
+    "mmseg_vit_bb_odd",
 ]
 
 

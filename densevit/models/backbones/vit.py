@@ -114,7 +114,7 @@ class ViT(BaseModule):
         table_antialias: bool = False,
         table_offset: float = 0.0,
         keep_table_on_equal_count: bool = False,
-        rotary_base: float = 100.0,
+        rotary_base: float | Sequence[float] = 100.0,
         rotary_coords: str = "separate",
         relative_positions: bool = False,
         qkv_bias: bool = True,

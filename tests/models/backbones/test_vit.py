@@ -223,6 +223,12 @@ def test_rotary_angles_by_hand(coords):
     torch.testing.assert_close(angles[1, 4], want)
 
 
+def test_rotary_periods_rise_geometrically_between_given_ends():
+    periods = RotaryPositions(16, (0.5, 13.5)).periods
+    torch.testing.assert_close(periods, torch.tensor([0.5, 1.5, 4.5, 13.5]))
+    torch.testing.assert_close(RotaryPositions(16, 81.0).periods, torch.tensor([1.0, 3.0, 9.0, 27.0]))
+
+
 def test_without_its_key_bias_rotary_attention_ignores_that_third():
     model = drawn(ViT(**SMALL, positions="rotary", key_bias=False))
     images = torch.randn(1, 3, 32, 40)

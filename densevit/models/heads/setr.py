@@ -72,13 +72,21 @@ class SETRHead(PixelClassHead):
         )
 
     def decode(self, features: Sequence[Tensor]) -> Tensor:
-        """features: M maps (B, C, h, w). Returns (B, M * channels, enlarged h, enlarged w)."""
+        """features: M maps (B, C, h, w). Returns (B, M * channels, h', w'), before the last enlargement."""
         if self.norm is None:
-            return torch.cat([self.up(conv(x)) for conv, x in zip(self.branches, features, strict=True)], dim=1)
+            return torch.cat([conv(x) for conv, x in zip(self.branches, features, strict=True)], dim=1)
         x = self.norm(features[0])
-        for conv in self.branches[0]:
-            x = self.up(conv(x))
+        for i, conv in enumerate(self.branches[0]):
+            x = conv(self.up(x) if i else x)
         return x
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """features: M maps (B, C, h, w). Returns logits (B, K, enlarged h, enlarged w).
+
+        The classifier looks at single places and is linear, so that it may come before the last enlargement, where
+        there are fewer of them; the logits are the same.
+        """
+        return self.up(super().forward(features))
 
     def up(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, up_scale * h, up_scale * w)."""

@@ -188,6 +188,28 @@ def test_segmenters_logits_are_cosines_of_places_and_classes_normed_over_the_cla
         torch.testing.assert_close(found.flatten(2)[:, :, place], want, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("decoder", ["naive", "pup", "mla"])
+def test_setr_classifies_what_its_decoder_has_enlarged(decoder):
+    torch.manual_seed(0)
+    count = 2 if decoder == "mla" else 1
+    args = dict(in_channels=(8,) * count, in_strides=(16,) * count, num_classes=5, channels=6)
+    head = MODELS.build(dict(type="SETRHead", decoder=decoder, num_convs=3, up_scale=3, **args)).eval()
+    features = [torch.randn(2, 8, 3, 5) for _ in range(count)]
+
+    def up(x):
+        return F.interpolate(x, scale_factor=3, mode="bilinear")
+
+    if decoder == "mla":
+        x = torch.cat([up(branch(x)) for branch, x in zip(head.branches, features, strict=True)], dim=1)
+    else:
+        x = F.layer_norm(features[0].movedim(1, -1), (8,), eps=1e-6).movedim(-1, 1)
+        for conv in head.branches[0]:
+            x = up(conv(x))
+    found = head(features)
+    torch.testing.assert_close(found, head.classify(x), rtol=1e-4, atol=1e-6)
+    assert head.stride * found.shape[2] == 16 * 3
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [

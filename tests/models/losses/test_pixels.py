@@ -1,6 +1,4 @@
-"""Losses of class maps and depth maps: mmsegmentation's numbers, and what holds for any map."""
-
-import math
+"""Losses of class maps: mmsegmentation's numbers, and what holds for any map."""
 
 import parity_parts
 import pytest
@@ -15,7 +13,6 @@ from densevit.models.losses.pixels import (
     CrossEntropyLoss,
     DiceLoss,
     FocalLoss,
-    silog_loss,
 )
 from densevit.registry import MODELS
 
@@ -41,7 +38,7 @@ REFERENCE = {
     ),
     "focal_index": (FocalLoss(average="all"), "label"),
 }
-WITHOUT_A_MEAN = {"ce_none", "ce_class_weight_none", "dice_none", "silog_none"}
+WITHOUT_A_MEAN = {"ce_none", "ce_class_weight_none", "dice_none"}
 OHEM_WEIGHTS = {
     "ohem_thresh_weight": dict(thresh=0.2, min_kept=270),
     "ohem_loss_weight": dict(min_kept=270),
@@ -55,8 +52,8 @@ def case(shared):
 
 
 def test_every_stored_output_is_compared_somewhere_here(case):
-    """All but a figure that is no loss, the accuracy."""
-    compared = set(REFERENCE) | set(OHEM_WEIGHTS) | WITHOUT_A_MEAN | {"silog", "accuracy"}
+    """All but a figure that is no loss, the accuracy, and those of depth, for which test_depth.py is."""
+    compared = set(REFERENCE) | set(OHEM_WEIGHTS) | WITHOUT_A_MEAN | {"silog", "silog_none", "accuracy"}
     assert set(case.outputs) <= compared
 
 
@@ -91,15 +88,9 @@ def test_each_pixel_costs_what_it_costs_in_mmsegmentation(case, name, weights):
     assert case.error(name, apart.numpy()) < 1e-6
 
 
-def test_dice_and_silog_of_each_image_are_mmsegmentations(case):
+def test_dice_of_each_image_is_mmsegmentations(case):
     dice = DiceLoss(average="all").of_images(case.inputs["logits"], case.inputs["label"].long())
     assert case.error("dice_none", dice.numpy()) < 1e-6
-    raw, gap = case.inputs["depth_pred_raw"], case.inputs["depth_gt_raw"]
-    depth = raw.abs() + 0.3
-    truth = torch.where(gap > -0.5, depth * (1 + 0.25 * gap).clamp(min=0.2), 0.0)
-    each = torch.stack([silog_loss(d[None], t[None]) for d, t in zip(depth, truth, strict=True)])
-    assert case.error("silog_none", (10 * each).numpy()) < 1e-4
-    assert case.error("silog", silog_loss(depth, truth).reshape(1).numpy()) < 1e-4
 
 
 def test_cross_entropy_is_the_mean_over_the_pixels_that_have_a_class():
@@ -179,30 +170,6 @@ def test_dice_is_one_minus_twice_the_overlap_by_the_sums():
 def test_unknown_options_are_named(config, said):
     with pytest.raises(ConfigError, match=said):
         MODELS.build(config)
-
-
-def test_silog_of_a_depth_wrong_by_one_factor_is_what_the_formula_says():
-    truth = torch.rand(2, 6, 7) * 9 + 1
-    for factor in (0.5, 2.0):
-        expected = math.sqrt(0.5) * abs(math.log(factor))  # sqrt(d^2 - d^2 / 2)
-        assert float(silog_loss(truth * factor, truth)) == pytest.approx(expected, rel=1e-4)
-    assert float(silog_loss(truth, truth)) == pytest.approx(1e-3, rel=1e-3)  # the root of eps
-
-
-def test_silog_leaves_pixels_without_truth_out():
-    truth = torch.rand(1, 4, 4) + 1
-    truth[0, :2] = 0
-    depth = truth * 1.5
-    depth[0, :2] = 77.0
-    depth.requires_grad_()
-    loss = silog_loss(depth, truth)
-    loss.backward()
-    assert float(loss) == pytest.approx(math.sqrt(0.5) * math.log(1.5), rel=1e-4)
-    assert (depth.grad[0, :2] == 0).all()
-    empty = silog_loss(depth, torch.zeros(1, 4, 4))
-    assert float(empty) == pytest.approx(1e-3)
-    empty.backward()
-    assert depth.grad.isfinite().all()
 
 
 def test_learned_weights_settle_where_every_head_pulls_alike():

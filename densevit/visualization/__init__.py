@@ -2,19 +2,25 @@
 prediction, contact sheets. cv2 alone, BGR uint8."""
 
 from densevit.visualization.contact_sheet import contact_sheet, draw_truth_and_prediction, enlarged, side_by_side
+from densevit.visualization.depth import SteadyLimits, depth_limits, draw_depth, has_depth
 from densevit.visualization.instances import draw_instances
-from densevit.visualization.maps import draw_classes, draw_depth
+from densevit.visualization.maps import draw_classes
 from densevit.visualization.palette import class_color, palette, text_color
+from densevit.visualization.points import draw_points
 from densevit.visualization.writing import write_image
 
 __all__ = [
+    "SteadyLimits",
     "class_color",
     "contact_sheet",
+    "depth_limits",
     "draw_classes",
     "draw_depth",
     "draw_instances",
+    "draw_points",
     "draw_truth_and_prediction",
     "enlarged",
+    "has_depth",
     "palette",
     "side_by_side",
     "text_color",

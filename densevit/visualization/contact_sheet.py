@@ -6,9 +6,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from densevit.visualization.depth import depth_limits, draw_depth
 from densevit.visualization.instances import draw_instances
 from densevit.visualization.lettering import BACKGROUND, FONT, INK
-from densevit.visualization.maps import draw_classes, draw_depth
+from densevit.visualization.maps import draw_classes
 
 Cell = tuple[np.ndarray, str]
 
@@ -121,13 +122,22 @@ def draw_truth_and_prediction(
             look = dict(legend=semantic_names is not None, palette=palette)
             cells += [(draw_classes(picture, m, semantic_names, **look), title) for title, m in maps.items()]
             continue
-        first, title = next(iter(maps.values())), next(iter(maps))
-        measured = first[first > 0]
-        limits = (float(measured.min()), float(measured.max()) * 1.01) if measured.size else None
-        drawn = [(draw_depth(m, limits, scale=False), title) for title, m in maps.items()]
-        if limits:
-            drawn[0] = (drawn[0][0], f"{title}, {limits[0]:.1f} to {limits[1]:.1f} m")
-        cells += drawn
+        cells += _depths(maps, sample.get("depth_kind") or "metric")
+    return cells
+
+
+def _depths(maps: dict[str, np.ndarray], kind: str) -> list[Cell]:
+    """Depth by title, the truth first where there is one: in one scale, which the first title states, as far as both
+    are metres. A relative prediction has colours of its own."""
+    shared, cells = None, []
+    for title, values in maps.items():
+        if kind == "relative" and title.startswith("prediction"):
+            cells.append((draw_depth(values, scale=False, kind=kind), f"{title}, relative: near red, far blue"))
+            continue
+        if shared is None:
+            shared = depth_limits(values)
+            title += f", {shared[0]:.1f} to {shared[1]:.1f} m" if shared else ""
+        cells.append((draw_depth(values, shared, scale=False), title))
     return cells
 
 

@@ -1,18 +1,15 @@
-"""Maps as pictures: pixel classes laid over the image with a legend, depth in colours with a scale in metres."""
+"""Pixel classes laid over the image, with a legend."""
 
-import math
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-from densevit.visualization.lettering import BACKGROUND, FONT, INK, Style, class_name, fitting_text, plate, style_for
+from densevit.visualization.lettering import BACKGROUND, Style, class_name, fitting_text, plate, style_for
 from densevit.visualization.palette import Color, class_color
 
 IGNORED = 255  # of a class map: no class
-NO_DEPTH = (128, 128, 128)
 MORE = (190, 190, 190)
-ENDS = (0.5, 99.5)  # per cent of the pixels: a few stray ones do not stretch a depth map's colours
 
 
 def draw_classes(
@@ -57,47 +54,6 @@ def draw_classes(
     order = [place for place in np.argsort(-counts, kind="stable") if labels[place] != IGNORED]
     entries = [(class_name(names, int(labels[place])), kinds[place]) for place in order]
     return np.vstack([canvas, _legend(entries, width, height // 3, style)])
-
-
-def draw_depth(depth: np.ndarray, limits: tuple[float, float] | None = None, scale: bool = True) -> np.ndarray:
-    """Depth in colours, near = warm (red), far = cold (blue), equal steps of colour for equal ratios of distance.
-
-    Args:
-        depth: (H, W) metres; 0 and what is no positive number = none, grey.
-        limits: the (near, far) distances of the ends of the colours; None takes those of this map, a few pixels aside.
-        scale: whether a bar with distances stands below.
-
-    Returns:
-        (H + bar, W, 3) uint8 BGR.
-    """
-    depth = np.asarray(depth, np.float64)
-    if depth.ndim != 2:
-        raise ValueError(f"a depth map is (H, W), not of shape {depth.shape}")
-    measured = np.isfinite(depth) & (depth > 0)
-    if limits is None and measured.any():
-        near, far = np.percentile(depth[measured], ENDS).tolist()
-        limits = (near, far) if far > 1.01 * near else (near / 1.05, far * 1.05)
-    picture = np.full((*depth.shape, 3), NO_DEPTH, np.uint8)
-    if limits is not None:
-        picture[measured] = _warmth(depth[measured], *limits)
-    if not scale:
-        return picture
-    style = style_for(*depth.shape)
-    return np.vstack([picture, _scale_bar(limits, not measured.all(), depth.shape[1], style)])
-
-
-def metre_ticks(near: float, far: float) -> list[float]:
-    """Round distances from `near` to `far` in metres: 1, 2, 5, 10, 20, ... or, where fewer than three of these lie
-    between, the multiples of one such number."""
-    powers = range(math.floor(math.log10(near)), math.ceil(math.log10(far)) + 1)
-    steps = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
-    ticks = [step for step in steps if near <= step <= far]
-    if len(ticks) < 3:
-        reach = far - near
-        powers = range(math.floor(math.log10(reach)) - 1, math.ceil(math.log10(reach)) + 1)
-        step = next(s for s in (d * 10.0**p for p in powers for d in (1, 2, 5)) if reach / s <= 8)
-        ticks = [step * n for n in range(math.ceil(near / step), math.floor(far / step) + 1)]
-    return [float(f"{tick:.6g}") for tick in ticks]
 
 
 def _color(label: int, palette: Sequence[Sequence[int]] | None) -> Color:
@@ -153,39 +109,3 @@ def _legend(entries: Sequence[tuple[str, Color]], width: int, room: int, style: 
 def _length(row: Sequence[np.ndarray], gap: int) -> int:
     """Where the next plate of a row would begin."""
     return sum(one.shape[1] + gap for one in row)
-
-
-def _warmth(metres: np.ndarray, near: float, far: float) -> np.ndarray:
-    """(N,) metres -> (N, 3) uint8 BGR."""
-    place = np.log(np.clip(metres, near, far) / near) / math.log(far / near)
-    warm = np.round(255 * (1 - place)).astype(np.uint8).reshape(-1, 1)
-    return cv2.applyColorMap(warm, cv2.COLORMAP_TURBO).reshape(-1, 3)
-
-
-def _scale_bar(limits: tuple[float, float] | None, gaps: bool, width: int, style: Style) -> np.ndarray:
-    """The colours from near to far with distances below and, where pixels have none, a grey plate that says so."""
-    text, (wide, tall), rise = fitting_text("none", None, width, style)
-    gap, (_, letter), thick = style.margin, cv2.getTextSize("0", FONT, style.scale, style.stroke)[0], 2 * style.line
-    strip = np.full((gap + tall + thick + letter + 2 * gap, width, 3), BACKGROUND, np.uint8)
-    end = width
-    if gaps:
-        strip[gap : gap + tall, max(0, width - wide) :] = plate(text, (min(wide, width), tall), rise, NO_DEPTH, style)
-        end = max(0, width - wide - 2 * gap)
-    if limits is None or end < 2:
-        return strip
-    near, far = limits
-    strip[gap : gap + tall, :end] = _warmth(near * (far / near) ** np.linspace(0, 1, end), near, far)
-    taken = 0
-    for tick in metre_ticks(near, far):
-        x = round((end - 1) * math.log(tick / near) / math.log(far / near))
-        words = f"{tick:g} m"
-        (wide, _), _ = cv2.getTextSize(words, FONT, style.scale, style.stroke)
-        left = min(max(x - wide // 2, 0), end - wide)
-        if left < taken:
-            continue
-        taken = left + wide + 2 * gap
-        half = (style.line - 1) // 2
-        strip[gap + tall : gap + tall + thick, max(0, x - half) : x + half + 1] = INK
-        origin = (left, gap + tall + thick + gap + letter)
-        cv2.putText(strip, words, origin, FONT, style.scale, INK, style.stroke, cv2.LINE_AA)
-    return strip

@@ -1,11 +1,11 @@
-"""Pixel classes over the image with a legend, depth in colours with a scale, panels side by side."""
+"""Pixel classes over the image with a legend, panels side by side."""
 
 import cv2
 import numpy as np
 import pytest
 
-from densevit.visualization import class_color, draw_classes, draw_depth, maps, side_by_side
-from densevit.visualization.lettering import BACKGROUND, INK
+from densevit.visualization import class_color, draw_classes, side_by_side
+from densevit.visualization.lettering import BACKGROUND
 
 NAMES = ["wall", "floor", "traffic light", "café"]
 
@@ -58,57 +58,6 @@ def test_any_size_and_any_number_of_classes_has_a_legend_of_bounded_height(size)
 def test_a_map_of_another_size_is_refused():
     with pytest.raises(ValueError, match="does not lie on"):
         draw_classes(np.zeros((4, 5, 3), np.uint8), np.zeros((5, 4), int))
-    with pytest.raises(ValueError, match=r"\(H, W\)"):
-        draw_depth(np.zeros((4, 5, 3)))
-
-
-def test_near_is_warm_far_is_cold_and_none_is_grey():
-    depth = np.linspace(1, 10, 200, dtype=np.float32)[None].repeat(100, 0)
-    depth[:20] = 0
-    depth[20:30] = np.nan
-    drawn = draw_depth(depth, scale=False).astype(int)
-    assert drawn.shape == (100, 200, 3)
-    assert (drawn[:30] == maps.NO_DEPTH).all()
-    blue, _, red = drawn[50].T
-    assert red[5] > 100 > blue[5] and blue[150] > 150 > red[150]
-
-
-def test_equal_limits_give_two_maps_the_same_colours():
-    near, far = np.full((20, 20), 2.0), np.full((20, 20), 8.0)
-    both = np.hstack([near, far])
-    apart = [draw_depth(d, (1, 10), scale=False) for d in (near, far)]
-    assert (np.hstack(apart) == draw_depth(both, (1, 10), scale=False)).all()
-
-
-@pytest.mark.parametrize("size", [(1, 1), (64, 64), (7, 300), (300, 7), (480, 640), (1500, 2000)])
-@pytest.mark.parametrize("value", [0.0, 3.0])
-def test_maps_of_one_value_and_of_none_have_a_picture_too(size, value):
-    drawn = draw_depth(np.full(size, value))
-    assert drawn.shape[0] > size[0] and drawn.shape[1] == size[1]
-    assert ((drawn[: size[0]] == maps.NO_DEPTH).all()) == (value == 0)
-
-
-def test_the_scale_stands_below_with_a_mark_at_each_tick():
-    depth = np.geomspace(1, 100, 640)[None].repeat(480, 0)
-    bar = draw_depth(depth, (1, 100))[480:]
-    marks = [round(639 * np.log(tick) / np.log(100)) for tick in (1, 2, 5, 10, 20, 50, 100)]
-    for mark in marks:
-        assert (bar[:, mark] == INK).all(1).any()
-    assert not (bar[:, 300] == INK).all(1).any() or 300 in marks
-
-
-@pytest.mark.parametrize(
-    ("near", "far", "ticks"),
-    [
-        (0.9, 25, [1, 2, 5, 10, 20]),
-        (2, 7, [2, 3, 4, 5, 6, 7]),
-        (3, 3.05, [3, 3.01, 3.02, 3.03, 3.04, 3.05]),
-        (0.02, 0.3, [0.02, 0.05, 0.1, 0.2]),
-        (30, 90, [30, 40, 50, 60, 70, 80, 90]),
-    ],
-)
-def test_ticks_are_round_numbers(near, far, ticks):
-    assert maps.metre_ticks(near, far) == ticks
 
 
 def test_panels_stand_side_by_side_as_they_are():

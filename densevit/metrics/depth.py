@@ -1,4 +1,5 @@
-"""DepthMetric: metric depth scored with the errors and accuracies of Eigen et al. (arXiv 1406.2283, section 4)."""
+"""DepthMetric: depth scored with the errors and accuracies of Eigen et al. (arXiv 1406.2283, section 4), by a protocol
+that the log states beside the figures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,30 +8,47 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from densevit.errors import ConfigError, DataError
+from densevit.errors import ConfigError, DataError, nearest
 from densevit.metrics.gathering import PerImageMetric, name_of, record_of
 from densevit.metrics.pixel_maps import map_pair
+from densevit.ops.depth_crops import CROPS
 from densevit.registry import METRICS
 
-FIGURES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "delta1", "delta2", "delta3")
+FIGURES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "silog_kitti", "delta1", "delta2", "delta3")
+ALIGNMENTS = ("median", "least_squares")
+WITHOUT_ZERO = torch.finfo(torch.float64).tiny
 
 
 @METRICS.register_module()
 class DepthMetric(PerImageMetric):
-    """Errors of `pred_depth` against `gt_depth`, both in metres: those of each image, then their mean over the images.
+    """Errors of `pred_depth` against `gt_depth`, in metres: those of each image, then their mean over the images.
 
     Gives 'depth/abs_rel' and so on, one of each name of FIGURES; `depth_figures` defines them. The pixels that count
-    are those whose truth lies in (min_depth, max_depth]; predictions are clamped to [min_depth, max_depth]. An image
-    without such a pixel is left out. The log states all of this beside the figures. What is kept between batches is
-    nine numbers an image, and every image counts once, however often a distributed sampler repeats it.
+    are those within the crop whose truth lies between min_depth and max_depth, both excluded. An image without such a
+    pixel is left out. What is kept between batches is ten numbers an image, and every image counts once, however often
+    a distributed sampler repeats it.
+
+    A model of relative depth (its samples' meta `depth_kind` is 'relative') predicts inverse depth up to scale and
+    shift, and needs an alignment: it is fitted to each image's own truth, so its figures are not comparable with those
+    of metric models.
+
+    The customs: NYU crop='nyu_eigen', max_depth=10; KITTI crop='garg' or 'eigen' with max_depth=80 (Garg's with
+    'kb_garg' in the code of AdaBins, ZoeDepth and Depth-Anything, which crop the images first). mmsegmentation's is
+    clamp=False.
 
     Args:
-        min_depth: metres, above 0.
+        min_depth: metres.
         max_depth: metres; 10 is the custom indoors (NYU), 80 on roads (KITTI).
+        crop: None for the whole image; 'nyu_eigen' (rows 45 to 471, columns 41 to 601 of 480 x 640); 'garg' or 'eigen',
+            shares of a KITTI image; 'kb_garg' or 'kb_eigen', the same shares of its KB crop (see the transform KBCrop).
+        clamp: bring predictions between min_depth and max_depth before they are compared, as BTS and its successors do.
+        align: bring each image's prediction to its truth first: 'median' multiplies the depth so that their medians are
+            equal; 'least_squares' fits scale and shift, to inverse depth where the model's depth is relative, else to
+            depth.
         prefix: goes before every name.
 
     Raises:
-        ConfigError: no depth lies between the two.
+        ConfigError: no depth lies between the two, or an unknown crop or alignment.
     """
 
     default_prefix = "depth"
@@ -39,71 +57,179 @@ class DepthMetric(PerImageMetric):
         self,
         min_depth: float = 1e-3,
         max_depth: float = 10.0,
+        crop: str | None = None,
+        clamp: bool = True,
+        align: str | None = None,
         prefix: str | None = None,
         collect_device: str = "cpu",
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        if not 0 < min_depth < max_depth:
+        if not 0 <= min_depth < max_depth or (clamp and min_depth == 0):
             raise ConfigError(f"DepthMetric needs 0 < min_depth < max_depth, not {min_depth} and {max_depth} metres.")
+        for name, given, known in (("crop", crop, CROPS), ("align", align, ALIGNMENTS)):
+            if given is not None and given not in known:
+                raise ConfigError(
+                    f"DepthMetric has no {name}={given!r}{nearest(given, known)}: choose from None, {', '.join(known)}."
+                )
         self.min_depth, self.max_depth = min_depth, max_depth
+        self.crop, self.clamp, self.align = crop, clamp, align
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Score each image of one batch: dicts with `pred_depth` and `gt_depth`, see `map_pair`.
 
         Raises:
-            DataError: a prediction that is no number, or maps of different sizes.
+            ConfigError: the model's depth is relative and no alignment is asked for.
+            DataError: a prediction that is no number, maps of different sizes, or a crop that fits other images.
         """
+        views = _views_of(data_batch)
         for sample in data_samples:
-            truth, predicted = map_pair(sample, "depth", "DepthMetric")
-            counted = (truth > self.min_depth) & (truth <= self.max_depth)
+            truth, predicted = (self._cropped(x, sample) for x in map_pair(sample, "depth", "DepthMetric"))
+            relative = sample.get("depth_kind") == "relative"
+            if relative and self.align is None:
+                raise ConfigError(
+                    "the model predicts relative depth, which is in no unit: set align='least_squares' (or 'median') "
+                    "on DepthMetric, or train a head of metric depth."
+                )
+            counted = (truth > self.min_depth) & (truth < self.max_depth)
             truth, predicted = truth[counted].double(), predicted[counted].double()
             if predicted.isnan().any():
                 raise DataError(
                     f"the depth predicted for {name_of(sample)} is not a number everywhere: the model has diverged; go "
                     "back to an earlier checkpoint."
                 )
-            figures = None
-            if len(truth):
-                figures = depth_figures(truth, predicted.clamp(self.min_depth, self.max_depth)).tolist()
-            self.results.append({**record_of(sample), "figures": figures})
+            figures = self._scored(truth, predicted, relative, sample) if len(truth) else None
+            kind = "relative" if relative else "metric"
+            self.results.append({**record_of(sample), "figures": figures, "kind": kind, "views": views})
+
+    def _cropped(self, values: Tensor, sample: dict) -> Tensor:
+        """The part of a map (H, W) that counts."""
+        if self.crop is None:
+            return values
+        window = CROPS[self.crop](*values.shape)
+        if window is None:
+            height, width = values.shape
+            raise DataError(
+                f"{name_of(sample)} is {width}x{height} pixels, which the crop {self.crop!r} of DepthMetric does not "
+                "fit: score images of the size that it is defined for, or choose another crop."
+            )
+        top, bottom, left, right = window
+        return values[top:bottom, left:right]
+
+    def _scored(self, truth: Tensor, predicted: Tensor, relative: bool, sample: dict) -> list[float]:
+        """FIGURES of one image's pixels: two of (N,), truth in metres."""
+        if self.align is not None:
+            predicted = aligned(truth, predicted, self.align, relative, self.max_depth)
+        if self.clamp:
+            predicted = predicted.clamp(self.min_depth, self.max_depth)
+        elif (predicted <= 0).any():
+            raise DataError(
+                f"{int((predicted <= 0).sum())} pixels of {name_of(sample)} have truth and no predicted depth above 0: "
+                "set clamp=True on DepthMetric, or a crop within which the model predicts."
+            )
+        return depth_figures(truth, predicted).tolist()
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """The means over the images that `process` scored."""
         scored = [image["figures"] for image in results if image["figures"] is not None]
-        span = f"({self.min_depth:g}, {self.max_depth:g}] m"
         if not scored:
             raise DataError(
-                f"none of the {len(results)} images has a pixel of true depth in {span}; check the unit of the depth "
-                "maps (metres) and DepthMetric's max_depth."
+                f"none of the {len(results)} images has a pixel of true depth in {self._span()}; check the unit of the "
+                "depth maps (depth_scale of the data set), DepthMetric's max_depth and its crop."
             )
         figures = dict(zip(FIGURES, torch.tensor(scored, dtype=torch.float64).mean(0).tolist(), strict=True))
-        text = "\n".join(f"{key:<9}{value:>11.6f}" for key, value in figures.items())
+        text = "\n".join(f"{key:<12}{value:>11.6f}" for key, value in figures.items())
+        first = results[0]
         print_log(
-            f"Depth of {len(scored)} images ({len(results) - len(scored)} without a pixel in range left out): truth in "
-            f"{span}, predictions clamped to it, mean of each image, then over images; no crop, no scaling; "
-            f"silog = sqrt(mean d^2 - (mean d)^2 / 2)\n{text}",
+            f"Depth of {len(scored)} images ({len(results) - len(scored)} without a pixel in range left out)\n"
+            f"protocol: {self.protocol(first['kind'], first['views'])}\n{text}",
             logger="current",
         )
         return figures
 
+    def protocol(self, kind: str = "metric", views: tuple[int, bool] = (1, False)) -> str:
+        """What was compared with what, in one line.
+
+        Args:
+            kind: 'metric' or 'relative', the model's depth.
+            views: how many views of an image were averaged, and whether there were mirrored ones among them.
+        """
+        space = "inverse depth" if kind == "relative" else "depth"
+        alignments = {
+            None: "no alignment",
+            "median": "median of each image aligned to its truth",
+            "least_squares": f"scale and shift of {space} fitted to each image's truth (least squares)",
+        }
+        count, flipped = views
+        looks = "one view, no flip" if count == 1 else f"mean of {count} views{', flip' if flipped else ', no flip'}"
+        return "; ".join((
+            f"{kind} depth",
+            f"crop {self.crop or 'none'}",
+            f"truth in {self._span()}",
+            f"predictions {'clamped to it' if self.clamp else 'not clamped'}",
+            alignments[self.align],
+            looks,
+            "mean of each image, then over images",
+            "silog = sqrt(mean d^2 - (mean d)^2 / 2)",
+            "silog_kitti = 100 sqrt(mean d^2 - (mean d)^2)",
+        ))  # fmt: skip
+
+    def _span(self) -> str:
+        return f"({self.min_depth:g}, {self.max_depth:g}) m"
+
+
+def aligned(truth: Tensor, predicted: Tensor, how: str, relative: bool, max_depth: float) -> Tensor:
+    """The prediction of one image in metres, fitted to its truth; all of (N,), truth in metres.
+
+    Args:
+        how: 'median' or 'least_squares', see DepthMetric.
+        relative: `predicted` is inverse depth up to scale and shift.
+        max_depth: metres; what comes out farther, or behind the camera, in inverse depth is there.
+    """
+    if how == "least_squares":
+        goal = truth.reciprocal() if relative else truth
+        centred = predicted - predicted.mean()
+        scale = (centred * (goal - goal.mean())).sum() / centred.square().sum().clamp(min=WITHOUT_ZERO)
+        fitted = scale * centred + goal.mean()
+        return fitted.clamp(min=1 / max_depth).reciprocal() if relative else fitted
+    depth = predicted.clamp(min=WITHOUT_ZERO).reciprocal() if relative else predicted
+    return depth * (_median(truth) / _median(depth))
+
+
+def _median(values: Tensor) -> Tensor:
+    """Of (N,); the mean of the two in the middle of an even number."""
+    count = len(values)
+    return values.sort().values[[(count - 1) // 2, count // 2]].mean()
+
 
 def depth_figures(truth: Tensor, predicted: Tensor) -> Tensor:
-    """FIGURES of one image's pixels: two of (N,), metres above 0 -> (9,).
+    """FIGURES of one image's pixels: two of (N,), metres above 0 -> (10,).
 
     With e = predicted - truth and d = ln predicted - ln truth: abs_rel = mean |e| / truth; sq_rel = mean e^2 / truth
     (metres); rmse = sqrt(mean e^2) (metres); rmse_log = sqrt(mean d^2); log10 = mean |d| / ln 10; silog = sqrt(mean d^2
-    - (mean d)^2 / 2), which forgives half of a common factor and is not multiplied by 100, as in mmsegmentation; deltaK
-    = share of pixels whose predicted / truth and truth / predicted are both below 1.25^K.
+    - (mean d)^2 / 2), which forgives half of a common factor, as in mmsegmentation; silog_kitti = 100 sqrt(mean d^2 -
+    (mean d)^2), which forgives all of it, as in KITTI's benchmark, BTS and AdaBins; deltaK = share of pixels whose
+    predicted / truth and truth / predicted are both below 1.25^K.
     """
     error, log_error = predicted - truth, predicted.log() - truth.log()
     ratio = torch.maximum(predicted / truth, truth / predicted)
+    square, mean = log_error.square().mean(), log_error.mean()
     figures = [
         (error.abs() / truth).mean(),
         (error.square() / truth).mean(),
         error.square().mean().sqrt(),
-        log_error.square().mean().sqrt(),
+        square.sqrt(),
         (predicted.log10() - truth.log10()).abs().mean(),
-        (log_error.square().mean() - log_error.mean().square() / 2).sqrt(),
+        (square - mean.square() / 2).clamp(min=0).sqrt(),
+        100 * (square - mean.square()).clamp(min=0).sqrt(),  # rounding may leave less than nothing
         *((ratio < 1.25**power).to(truth.dtype).mean() for power in (1, 2, 3)),
     ]
     return torch.stack(figures)
+
+
+def _views_of(data_batch: Any) -> tuple[int, bool]:
+    """How many views of each image were averaged, and whether some of them are mirrored; see the transform Views."""
+    samples = data_batch.get("data_samples") if isinstance(data_batch, dict) else None
+    if not samples or not isinstance(samples[0], list | tuple):
+        return 1, False
+    views = samples[1:]
+    return len(views), any(view[0].get("flip", False) for view in views)

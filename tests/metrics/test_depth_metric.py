@@ -2,6 +2,7 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,16 +12,17 @@ from parity_parts import read_case
 from densevit.errors import ConfigError, DataError
 from densevit.metrics import DepthMetric
 from densevit.metrics.depth import FIGURES, depth_figures
+from densevit.ops.depth_crops import CROPS
 from densevit.registry import METRICS
 
 
 def by_loops(pairs, low: float, high: float) -> dict[str, float]:
-    """The nine figures, image by image and pixel by pixel."""
+    """The figures, image by image and pixel by pixel."""
     images = []
     for truth, predicted in pairs:
         rows = []
         for t, p in zip(truth.flatten().tolist(), predicted.flatten().tolist(), strict=True):
-            if low < t <= high:
+            if low < t < high:
                 p = min(max(p, low), high)
                 d, ratio = math.log(p) - math.log(t), max(p / t, t / p)
                 rows.append((abs(p - t) / t, (p - t) ** 2 / t, (p - t) ** 2, d * d, abs(math.log10(p / t)), d, ratio))
@@ -28,7 +30,8 @@ def by_loops(pairs, low: float, high: float) -> dict[str, float]:
             n = len(rows)
             a, s, e, dd, ten, d = (sum(row[i] for row in rows) / n for i in range(6))
             deltas = [sum(row[6] < 1.25**k for row in rows) / n for k in (1, 2, 3)]
-            images.append((a, s, math.sqrt(e), math.sqrt(dd), ten, math.sqrt(dd - d * d / 2), *deltas))
+            images.append((a, s, math.sqrt(e), math.sqrt(dd), ten))
+            images[-1] += (math.sqrt(dd - d * d / 2), 100 * math.sqrt(dd - d * d), *deltas)
     return {f"depth/{key}": sum(image[i] for image in images) / len(images) for i, key in enumerate(FIGURES)}
 
 
@@ -69,6 +72,7 @@ def test_a_case_by_hand():
         "depth/rmse_log": math.log(2),
         "depth/log10": math.log10(2),
         "depth/silog": math.log(2),  # one twice too far, one twice too near: the mean is none
+        "depth/silog_kitti": 100 * math.log(2),
         "depth/delta1": 0.0, "depth/delta2": 0.0, "depth/delta3": 0.0,
     })  # fmt: skip
 
@@ -78,42 +82,186 @@ def test_a_perfect_prediction_has_no_error_and_full_accuracy():
     metric = DepthMetric()
     metric.process(None, [map_sample(1, "depth", truth, truth.clone(), pad=(3, 5))])
     figures = metric.evaluate(1)
-    assert [figures[f"depth/{key}"] for key in FIGURES] == [0.0] * 6 + [1.0] * 3
+    assert [figures[f"depth/{key}"] for key in FIGURES] == [0.0] * 7 + [1.0] * 3
 
 
-def test_a_common_factor_leaves_the_half_of_it_in_silog():
+def test_a_common_factor_leaves_the_half_of_it_in_one_silog_and_nothing_in_the_other():
     truth = torch.rand(50, dtype=torch.float64) + 0.5
     figures = dict(zip(FIGURES, depth_figures(truth, 1.3 * truth).tolist(), strict=True))
     assert figures["rmse_log"] == pytest.approx(math.log(1.3))
     assert figures["silog"] == pytest.approx(math.log(1.3) / math.sqrt(2))
+    assert figures["silog_kitti"] < 1e-4
     assert (figures["delta1"], figures["delta2"]) == (0.0, 1.0)
 
 
-def test_the_range_leaves_its_lower_end_out_and_clamps_predictions():
-    truth = torch.tensor([[1.0, 2.0, 5.0, 5.1]])
-    predicted = torch.tensor([[3.0, 0.1, 99.0, 3.0]])  # of the two that count: 0.1 -> 1, 99 -> 5
-    metric = DepthMetric(min_depth=1.0, max_depth=5.0)
-    metric.process(None, [map_sample(1, "depth", truth, predicted)])
-    assert metric.evaluate(1)["depth/rmse"] == pytest.approx(math.sqrt(1 / 2))
+def test_the_range_leaves_both_ends_out_and_clamps_predictions_where_asked_to():
+    truth = torch.tensor([[1.0, 2.0, 4.0, 5.0, 5.1]])
+    predicted = torch.tensor([[3.0, 0.1, 99.0, 3.0, 3.0]])  # of the two that count: 0.1 -> 1, 99 -> 5
+    for clamp, rmse in ((True, math.sqrt((1 + 1) / 2)), (False, math.sqrt((1.9**2 + 95**2) / 2))):
+        metric = DepthMetric(min_depth=1.0, max_depth=5.0, clamp=clamp)
+        metric.process(None, [map_sample(1, "depth", truth, predicted)])
+        assert metric.evaluate(1)["depth/rmse"] == pytest.approx(rmse)
 
 
-def test_the_reference_figures(shared):
+REFERENCE = {
+    "plain": dict(min_depth=0.0, max_depth=math.inf),
+    "range": dict(min_depth=0.8, max_depth=8.0),
+    "nyu_crop": dict(min_depth=0.8, max_depth=8.0, crop="nyu_eigen"),
+    "range_first": dict(min_depth=0.8, max_depth=8.0),
+}
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_the_reference_figures(shared, name):
     case = read_case(shared / "parity", "mmseg_depth_metric")
+    assert {output.rsplit("_", 1)[0] for output in case.outputs} == set(REFERENCE)
+    settings, crop = REFERENCE[name], (slice(45, 471), slice(41, 601)) if name == "nyu_crop" else ...
     rows, columns = torch.arange(480)[:, None] / 480, torch.arange(640)[None] / 640
     spread = 0.05 + (rows - 0.4).abs() + 0.5 * columns
-    metric = DepthMetric(min_depth=1e-6, max_depth=1e6)  # as good as the reference's none
-    counted = []
-    for number in range(2):
+    metric, counted = DepthMetric(clamp=False, **settings), []
+    for number in range(1 if name == "range_first" else 2):
         p = torch.exp(0.6 * case.inputs[f"pred_{number}"] + 1)
         g = case.inputs[f"gt_{number}"]
         g = torch.where(g > -0.4, p * torch.exp(0.4 * spread * g), 0)
-        counted.append(int((g > 0).sum()))
+        counted.append(int(((g > settings["min_depth"]) & (g < settings["max_depth"]))[crop].sum()))
         metric.process(None, [map_sample(number, "depth", g, p)])
-    figures = metric.evaluate(2)
-    ours = torch.tensor([figures[f"depth/{key}"] for key in FIGURES])
-    assert case.error("plain_pixels", torch.tensor(counted)) == 0
-    assert case.error("plain_d", ours[6:]) < 1e-4
-    assert case.error("plain_err", ours[:6]) < 1e-4
+    figures = metric.evaluate(len(counted))
+    errors = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog")
+    assert case.error(f"{name}_pixels", torch.tensor(counted)) == 0
+    for output, keys in (("d", ("delta1", "delta2", "delta3")), ("err", errors)):
+        assert case.error(f"{name}_{output}", torch.tensor([figures[f"depth/{key}"] for key in keys])) < 1e-5
+
+
+def real_figures(folder, size: tuple[int, int] | None, formula, **settings) -> dict[str, float]:
+    """Figures of a made-up prediction, `formula(row, column, height, width)`, on the depth maps of a folder."""
+    metric, scale = DepthMetric(**settings), 256 if "kitti" in str(folder) else 1000
+    for number, path in enumerate(sorted((folder / "depth").glob("*.png"))):
+        truth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.float32) / scale
+        if size is None or truth.shape == size:
+            rows, columns = np.mgrid[: truth.shape[0], : truth.shape[1]]
+            predicted = formula(rows / (truth.shape[0] - 1), 2 * np.pi * columns / (truth.shape[1] - 1))
+            sample = map_sample(number, "depth", torch.tensor(truth), torch.tensor(predicted, dtype=torch.float32))
+            metric.process(None, [sample])
+    return metric.evaluate(7)
+
+
+# abs_rel, sq_rel, rmse, rmse_log, log10, silog of BTS (x 100), delta 1 to 3, by BTS's compute_errors
+NYU_WHOLE = (0.400643, 0.655750, 1.439802, 0.515226, 0.187763, 45.866838, 0.290883, 0.552702, 0.777369)
+NYU_EIGEN = (0.362838, 0.572551, 1.412292, 0.479640, 0.175277, 40.734613, 0.297235, 0.590580, 0.824940)
+KITTI_WHOLE = (0.540738, 5.791490, 9.526871, 0.485213, 0.177257, 38.792679, 0.328162, 0.595190, 0.827250)
+KITTI_GARG = (0.499975, 4.866116, 9.239406, 0.466011, 0.169923, 37.874046, 0.338495, 0.609052, 0.844423)
+KITTI_EIGEN = (0.519214, 5.680125, 9.896340, 0.475140, 0.174137, 38.379345, 0.331262, 0.609921, 0.838749)
+NO_SILOG = [key for key in FIGURES if key != "silog"]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "crop", "expected", "silog"),
+    [
+        ("nyu_sample", None, None, NYU_WHOLE, 0.489140),
+        ("nyu_sample", (480, 640), "nyu_eigen", NYU_EIGEN, 0.446331),
+        ("kitti_sample", None, None, KITTI_WHOLE, None),
+        ("kitti_sample", None, "garg", KITTI_GARG, None),
+        ("kitti_sample", None, "eigen", KITTI_EIGEN, None),
+    ],
+)
+@pytest.mark.parametrize("clamp", [True, False])
+def test_real_depth_maps_give_the_figures_of_bts_and_mmsegmentation(shared, name, size, crop, expected, silog, clamp):
+    folder = shared / "data" / name
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}")
+    top, wave = (10, 0.5) if name == "nyu_sample" else (80, 4)
+
+    def formula(row, turn):
+        return top * (0.5 - 0.4 * row) + wave * np.sin(turn)
+
+    found = real_figures(folder, size, formula, max_depth=top, crop=crop, clamp=clamp)
+    assert [found[f"depth/{key}"] for key in NO_SILOG] == pytest.approx(expected, abs=1e-5)
+    assert silog is None or found["depth/silog"] == pytest.approx(silog, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("crop", "size", "window"),
+    [
+        ("nyu_eigen", (480, 640), (45, 471, 41, 601)),
+        ("garg", (375, 1242), (153, 371, 44, 1197)),
+        ("eigen", (375, 1242), (124, 342, 44, 1197)),
+        ("kb_garg", (375, 1242), (23 + 143, 23 + 349, 13 + 43, 13 + 1172)),
+        ("kb_eigen", (370, 1224), (18 + 117, 18 + 321, 4 + 43, 4 + 1172)),
+    ],
+)
+def test_a_crop_counts_the_pixels_within_it_alone(crop, size, window):
+    top, bottom, left, right = window
+    assert CROPS[crop](*size) == window
+    truth = torch.full(size, 4.0)
+    truth[top:bottom, left:right] = 2.0
+    metric = DepthMetric(crop=crop)
+    metric.process(None, [map_sample(1, "depth", truth, torch.full(size, 2.0))])
+    assert metric.evaluate(1)["depth/abs_rel"] == 0
+    truth[top, left] = truth[bottom - 1, right - 1] = 4.0
+    metric.process(None, [map_sample(1, "depth", truth, torch.full(size, 2.0))])
+    assert metric.evaluate(1)["depth/abs_rel"] == pytest.approx(2 * 0.5 / ((bottom - top) * (right - left)))
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_least_squares_finds_scale_and_shift_of_each_image(relative):
+    rng = np.random.default_rng(3)
+    metric, plain = (DepthMetric(align=align, max_depth=20) for align in ("least_squares", None))
+    for number in range(3):
+        truth, _ = drawn(rng)
+        known = torch.where(truth > 0, truth, 1)
+        exact = (1 / known if relative else known) * (number + 0.3) - number
+        sample = map_sample(number, "depth", truth, exact)
+        metric.process(None, [{**sample, "depth_kind": "relative" if relative else "metric"}])
+        plain.process(None, [sample])
+    figures = metric.evaluate(3)
+    assert figures["depth/abs_rel"] < 1e-5 < plain.evaluate(3)["depth/abs_rel"]
+    assert figures["depth/delta1"] == 1
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_alignments_are_those_of_numpy(relative):
+    truth, predicted = drawn(np.random.default_rng(4), (9, 11))
+    predicted = predicted.clamp(min=0.1)
+    sample = {**map_sample(1, "depth", truth, predicted), "depth_kind": "relative" if relative else "metric"}
+    counted = ((truth > 1e-3) & (truth < 10)).numpy()
+    t, p = truth.double().numpy()[counted], predicted.double().numpy()[counted]
+    (scale, shift), *_ = np.linalg.lstsq(np.stack([p, np.ones_like(p)], 1), 1 / t if relative else t, rcond=None)
+    fitted = scale * p + shift
+    fitted = 1 / np.maximum(fitted, 0.1) if relative else fitted
+    depth = 1 / p if relative else p
+    for align, found in (("least_squares", fitted), ("median", depth * np.median(t) / np.median(depth))):
+        found = np.clip(found, 1e-3, 10)
+        metric = DepthMetric(align=align)
+        metric.process(None, [sample])
+        assert metric.evaluate(1)["depth/abs_rel"] == pytest.approx((np.abs(found - t) / t).mean(), rel=1e-9), align
+
+
+def test_relative_depth_needs_an_alignment():
+    truth, predicted = drawn(np.random.default_rng(2))
+    sample = {**map_sample(7, "depth", truth, predicted), "depth_kind": "relative"}
+    with pytest.raises(ConfigError, match=r"relative depth, which is in no unit: set align='least_squares'"):
+        DepthMetric().process(None, [sample])
+
+
+def test_the_protocol_stands_beside_the_figures(monkeypatch):
+    lines = []
+    monkeypatch.setattr("densevit.metrics.depth.print_log", lambda text, logger: lines.append(text))
+    truth, predicted = torch.full((480, 640), 3.0), torch.full((480, 640), 0.4)
+    sample = {**map_sample(1, "depth", truth, predicted), "depth_kind": "relative"}
+    metric = DepthMetric(max_depth=80, crop="nyu_eigen", align="median", clamp=False)
+    metric.process({"data_samples": [[sample], [sample], [{**sample, "flip": True}]]}, [sample])
+    metric.evaluate(1)
+    for part in (
+        *("relative depth", "crop nyu_eigen", "truth in (0.001, 80) m", "predictions not clamped"),
+        *("median of each image aligned to its truth", "mean of 2 views, flip", "then over images"),
+        *("silog = sqrt(mean d^2 - (mean d)^2 / 2)", "silog_kitti = 100 sqrt(mean d^2 - (mean d)^2)"),
+    ):
+        assert part in lines[0], part
+    metric = DepthMetric(align="least_squares")
+    metric.process({"data_samples": [sample]}, [{**sample, "depth_kind": "metric"}])
+    metric.evaluate(1)
+    for part in ("metric depth", "crop none", "clamped to it", "scale and shift of depth fitted", "one view, no flip"):
+        assert part in lines[1], part
 
 
 def test_an_image_without_truth_is_left_out_and_counted_in_the_log(monkeypatch):
@@ -126,7 +274,7 @@ def test_an_image_without_truth_is_left_out_and_counted_in_the_log(monkeypatch):
     with_hole.process(None, [map_sample(2, "depth", torch.zeros_like(truth), predicted)])
     assert with_hole.evaluate(2) == without.evaluate(1)
     assert "Depth of 1 images (1 without a pixel in range left out)" in lines[0]
-    assert "(0.001, 80] m" in lines[0] and "clamped" in lines[0] and "then over images" in lines[0]
+    assert "(0.001, 80) m" in lines[0] and "clamped" in lines[0] and "then over images" in lines[0]
 
 
 def test_images_gathered_twice_count_once_and_two_processes_are_as_one():
@@ -144,8 +292,17 @@ def test_mistakes_are_told_in_a_sentence():
     for low, high in [(0, 10), (5, 5), (-1, 3)]:
         with pytest.raises(ConfigError, match="0 < min_depth < max_depth"):
             DepthMetric(min_depth=low, max_depth=high)
+    with pytest.raises(ConfigError, match=r"no crop='nyu' \(nearest: 'nyu_eigen'\): choose from None, nyu_eigen"):
+        DepthMetric(crop="nyu")
+    with pytest.raises(ConfigError, match=r"no align='mean'.*: choose from None, median, least_squares"):
+        DepthMetric(align="mean")
     truth, predicted = drawn(np.random.default_rng(2))
     sample = map_sample(7, "depth", truth, predicted)
+    for crop in ("nyu_eigen", "kb_garg"):
+        with pytest.raises(DataError, match=rf"7.png is 9x7 pixels, which the crop '{crop}' of DepthMetric does not"):
+            DepthMetric(crop=crop).process(None, [sample])
+    with pytest.raises(DataError, match=r"1 pixels of .*7.png have truth and no predicted depth above 0: set clamp"):
+        DepthMetric(clamp=False).process(None, [dict(sample, pred_depth=predicted.clamp(min=-1), gt_depth=truth + 1)])
     with pytest.raises(ConfigError, match="predicts none"):
         DepthMetric().process(None, [{k: v for k, v in sample.items() if k != "pred_depth"}])
     with pytest.raises(ConfigError, match=r"/data/7.png has none; load it"):
@@ -156,5 +313,5 @@ def test_mistakes_are_told_in_a_sentence():
         DepthMetric().process(None, [dict(sample, pred_depth=torch.full_like(predicted, torch.nan))])
     metric = DepthMetric()
     metric.process(None, [dict(sample, gt_depth=1000 * truth)])  # millimetres
-    with pytest.raises(DataError, match=r"none of the 1 images .* \(0.001, 10\] m; check the unit"):
+    with pytest.raises(DataError, match=r"none of the 1 images .* \(0.001, 10\) m; check the unit"):
         metric.evaluate(1)

@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 
+import densevit.models  # noqa: F401
 from densevit.registry import MODELS
 
 

@@ -42,9 +42,15 @@ EXCEPTIONS = {
         for head in ("mask_rcnn", "cascade")
         for part in ("rcnn", "roi_box", "roi_mask")
     ),
-    ("models.heads.depth_fpn", "models.heads.pixel_maps"),
-    ("models.heads.pixel_classes", "models.heads.pixel_maps"),
-    *((f"models.heads.{head}", "models.heads.pixel_classes") for head in ("fcn", "segmenter", "semantic_fpn", "setr")),
+    *(
+        (f"models.heads.{head}", "models.heads.pixel_maps")
+        for head in ("pixel_classes", "depth_maps", "fcn", "segmenter", "setr", "dpt", "depth_dpt", "progressive")
+    ),
+    *(
+        (f"models.heads.{head}", "models.heads.pixel_classes")
+        for head in ("fcn", "segmenter", "semantic_fpn", "setr", "dpt")
+    ),
+    *((f"models.heads.{head}", "models.heads.depth_maps") for head in ("depth_fpn", "depth_dpt", "progressive")),
 }
 
 

@@ -58,8 +58,19 @@ NECKS = {
         dict(in_channels=(8, 8, 16), in_strides=(16,) * 3, channels=8),
         dict(in_channels=(8, 8), in_strides=(16,) * 2, channels=8, norm=None),
     ],
+    "DPTReassemble": [
+        dict(in_channels=(16,) * 4, in_strides=(16,) * 4, channels=(4, 8, 16, 16)),
+        dict(in_channels=(16,) * 4, in_strides=(14,) * 4, channels=(4, 8, 16, 16), readout="project"),
+        dict(in_channels=(16, 8), in_strides=(16,) * 2, channels=(4, 8), readout="add", scales=(2, 0.25)),
+    ],
+    "DPTFusion": [
+        dict(channels=8),
+        dict(channels=8, norm="BN", conv_bias=True),
+        dict(channels=8, in_channels=(8, 16), in_strides=(3.5, 14), norm="BN"),
+    ],
 }
 _ONE_MAP = dict(num_classes=3, in_channels=(8,), in_strides=(16,))
+_ONE_DEPTH = dict(in_channels=(8,), in_strides=(2,))
 HEADS = {
     "RetinaNetHead": [dict(num_classes=3, feat_channels=8, stacked_convs=1, test=dict(score_thr=0.0))],
     "MaskRCNNHead": [
@@ -107,7 +118,20 @@ HEADS = {
         dict(_ONE_MAP, losses=dict(type="CrossEntropyLoss", ohem=dict(thresh=0.7, min_kept=50))),
         dict(_ONE_MAP, num_layers=1, embed_dim=16, num_heads=4, drop_path=0.0),
     ],
-    "DepthFPNHead": [dict(max_depth=10.0, channels=8)],
+    "DPTHead": [
+        dict(_ONE_MAP, in_strides=(2,)),
+        dict(_ONE_MAP, in_strides=(2,), norm=None, doubled=True, align_corners=True),
+    ],
+    "DepthFPNHead": [dict(max_depth=10.0, channels=8), dict(max_depth=10.0, min_depth=1, channels=8, kind="bins")],
+    "DPTDepthHead": [
+        dict(_ONE_DEPTH),
+        dict(_ONE_DEPTH, kind="sigmoid", max_depth=20.0, channels=8, losses=[dict(type="DepthL1Loss")] * 2),
+        dict(_ONE_DEPTH, kind="bins", max_depth=80.0, bins=8, projection=True, doubled=True, align_corners=True),
+        dict(_ONE_DEPTH, kind="inverse", inverse=(0.1, 0.1)),
+    ],
+    "ProgressiveDepthHead": [
+        dict(in_channels=(8,), in_strides=(16,), max_depth=10.0, channels=(8, 8, 4, 4)),
+    ],
 }
 FEATURE_CHANNELS, FEATURE_STRIDES = (8, 8, 8), (8, 16, 32)
 HEAD_CHANNELS = FEATURE_CHANNELS

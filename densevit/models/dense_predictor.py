@@ -10,6 +10,7 @@ The sockets (any part that fits works with every other):
                on the class of a head says that its classes are those of pixels)
                loss(features, samples) -> dict of 'loss_*' tensors or lists of them
                predict(features, samples) -> list of dicts of DataSample fields, in the ORIGINAL image's frame
+               and where there is something to say about them `says`, a dict of meta for each sample
                a two-stage one also lists what looks at regions, `region_parts`, so that its work can be counted
 """
 
@@ -199,7 +200,7 @@ class DensePredictor(BaseModel):
         """The samples with the `pred_*` fields of all heads set."""
         for name, head in self.heads():
             for sample, fields in zip(samples, head.predict(self.seen_by(name, features), samples), strict=True):
-                sample.set_data(fields)
+                _fill(sample, head, fields)
         return samples
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:
@@ -220,7 +221,7 @@ class DensePredictor(BaseModel):
         """The samples with the `pred_*` fields set that follow from the maps of `maps`."""
         for name, head in self.heads():
             for sample, fields in zip(samples, head.restore_fields(maps[name], samples), strict=True):
-                sample.set_data(fields)
+                _fill(sample, head, fields)
         return samples
 
     def predict_views(self, inputs: Sequence[list[Tensor]], samples: Sequence[list[DataSample]]) -> list[DataSample]:
@@ -251,7 +252,7 @@ class DensePredictor(BaseModel):
         found = self.data_preprocessor.cast_data(samples[0])
         for (name, i), total in means.items():
             head = self.head[name] if self.many else self.head
-            found[i].set_data({head.result: head.decide(total.div_(len(inputs) - 1))})
+            _fill(found[i], head, {head.result: head.decide(total.div_(len(inputs) - 1))})
         return found
 
     def _require_maps(self, what: str, way: str) -> None:
@@ -291,6 +292,12 @@ class DensePredictor(BaseModel):
             sums = {k: sum(v) if isinstance(v, (list, tuple)) else v for k, v in losses.items()}
             outputs.append(BaseDataElement(loss={**sums, "loss": sum(sums.values())}))
         return outputs
+
+
+def _fill(sample: DataSample, head: nn.Module, fields: Mapping) -> None:
+    """What a head predicts into its sample, and what it says about that."""
+    sample.set_data(fields)
+    sample.set_metainfo(getattr(head, "says", {}))
 
 
 def _has_views(data: Mapping) -> bool:

@@ -1,49 +1,38 @@
-"""Metric depth from a feature pyramid."""
+"""Depth from a feature pyramid, merged as in Semantic FPN."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from densevit.layers.merged_pyramid import MergedPyramid
-from densevit.models.heads.pixel_maps import PixelMapHead
-from densevit.models.losses.pixels import silog_loss
+from densevit.models.heads.depth_maps import DepthHead
 from densevit.registry import MODELS
 
 
 @MODELS.register_module()
-class DepthFPNHead(PixelMapHead):
-    """The maps of a pyramid merged at the finest one's stride (as in Semantic FPN), then metres: sigmoid x max_depth.
+class DepthFPNHead(DepthHead):
+    """The maps of a pyramid merged at the finest one's stride (as in Semantic FPN), then depth.
 
     Args:
         in_channels: channels of the incoming maps, fine to coarse.
         in_strides: their strides, each double the one before.
         max_depth: the largest depth that can be told, metres.
         channels: of the merged map.
-        loss_weight: factor of `loss_silog`.
+        rest: the other arguments of DepthHead: kind, min_depth, bins, losses, loss_weight, align_corners, init_cfg.
     """
-
-    truth, result = "gt_depth", "pred_depth"
 
     def __init__(
         self,
         in_channels: Sequence[int],
         in_strides: Sequence[int],
-        max_depth: float,
+        max_depth: float | None = None,
         channels: int = 128,
-        loss_weight: float = 1.0,
-        init_cfg: dict | None = None,
+        **rest: Any,
     ):
-        super().__init__(in_strides[0], init_cfg=init_cfg)
-        self.max_depth, self.loss_weight = max_depth, loss_weight
+        super().__init__(in_strides[0], channels, max_depth=max_depth, **rest)
         self.merge = MergedPyramid(in_channels, in_strides, channels)
-        self.measure = nn.Conv2d(channels, 1, 1)
-        nn.init.normal_(self.measure.weight, std=0.01)
-        nn.init.zeros_(self.measure.bias)
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """features: maps (B, C_i, h_i, w_i). Returns depth (B, 1, h_0, w_0) in metres."""
-        return self.max_depth * self.measure(self.merge(features)).float().sigmoid()
-
-    def map_loss(self, maps: Tensor, truth: Tensor) -> dict[str, Tensor]:
-        """maps: depth (B, 1, H, W) metres. truth: (B, H, W) metres, 0 = none."""
-        return {"loss_silog": self.loss_weight * silog_loss(maps[:, 0], truth)}
+    def decode(self, features: Sequence[Tensor]) -> Tensor:
+        """features: maps (B, C_i, h_i, w_i). Returns (B, channels, h_0, w_0)."""
+        return self.merge(features)

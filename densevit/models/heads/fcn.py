@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from densevit.layers.conv_tower import conv_block, conv_tower
-from densevit.models.heads.pixel_classes import PixelClassHead, last_map
+from densevit.models.heads.pixel_classes import PixelClassHead
+from densevit.models.heads.pixel_maps import last_map
 from densevit.registry import MODELS
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from densevit.errors import ConfigError
 from densevit.models.heads.pixel_maps import PixelMapHead
 from densevit.models.restore import restore_classes, restore_shares
 from densevit.registry import MODELS
@@ -78,13 +77,3 @@ class PixelClassHead(PixelMapHead):
     def decide(self, opinion: Tensor) -> Tensor:
         """Mean probabilities (K, H0, W0) -> classes (H0, W0) int64."""
         return opinion.argmax(0)
-
-
-def last_map(in_channels: Sequence[int], in_strides: Sequence[int], where: str) -> tuple[int, int]:
-    """Channels and stride of the only map that a head looks at; ConfigError where several come in."""
-    if len(in_channels) != 1:
-        raise ConfigError(
-            f"{where} looks at one map, but {len(in_channels)} come in: say which with in_index, such as "
-            f"in_index={len(in_channels) - 1}"
-        )
-    return in_channels[0], in_strides[0]

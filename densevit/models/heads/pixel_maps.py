@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from densevit.errors import ConfigError
 from densevit.models.restore import restore_map
 from densevit.structures import DataSample
 
@@ -71,3 +72,13 @@ class PixelMapHead(BaseModule):
         if maps.shape[2:] == tuple(size):
             return maps
         return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=self.align_corners)
+
+
+def last_map(in_channels: Sequence[int], in_strides: Sequence[int], where: str) -> tuple[int, int]:
+    """Channels and stride of the only map that a head looks at; ConfigError where several come in."""
+    if len(in_channels) != 1:
+        raise ConfigError(
+            f"{where} looks at one map, but {len(in_channels)} come in: say which with in_index, such as "
+            f"in_index={len(in_channels) - 1}"
+        )
+    return in_channels[0], in_strides[0]

@@ -15,7 +15,8 @@ from densevit.layers.block import Block, Mlp
 from densevit.layers.drop_path import drop_path_rates
 from densevit.layers.self_attention import SelfAttention
 from densevit.layers.tokens import to_map, to_tokens
-from densevit.models.heads.pixel_classes import PixelClassHead, last_map
+from densevit.models.heads.pixel_classes import PixelClassHead
+from densevit.models.heads.pixel_maps import last_map
 from densevit.registry import MODELS
 
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from densevit.errors import ConfigError
 from densevit.layers.conv_tower import ChannelNorm, conv_tower
-from densevit.models.heads.pixel_classes import PixelClassHead, last_map
+from densevit.models.heads.pixel_classes import PixelClassHead
+from densevit.models.heads.pixel_maps import last_map
 from densevit.registry import MODELS
 
 DECODERS = {

@@ -1,0 +1,117 @@
+"""What the heads of depth share: from features to metres (or to relative inverse depth), and its losses.
+
+Shape letters: B images, C channels of the decoded map, h, w its size, N bins, H, W size of the batch.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from densevit.errors import ConfigError, nearest
+from densevit.models.heads.pixel_maps import PixelMapHead
+from densevit.registry import MODELS
+
+KINDS = ("sigmoid", "bins", "inverse", "relative")
+SMALLEST = 1e-8
+"""Inverse depth below which 'inverse' does not go."""
+
+
+class DepthHead(PixelMapHead):
+    """One number a place, `measure`, after whatever a subclass does in `decode(features)`, and what it means.
+
+    `metric` says whether that is metres; relative inverse depth is right up to an unknown scale and shift, and larger
+    is nearer. Predicted samples say the same in their meta `depth_kind`.
+
+    Args:
+        stride: of the map that `forward` gives.
+        channels: C, of the map that `decode` gives.
+        kind: 'sigmoid': metres between `min_depth` and `max_depth` (Depth-Anything V2's metric models, with 0 as the
+            nearest); 'bins': metres as the mean of N depths, which each image has its own of, by their probabilities
+            (AdaBins, arXiv 2011.14141, without its transformer); 'inverse': metres from inverse depth, as `inverse`
+            says; 'relative': inverse depth, 0 or more.
+        max_depth: the largest depth that 'sigmoid' and 'bins' can tell, metres.
+        min_depth: their smallest.
+        bins: N.
+        inverse: a, b of metres = 1 / (a * inverse depth + b) for 'inverse' (isl-org's NYU and KITTI models).
+        non_negative: whether the inverse depth of 'relative' and 'inverse' ends in a ReLU.
+        losses: config of a loss of depth, or a list of them; None: SILogLoss, ScaleShiftInvariantLoss for 'relative'.
+        loss_weight: factor of them all.
+        align_corners: of the bilinear resizes to the truth's and to the original image's size.
+    """
+
+    truth, result = "gt_depth", "pred_depth"
+
+    def __init__(
+        self,
+        stride: float,
+        channels: int,
+        kind: str = "sigmoid",
+        max_depth: float | None = None,
+        min_depth: float = 0.0,
+        bins: int = 64,
+        inverse: tuple[float, float] | None = None,
+        non_negative: bool = True,
+        losses: Mapping | Sequence[Mapping] | None = None,
+        loss_weight: float = 1.0,
+        align_corners: bool = False,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(stride, align_corners, init_cfg)
+        here = type(self).__name__
+        if kind not in KINDS:
+            raise ConfigError(f"{here} has no kind={kind!r}{nearest(str(kind), KINDS)}: choose from {', '.join(KINDS)}")
+        if kind in ("sigmoid", "bins") and not (max_depth is not None and 0 <= min_depth < max_depth):
+            raise ConfigError(
+                f"{here}(kind={kind!r}) tells depths from min_depth={min_depth} to max_depth={max_depth}: give it a "
+                f"max_depth in metres, such as 10 indoors and 80 on roads"
+            )
+        if (kind == "inverse") != (inverse is not None):
+            raise ConfigError(f"{here}: kind='inverse' and inverse=(a, b) of 1 / (a * x + b) belong together")
+        self.kind, self.metric = kind, kind != "relative"
+        self.min_depth, self.max_depth, self.inverse, self.non_negative = min_depth, max_depth, inverse, non_negative
+        losses = losses or dict(type="SILogLoss" if self.metric else "ScaleShiftInvariantLoss")
+        self.losses = nn.ModuleList(MODELS.build(x) for x in ([losses] if isinstance(losses, Mapping) else losses))
+        self.loss_weight = loss_weight
+        self.measure = nn.Conv2d(channels, bins if kind == "bins" else 1, 1)
+        nn.init.normal_(self.measure.weight, std=0.01)
+        # a ReLU that no place is above would never learn
+        nn.init.constant_(self.measure.bias, float(kind in ("relative", "inverse")))
+        if kind == "bins":
+            self.widths = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, bins))
+
+    @property
+    def says(self) -> dict[str, str]:
+        """Meta of the samples that it predicts."""
+        return {"depth_kind": "metric" if self.metric else "relative"}
+
+    def decode(self, features: Sequence[Tensor]) -> Tensor:
+        """features: maps (B, C_i, h_i, w_i). Returns the map that is measured, (B, C, h, w)."""
+        raise NotImplementedError
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """features: maps (B, C_i, h_i, w_i). Returns (B, 1, h, w): metres, or relative inverse depth; float32."""
+        decoded = self.decode(features)
+        x = self.measure(decoded).float()
+        if self.kind == "sigmoid":
+            return self.min_depth + (self.max_depth - self.min_depth) * x.sigmoid()
+        if self.kind == "bins":
+            return torch.einsum("bnhw,bn->bhw", x.softmax(1), self.centres(decoded))[:, None]
+        x = x.relu() if self.non_negative else x
+        if self.kind == "inverse":
+            scale, shift = self.inverse
+            return (scale * x + shift).clamp(min=SMALLEST).reciprocal()
+        return x
+
+    def centres(self, decoded: Tensor) -> Tensor:
+        """decoded: (B, C, h, w). Returns the depths (B, N) in metres that each image's places choose from."""
+        shares = self.widths(decoded.mean((2, 3))).float().softmax(1)
+        return self.min_depth + (self.max_depth - self.min_depth) * (shares.cumsum(1) - shares / 2)
+
+    def map_loss(self, maps: Tensor, truth: Tensor) -> dict[str, Tensor]:
+        """maps: (B, 1, H, W) of `forward`. truth: (B, H, W) metres, 0 = none. Losses of one name are added up."""
+        found: dict[str, Tensor] = {}
+        for loss in self.losses:
+            value = self.loss_weight * loss(maps[:, 0], truth)
+            found[loss.name] = found[loss.name] + value if loss.name in found else value
+        return found

@@ -1,0 +1,103 @@
+"""One fine map out of a pyramid, from the coarsest map on (DPT, arXiv 2103.13413, section 3).
+
+Shape letters: B images, C_i channels and h_i, w_i size of the incoming maps, C channels of the fused ones.
+"""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from densevit.errors import ConfigError
+from densevit.layers.conv_tower import BatchNorm
+from densevit.registry import MODELS
+
+FITS = ("path", "skip")
+
+
+class ResidualUnit(nn.Module):
+    """x + conv(relu(conv(relu(x)))), each convolution with its norm where there is one."""
+
+    def __init__(self, channels: int, norm: str | None, conv_bias: bool):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=conv_bias)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=conv_bias)
+        self.norm1 = BatchNorm(channels) if norm else nn.Identity()
+        self.norm2 = BatchNorm(channels) if norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> the same."""
+        inner = self.norm1(self.conv1(x.relu()))
+        return x + self.norm2(self.conv2(inner.relu()))
+
+
+class FusionBlock(nn.Module):
+    """A residual unit on what comes in from the side, one on its sum with the path, a 1x1 convolution, enlargement."""
+
+    def __init__(self, channels: int, norm: str | None, conv_bias: bool, skipped: bool):
+        super().__init__()
+        self.unit1 = ResidualUnit(channels, norm, conv_bias) if skipped else None
+        self.unit2 = ResidualUnit(channels, norm, conv_bias)
+        self.out_conv = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, path: Tensor, skip: Tensor | None, size: Sequence[int]) -> Tensor:
+        """path, skip: (B, C, h, w), of the coarsest map no skip. Returns (B, C, *size)."""
+        if self.unit1 is not None:
+            if skip.shape != path.shape:
+                skip = F.interpolate(skip, path.shape[2:], mode="bilinear")
+            path = path + self.unit1(skip)
+        # a 1x1 convolution and a bilinear enlargement may change places; behind it there would be four times the work
+        return F.interpolate(self.out_conv(self.unit2(path)), tuple(size), mode="bilinear", align_corners=True)
+
+
+@MODELS.register_module()
+class DPTFusion(BaseModule):
+    """On each map a 3x3 convolution, then fusion blocks from the coarsest map to the finest, and one enlargement more.
+
+    Works on any pyramid: `DPTReassemble`'s, or that of a hierarchical backbone as it is.
+
+    Args:
+        in_channels: channels of the incoming maps, fine to coarse.
+        in_strides: their strides.
+        channels: of all maps inside and of the outgoing one.
+        norm: of the residual units' convolutions, 'BN' or None.
+        conv_bias: whether these have a bias; None: where they have no norm (isl-org). Depth-Anything always has one,
+            mmsegmentation none.
+        fit: where twice a map's size is not that of the next finer, the path is enlarged to the finer map's size
+            ('path': Depth-Anything) or doubled, and the finer map resized to it ('skip': mmsegmentation, transformers).
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        in_strides: Sequence[int],
+        channels: int = 256,
+        norm: str | None = None,
+        conv_bias: bool | None = None,
+        fit: str = "path",
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        if norm not in (None, "BN"):
+            raise ConfigError(f"DPTFusion has no norm={norm!r}: choose from BN, None")
+        if fit not in FITS:
+            raise ConfigError(f"DPTFusion has no fit={fit!r}: choose from {', '.join(FITS)}")
+        self.fit = fit
+        conv_bias = norm is None if conv_bias is None else conv_bias
+        last = len(in_channels) - 1
+        self.lateral_convs = nn.ModuleList(nn.Conv2d(c, channels, 3, padding=1, bias=False) for c in in_channels)
+        self.blocks = nn.ModuleList(FusionBlock(channels, norm, conv_bias, i < last) for i in range(last + 1))
+        stride = in_strides[0] / 2
+        self.out_channels = (channels,)
+        self.out_strides = (int(stride) if stride == int(stride) else stride,)
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor]:
+        """features: maps (B, C_i, h_i, w_i), fine to coarse. Returns one map, (B, C, 2 * h_0, 2 * w_0)."""
+        maps = [conv(x) for conv, x in zip(self.lateral_convs, features, strict=True)]
+        path = maps[-1]
+        for i in range(len(maps) - 1, -1, -1):
+            doubled = [2 * side for side in path.shape[2:]]
+            size = maps[i - 1].shape[2:] if i and self.fit == "path" else doubled
+            path = self.blocks[i](path, maps[i], size)
+        return (path,)

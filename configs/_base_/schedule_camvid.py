@@ -1,10 +1,10 @@
-# 24 passes over a small data set, cosine; evaluated once, at the end
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=24, val_interval=24)
+# 20 passes over a small data set, cosine; evaluated once, at the end
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=20, val_interval=20)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type="CosineAnnealingLR", by_epoch=True, convert_to_iter_based=True, eta_min=1e-6, end=24),
+    dict(type="CosineAnnealingLR", by_epoch=True, convert_to_iter_based=True, eta_min=1e-6, end=20),
 ]
 optim_wrapper = dict(
     type="OptimWrapper",

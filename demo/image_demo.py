@@ -4,9 +4,14 @@ python demo/image_demo.py IMAGE|FOLDER|'GLOB'|VIDEO scenes                      
 python demo/image_demo.py IMAGE|FOLDER|'GLOB'|VIDEO CONFIG --weights CHECKPOINT
 
 Each image gives a picture and a .json file, each video a .mp4 and a .jsonl file with one line a frame.
+
+Models of depth also write it as NAME_depth.png or .npy (--depth-out) and, where a camera is given, as points:
+python demo/image_demo.py ROOM.jpg CONFIG --weights CHECKPOINT --ply --intrinsics 518.9 519.5 325.6 253.7
 """
 
 import argparse
+
+import depth_outputs
 
 LEAST_SIDE = 320  # pixels: smaller images are enlarged, so that names can be read
 
@@ -32,6 +37,7 @@ def parse_args() -> argparse.Namespace:
         "--overlap", type=int, metavar="PIXELS", help="least overlap of the tiles (default: a quarter of a tile)"
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
+    depth_outputs.add_options(parser)
     return parser.parse_args()
 
 
@@ -52,6 +58,7 @@ def run(args: argparse.Namespace) -> None:
     from densevit.videos import is_video
 
     images = images_under(args.images)
+    args.camera = depth_outputs.camera(args, [image for image in images if is_video(image)])
     targets = places(images, args.out_dir)
     predictor = Predictor(args.config, args.weights, args.device)
     print(predictor.receipt)
@@ -88,7 +95,7 @@ def places(images: list, out_dir: str) -> list:
         while stem in taken:
             number += 1
             stem = f"{image.stem}_{number}"
-        taken.add(stem)
+        taken |= {stem, f"{stem}_depth", f"{stem}_cloud"}
         targets.append(Path(out_dir) / f"{stem}{suffix}")
         if targets[-1].resolve() in originals:
             raise ConfigError(
@@ -104,15 +111,21 @@ def picture(predictor, image, target, args: argparse.Namespace) -> str:
     from densevit.visualization import write_image
 
     found = predictor(image, args.score_thr, args.tile, args.overlap)
-    write_image(target, found.draw(args.score_thr, least_side=LEAST_SIDE)[..., ::-1])
+    limits = depth_outputs.limits_for(found, args.depth_range)
+    extra = depth_outputs.depth_files(found, target.with_name(f"{target.stem}_depth"), args)
+    extra += depth_outputs.points(found, target, args)
+    write_image(target, found.draw(args.score_thr, LEAST_SIDE, limits)[..., ::-1])
     content = found.to_json(args.score_thr)
     target.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
     said = [f"{len(content['objects'])} objects"] if "pred_instances" in found else []
     if "classes" in content:
         said.append(f"{len(content['classes'])} classes of pixels")
-    if content.get("depth", {}).get("median") is not None:
-        said.append(f"depth {content['depth']['min']:.1f} to {content['depth']['max']:.1f} m")
-    return f"{', '.join(said) or 'nothing'} -> {target}, {target.with_suffix('.json')}"
+    depth = content.get("depth", {})
+    if depth.get("median") is not None:
+        metres = f"depth {depth['min']:.1f} to {depth['max']:.1f} m"
+        said.append(metres if depth["kind"] == "metric" else "relative depth (no unit, larger is nearer)")
+    written = [target, target.with_suffix(".json"), *extra]
+    return f"{', '.join(said) or 'nothing'} -> {', '.join(map(str, written))}"
 
 
 def film(predictor, video, target, args: argparse.Namespace) -> str:
@@ -124,6 +137,7 @@ def film(predictor, video, target, args: argparse.Namespace) -> str:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from densevit.videos import VideoReader, VideoWriter
+    from densevit.visualization import SteadyLimits
 
     frames, lines = VideoReader(video), target.with_suffix(".jsonl")
     if args.tile is None:
@@ -133,11 +147,17 @@ def film(predictor, video, target, args: argparse.Namespace) -> str:
         found = (predictor(frame, args.score_thr, args.tile, args.overlap) for frame in frames)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     progress, done = Progress(*columns, console=Console(stderr=True), transient=True), 0
+    maps, steady = target.with_name(f"{target.stem}_depth"), None
     with VideoWriter(target, frames.rate) as writer, lines.open("w") as file, progress as bar:
         task = bar.add_task(video.name, total=frames.count)
         try:
             for one in found:
-                writer.write(one.draw(args.score_thr, least_side=LEAST_SIDE))
+                limits = depth_outputs.limits_for(one, args.depth_range)
+                if limits is None and one.depth is not None:
+                    steady = steady or SteadyLimits(one.depth_kind, 2 * frames.rate)
+                    limits = steady(one.depth)
+                depth_outputs.depth_files(one, maps / f"{done:06d}", args)
+                writer.write(one.draw(args.score_thr, LEAST_SIDE, limits))
                 content = {**one.to_json(args.score_thr), "image": str(video), "frame": done}
                 content["seconds"] = round(done / frames.rate, 3)
                 file.write(json.dumps(content) + "\n")
@@ -147,7 +167,8 @@ def film(predictor, video, target, args: argparse.Namespace) -> str:
             print(f"stopped: {video} after {done} of {frames.count or '?'} frames -> {target}", file=sys.stderr)
             raise SystemExit(130) from None
     stated = "" if frames.count in (None, done) else f" of {frames.count}"
-    return f"{done}{stated} frames at {frames.rate:g} a second -> {target}, {lines}"
+    folder = f", {maps}/" if args.depth_out else ""
+    return f"{done}{stated} frames at {frames.rate:g} a second -> {target}, {lines}{folder}"
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from densevit.errors import ConfigError
 from densevit.ops.masks import extent_rle, outlines
+from densevit.ops.point_cloud import point_cloud
 from densevit.structures import DataSample
-from densevit.visualization import draw_classes, draw_depth, draw_instances, enlarged, side_by_side
+from densevit.visualization import draw_classes, draw_depth, draw_instances, enlarged, has_depth, side_by_side
 
 IGNORED = 255  # of pixel classes: none
 
@@ -17,9 +19,10 @@ class Prediction(DataSample):
     """What was found in one image, in that image's own pixels; objects with the best score first.
 
     Beside DataSample's fields: `image`, the image itself, (H, W, 3) uint8 RGB, and in the meta information the names
-    of the `classes` and, where pixels have classes of their own, of the `semantic_classes`, and the `palette` of the
-    pixels' classes where the model's data set states one. What the model does not predict is empty (objects) or None
-    (maps).
+    of the `classes` and, where pixels have classes of their own, of the `semantic_classes`, the `palette` of the
+    pixels' classes where the model's data set states one, and `depth_kind`: 'metric' where depth is metres, 'relative'
+    where it is inverse depth up to a scale and a shift that nobody knows, larger is nearer (None without depth). What
+    the model does not predict is empty (objects) or None (maps).
     """
 
     @property
@@ -77,10 +80,33 @@ class Prediction(DataSample):
 
     @property
     def depth(self) -> np.ndarray | None:
-        """(H, W) float32: metres of each pixel; 0 = none."""
+        """(H, W) float32: metres of each pixel, 0 = none; or, where `depth_kind` is 'relative', larger for nearer."""
         return self.pred_depth.cpu().numpy() if "pred_depth" in self else None
 
-    def draw(self, score_thr: float = 0.3, least_side: int = 0) -> np.ndarray:
+    def point_cloud(self, intrinsics: Sequence[float], stride: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """The points that the pixels with depth show: (N, 3) float32 metres, x right, y down, z forward from the
+        camera, and (N, 3) uint8 RGB; for `densevit.ops.point_cloud.write_ply`.
+
+        Args:
+            intrinsics: of the camera in pixels of this image: focal lengths and principal point (fx, fy, cx, cy).
+            stride: take each so-many-th row and column.
+
+        Raises:
+            ConfigError: the model predicts no depth, or a relative one.
+            DataError: the intrinsics are not of such an image.
+        """
+        if self.depth is None:
+            raise ConfigError("a point cloud needs depth, and this model predicts none; take one with a head of depth.")
+        if self._relative:
+            raise ConfigError(
+                "a point cloud needs metres, and this model's depth is relative (inverse depth without a unit); take a "
+                "model of metric depth."
+            )
+        return point_cloud(self.depth, self.image, intrinsics, stride)
+
+    def draw(
+        self, score_thr: float = 0.3, least_side: int = 0, depth_limits: tuple[float, float] | None = None
+    ) -> np.ndarray:
         """What the sample has, drawn: a new (H, W, 3) uint8 RGB array.
 
         Objects are masks and boxes with names and scores on the image, which keeps its size; pixel classes lie over it,
@@ -90,6 +116,7 @@ class Prediction(DataSample):
             score_thr: what scores less is not drawn.
             least_side: enlarge a thumbnail by a whole factor until its longer side has so many pixels, so that
                 names can be read on it; 0 keeps the size.
+            depth_limits: (near, far), the ends of the colours of depth; None takes those of this image.
         """
         picture, factor = enlarged(self.image[..., ::-1], least_side)
         panels = []
@@ -104,7 +131,8 @@ class Prediction(DataSample):
                 (draw_classes(picture, class_map, self.semantic_names, palette=self.get("palette")), "classes")
             )
         if self.depth is not None:
-            panels.append((draw_depth(_larger(self.depth, factor)), "depth"))
+            kind, title = ("relative", "relative depth") if self._relative else ("metric", "depth")
+            panels.append((draw_depth(_larger(self.depth, factor), depth_limits, kind=kind), title))
         if len(panels) > 1:
             picture = side_by_side(panels)
         elif panels:
@@ -117,7 +145,8 @@ class Prediction(DataSample):
         COCO's `segmentation`, an RLE with its counts as text.
 
         Where pixels have classes, `classes` holds the share of the pixels by class name, the largest first (what has
-        no class is left out); where they have depth, `depth` its least, median and greatest metres (None without any).
+        no class is left out); where they have depth, `depth` its `kind` and `unit` ('metric' in 'm', or 'relative'
+        without one) and its least, median and greatest value (None without any).
         """
         height, width = self.image.shape[:2]
         objects = [
@@ -140,8 +169,13 @@ class Prediction(DataSample):
         if self.semantic is not None:
             content["classes"] = _shares(self.semantic, self.semantic_names)
         if self.depth is not None:
-            content["depth"] = _range(self.depth)
+            kind, unit = ("relative", None) if self._relative else ("metric", "m")
+            content["depth"] = {"kind": kind, "unit": unit, **_range(self.depth, kind)}
         return content
+
+    @property
+    def _relative(self) -> bool:
+        return self.get("depth_kind") == "relative"
 
     def _of_instances(self, field: str, nothing: np.ndarray) -> np.ndarray:
         found = self.get("pred_instances")
@@ -174,8 +208,8 @@ def _shares(semantic: np.ndarray, names: Sequence[str] | None) -> dict[str, floa
     return shares
 
 
-def _range(depth: np.ndarray) -> dict[str, float | None]:
-    measured = depth[np.isfinite(depth) & (depth > 0)]
+def _range(depth: np.ndarray, kind: str) -> dict[str, float | None]:
+    measured = depth[has_depth(depth, kind)]
     if not measured.size:
         return dict.fromkeys(("min", "median", "max"))
     return {"min": float(measured.min()), "median": float(np.median(measured)), "max": float(measured.max())}

@@ -6,6 +6,7 @@ found = predictor("street.jpg")
 found.boxes, found.names, found.scores          # numpy, list, numpy
 found.masks, found.rles, found.polygons         # numpy (N, H, W), COCO's RLEs, outlines; or None
 found.semantic, found.depth                     # numpy (H, W), or None
+found.depth_kind                                # "metric": depth is metres; "relative": it has no unit
 PIL.Image.fromarray(found.draw()).save("street_drawn.png")
 """
 
@@ -124,7 +125,14 @@ class Predictor:
         size = array.shape[:2]
         windows = tile_windows(size, tile, overlap)
         crops = (array[top:bottom, left:right] for left, top, right, bottom in windows)
-        parts = list(self.batch(crops, score_thr, scales=scales, flip=flip))
+        each = self.batch(crops, score_thr, scales=scales, flip=flip)
+        parts = [next(each)]
+        if len(windows) > 1 and parts[0].get("depth_kind") == "relative":
+            raise ConfigError(
+                "relative depth of tiles does not go together, as each has a scale of its own: look at the image as a "
+                "whole, or take a model of metric depth."
+            )
+        parts += each
         meta = dict(img_path=path, ori_shape=size, img_shape=size, scale_factor=(1.0, 1.0))
         merged = Prediction(metainfo={**parts[0].metainfo, **meta})
         merged.set_data({"image": array})
@@ -184,7 +192,8 @@ class Predictor:
         predictions = []
         for (image, _), sample in zip(prepared, samples, strict=True):
             names = {"classes": self.classes, "semantic_classes": self.semantic_classes, "palette": self.palette}
-            prediction = Prediction(metainfo={**sample.metainfo, **names})
+            metainfo = {"depth_kind": "metric" if "pred_depth" in sample else None, **sample.metainfo}
+            prediction = Prediction(metainfo={**metainfo, **names})
             prediction.set_data({name: _ordinary(value.cpu()) for name, value in sample.items()})
             prediction.set_data({"image": image})
             if score_thr is not None and "pred_instances" in prediction:

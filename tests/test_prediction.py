@@ -8,6 +8,7 @@ import torch
 from pycocotools import mask as rle_codec
 
 from densevit.datasets.scenes import OBJECT_CLASSES, SEMANTIC_CLASSES, render
+from densevit.errors import ConfigError
 from densevit.ops.masks import decode_rle, encode_bitmaps, rasterise
 from densevit.prediction import Prediction
 from densevit.structures import InstanceData
@@ -136,7 +137,8 @@ def test_json_has_the_shares_of_the_classes_and_the_range_of_the_depth():
     assert set(read["classes"]) <= set(SEMANTIC_CLASSES) and shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(1)
     measured = found.depth[found.depth > 0]
-    assert read["depth"] == {"min": measured.min(), "median": np.median(measured), "max": measured.max()}
+    expected = {"min": measured.min(), "median": np.median(measured), "max": measured.max()}
+    assert read["depth"] == {"kind": "metric", "unit": "m", **expected}
     assert len(read["objects"]) == len(found.boxes)
 
 
@@ -150,5 +152,53 @@ def test_pixel_classes_alone_are_named_by_the_classes_and_no_class_has_no_share(
 def test_depth_that_was_measured_nowhere_has_no_range():
     found = prediction("pred_depth")
     found.pred_depth = torch.zeros(96, 128)
-    assert found.to_json()["depth"] == {"min": None, "median": None, "max": None}
+    nothing = {"min": None, "median": None, "max": None}
+    assert found.to_json()["depth"] == {"kind": "metric", "unit": "m", **nothing}
     assert found.draw().shape[1] == 128
+    points, colors = found.point_cloud((100, 100, 64, 48))
+    assert points.shape == colors.shape == (0, 3)
+
+
+def relative(**settings) -> Prediction:
+    """A prediction of depth that knows no unit: sky is 0, and some of it is below."""
+    found = prediction("pred_depth", **settings)
+    found.set_metainfo({"depth_kind": "relative"})
+    found.pred_depth = torch.where(found.pred_depth > 0, 5 / found.pred_depth.clamp(min=0.1) - 1, -2.0)
+    return found
+
+
+def test_relative_depth_is_said_to_be_relative_and_keeps_what_is_below_0():
+    found = relative()
+    read = json.loads(json.dumps(found.to_json()))["depth"]
+    assert read["kind"] == "relative" and read["unit"] is None
+    assert (read["min"], read["max"]) == (found.depth.min(), found.depth.max()) and read["min"] < 0
+    metres = prediction("pred_depth")
+    nearest = np.unravel_index(found.depth.argmax(), found.depth.shape)
+    assert metres.depth[nearest] == metres.depth[metres.depth > 0].min()
+    red, _, blue = found.draw()[nearest].astype(int)
+    assert red > 100 > blue
+
+
+def test_a_picture_of_depth_in_given_limits_has_the_same_colours_for_the_same_metres():
+    found = prediction("pred_depth")
+    half = prediction("pred_depth")
+    half.pred_depth = torch.where(half.pred_depth > half.pred_depth.median(), 0.0, half.pred_depth)
+    there = half.depth > 0
+    assert there.any()
+    pictures = [one.draw(depth_limits=(0.5, 20))[:96][there] for one in (found, half)]
+    assert (pictures[0] == pictures[1]).all()
+    assert (found.draw()[:96][there] != half.draw()[:96][there]).any()
+
+
+def test_a_point_cloud_has_the_pixels_with_depth_in_the_images_colours():
+    found = prediction("pred_depth")
+    points, colors = found.point_cloud((150, 150, 63.5, 40))
+    measured = found.depth > 0
+    assert np.array_equal(points[:, 2], found.depth[measured]) and np.array_equal(colors, found.image[measured])
+
+
+def test_a_point_cloud_of_relative_depth_or_of_none_is_refused():
+    with pytest.raises(ConfigError, match="needs metres, and this model's depth is relative"):
+        relative().point_cloud((150, 150, 63.5, 40))
+    with pytest.raises(ConfigError, match="predicts none"):
+        prediction("pred_instances").point_cloud((150, 150, 63.5, 40))

@@ -152,6 +152,16 @@ def test_maps_of_tiles_are_laid_side_by_side(predictor, rgb, monkeypatch):
     assert (found.semantic == rgb[..., 0]).all() and (found.depth == rgb[..., 1]).all()
     assert found.boxes.shape == (0, 4)
 
+    def relative(*args, **kwargs):
+        for found in batch(*args, **kwargs):
+            found.set_metainfo({"depth_kind": "relative"})
+            yield found
+
+    monkeypatch.setattr(predictor, "batch", relative)
+    with pytest.raises(ConfigError, match="relative depth of tiles does not go together"):
+        predictor(rgb, tile=64)
+    assert (predictor(rgb, tile=200).depth == rgb[..., 1]).all()
+
 
 def test_a_score_threshold_leaves_out_what_scores_less(predictor, rgb):
     every = predictor(rgb)

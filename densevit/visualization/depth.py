@@ -83,7 +83,7 @@ def draw_depth(depth: np.ndarray, limits: Limits | None = None, scale: bool = Tr
     measured = has_depth(depth, kind)
     gaps = not measured.all()
     picture = np.full((*depth.shape, 3), NO_DEPTH, np.uint8)
-    if limits is not None:
+    if limits is not None and measured.any():
         if kind == "metric" and measured.mean() < SPARSE:
             depth = _thickened(depth, measured)
             measured = depth > 0

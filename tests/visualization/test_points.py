@@ -28,7 +28,7 @@ def joined(*parts):
 
 
 def test_the_nearer_wall_hides_the_farther_one_in_any_order():
-    near, far = wall(2, 0.5, RED), wall(4, 2, BLUE, count=250)
+    near, far = wall(2, 0.5, RED, count=200), wall(4, 2, BLUE, count=250)
     first, second = (draw_points(*joined(*pair), turn=0, tilt=0) for pair in ((near, far), (far, near)))
     assert (first == second).all()
     height, width = first.shape[:2]

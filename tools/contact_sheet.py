@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> None:
     config = read_config(args.config, data_root=args.data_root)
     predictor = Predictor(config, args.checkpoint, args.device)
     dataset = DATASETS.build(config.val_dataloader.dataset)
-    names, palette = dataset.metainfo["classes"], dataset.metainfo.get("palette")
-    if predictor.classes is not None and tuple(predictor.classes) != tuple(names):
+    names, palette = dataset.metainfo.get("classes"), dataset.metainfo.get("palette")
+    if None not in (predictor.classes, names) and tuple(predictor.classes) != tuple(names):
         raise DataError(
             f"{args.checkpoint} was trained for {_some(predictor.classes)}, and the data has {_some(names)}; "
             "give the data that it was trained for."

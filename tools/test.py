@@ -17,7 +17,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--data-root", metavar="DIR", help="folder of the data, in place of the config's")
     parser.add_argument("--work-dir", metavar="DIR", help="for logs; default: work_dirs/<config>")
     parser.add_argument(
-        "--out", metavar="PATH", help="write the results: objects as a COCO results JSON, classes of pixels as PNG maps"
+        "--out",
+        metavar="PATH",
+        help="write the results: objects as a COCO results JSON, classes of pixels or depth as PNG maps",
     )
     parser.add_argument("--palette", action="store_true", help="PNG maps that show the data set's colours")
     parser.add_argument(

@@ -31,7 +31,7 @@ def test_checkpoint(
     Args:
         cfg: from `read_config`.
         checkpoint: file of weights, of densevit or of a project whose names it knows.
-        out: where the metric writes the results: a JSON file of objects, or a folder of PNG maps of classes.
+        out: where the metric writes the results: a JSON file of objects, or a folder of PNG maps of classes or depth.
         on_sample: called with each sample (truth and predictions), the network's input as (H, W, 3) uint8 BGR, and the
             data set's metainfo.
         palette: write the PNG maps with the data set's colours.
@@ -101,7 +101,9 @@ def compare_classes(file: str, stored: dict, present: dict) -> None:
 def _write_results_to(runner: Any, out: str, palette: bool) -> None:
     writers = [metric for metric in runner.test_loop.evaluator.metrics if hasattr(metric, "out")]
     if not writers:
-        raise ConfigError(f"--out {out}: no metric of test_evaluator writes results; use CocoMetric or SemanticMetric.")
+        raise ConfigError(
+            f"--out {out}: no metric of test_evaluator writes results; use CocoMetric, SemanticMetric or DepthMetric."
+        )
     writers[0].out = out
     if palette and not hasattr(writers[0], "palette"):
         raise ConfigError(f"--palette: {type(writers[0]).__name__} writes no maps of classes; leave it out.")

@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from densevit.errors import ConfigError, DataError, nearest
+from densevit.metrics.depth_map_files import DepthMapWriter
 from densevit.metrics.gathering import PerImageMetric, name_of, record_of
 from densevit.metrics.pixel_maps import map_pair
 from densevit.ops.depth_crops import CROPS
@@ -45,6 +46,9 @@ class DepthMetric(PerImageMetric):
         align: bring each image's prediction to its truth first: 'median' multiplies the depth so that their medians are
             equal; 'least_squares' fits scale and shift, to inverse depth where the model's depth is relative, else to
             depth.
+        out: folder for the predictions as 16-bit PNG files, in the unit of the data set's own maps (`depth_scale` of
+            its metainfo, else millimetres); may be set later as well. Images without truth are then written and not
+            scored.
         prefix: goes before every name.
 
     Raises:
@@ -60,6 +64,7 @@ class DepthMetric(PerImageMetric):
         crop: str | None = None,
         clamp: bool = True,
         align: str | None = None,
+        out: str | None = None,
         prefix: str | None = None,
         collect_device: str = "cpu",
     ) -> None:
@@ -73,6 +78,7 @@ class DepthMetric(PerImageMetric):
                 )
         self.min_depth, self.max_depth = min_depth, max_depth
         self.crop, self.clamp, self.align = crop, clamp, align
+        self.out, self.writer = out, None
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Score each image of one batch: dicts with `pred_depth` and `gt_depth`, see `map_pair`.
@@ -83,6 +89,10 @@ class DepthMetric(PerImageMetric):
         """
         views = _views_of(data_batch)
         for sample in data_samples:
+            if self.out and "pred_depth" in sample:
+                self._write(sample)
+                if "gt_depth" not in sample and "original_depth" not in sample:
+                    continue
             truth, predicted = (self._cropped(x, sample) for x in map_pair(sample, "depth", "DepthMetric"))
             relative = sample.get("depth_kind") == "relative"
             if relative and self.align is None:
@@ -100,6 +110,12 @@ class DepthMetric(PerImageMetric):
             figures = self._scored(truth, predicted, relative, sample) if len(truth) else None
             kind = "relative" if relative else "metric"
             self.results.append({**record_of(sample), "figures": figures, "kind": kind, "views": views})
+
+    def _write(self, sample: dict) -> None:
+        if self.writer is None:
+            self.writer = DepthMapWriter(self.out, (self.dataset_meta or {}).get("depth_scale"))
+        depth, kind = sample["pred_depth"].cpu().numpy(), sample.get("depth_kind") or "metric"
+        self.writer(depth, kind, record_of(sample)["img_id"])
 
     def _cropped(self, values: Tensor, sample: dict) -> Tensor:
         """The part of a map (H, W) that counts."""
@@ -130,6 +146,11 @@ class DepthMetric(PerImageMetric):
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """The means over the images that `process` scored."""
+        if self.writer is not None:
+            print_log(f"Depth maps written to {self.writer}", logger="current")
+            if not results:
+                print_log("No image has truth: nothing scored", logger="current")
+                return {}
         scored = [image["figures"] for image in results if image["figures"] is not None]
         if not scored:
             raise DataError(

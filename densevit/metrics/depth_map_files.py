@@ -1,0 +1,47 @@
+"""Predicted depth as 16-bit PNG files, under the names and in the unit that the data set's own maps have."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from densevit.errors import ConfigError
+from densevit.ops.depth_files import MOST, write_depth
+
+MILLIMETRES = 1000.0
+
+
+class DepthMapWriter:
+    """Writes depth maps as PNG files of whole numbers, 0 = none; see `depth_values`.
+
+    Args:
+        folder: where to; made where it is not there.
+        per_metre: numbers a metre: 1000 for NYU Depth v2, 256 for KITTI; None: millimetres.
+
+    Raises:
+        ConfigError: no such folder can be made.
+    """
+
+    def __init__(self, folder: str | os.PathLike, per_metre: float | None = None) -> None:
+        self.folder, self.per_metre = Path(folder), per_metre or MILLIMETRES
+        if self.folder.suffix:
+            raise ConfigError(f"--out {folder}: depth maps are a folder of PNG files; name one.")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--out {folder}: the folder cannot be made: {error.strerror}.") from None
+        self.kind, self.cut = "metric", 0
+
+    def __call__(self, depth: np.ndarray, kind: str, img_id: object) -> Path:
+        """Write one map (H, W), 'metric' or 'relative', under its image's id, which is its path within the data set."""
+        path = self.folder / f"{img_id}.png"
+        self.kind = kind
+        self.cut += write_depth(path, depth, kind, self.per_metre)
+        return path
+
+    def __str__(self) -> str:
+        """What the files hold, in words."""
+        if self.kind == "relative":
+            return f"{self.folder}: relative depth, each map stretched to 1..{MOST}, larger is nearer, 0 = none"
+        most = f"; {self.cut} pixels are farther than {MOST / self.per_metre:g} m and set to that" if self.cut else ""
+        return f"{self.folder}: metres = value / {self.per_metre:g}, 0 = none{most}"

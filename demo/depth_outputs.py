@@ -73,9 +73,9 @@ def limits_for(found, asked: list | None) -> tuple | None:
     if found.depth is None:
         raise ConfigError("--depth-range is of models of depth, and this one predicts none; leave it out.")
     near, far = asked
-    if found.depth_kind == "relative" and near <= far:
+    if found.depth_kind == "relative" and not near > far:
         raise ConfigError(
-            f"--depth-range {near:g} {far:g}: this model's depth is relative, larger is nearer; NEAR > FAR."
+            f"--depth-range {near:g} {far:g}: this model's depth is relative, larger is nearer: give NEAR > FAR."
         )
     if found.depth_kind != "relative" and not 0 < near < far < float("inf"):
         raise ConfigError(f"--depth-range {near:g} {far:g}: distances in metres are 0 < NEAR < FAR.")

@@ -112,8 +112,8 @@ def picture(predictor, image, target, args: argparse.Namespace) -> str:
 
     found = predictor(image, args.score_thr, args.tile, args.overlap)
     limits = depth_outputs.limits_for(found, args.depth_range)
-    extra = depth_outputs.depth_files(found, target.with_name(f"{target.stem}_depth"), args)
-    extra += depth_outputs.points(found, target, args)
+    extra = depth_outputs.points(found, target, args)
+    extra += depth_outputs.depth_files(found, target.with_name(f"{target.stem}_depth"), args)
     write_image(target, found.draw(args.score_thr, LEAST_SIDE, limits)[..., ::-1])
     content = found.to_json(args.score_thr)
     target.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")

@@ -7,6 +7,7 @@
 | `gt_semantic`, `pred_semantic` | Tensor (H, W) int64 | class of each pixel, 255 = ignore |
 | `original_semantic` | Tensor (H, W) int64 | `gt_semantic` in the frame of the original image, from test pipelines |
 | `gt_depth`, `pred_depth` | Tensor (H, W) float32 | metres, 0 = no measurement; see `depth_kind` |
+| `original_depth` | Tensor (H, W) float32 | `gt_depth` in the frame of the original image, from test pipelines |
 
 Instances have `bboxes` (N, 4) float32 xyxy in pixels, `labels` (N,) int64 from 0 and `masks` where there are masks;
 predicted ones have `scores` (N,). True masks are a Tensor (N, H, W) bool; predicted ones are a list of N COCO RLEs
@@ -23,6 +24,7 @@ Truth (`gt_*`) is in the frame of the network's input, predictions (`pred_*`) in
 | `batch_input_shape` | (height, width) of the batch: the network's input |
 | `scale_factor` | (x, y): resized / original |
 | `flip` | mirrored left to right |
+| `window` | (top, left, height, width) of the original image that the network sees; none: all of it |
 | `depth_kind` | of `pred_depth`: 'metric', or 'relative', inverse depth up to a scale and a shift, larger is nearer |
 
 Background is class K where a background class exists.

@@ -2,7 +2,8 @@
 
 python tools/check_data.py configs/pvt_retinanet_coco.py --data-root data/coco [--images 500]
 
-Boxes and masks in COCO's form, and images with class maps, whose pixels are counted by class.
+Boxes and masks in COCO's form, images with class maps, whose pixels are counted by class, and images with depth maps,
+whose range in metres and holes are told.
 """
 
 import argparse

@@ -1,20 +1,25 @@
 """Checking data sets before hours are spent on them: every mistake of a COCO tree on a line of its own."""
 
+import functools
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from densevit.datasets.checking_depth import DepthReport, check_depth
 from densevit.datasets.checking_semantic import SemanticReport, check_semantic
 from densevit.datasets.coco_file import WAYS_ON, CocoFile, read_coco
+from densevit.datasets.depth import DepthDataset
 from densevit.datasets.image_dataset import missing_or_empty
 from densevit.datasets.reading_images import BrokenImage, read_image
 from densevit.datasets.semantic import SemanticDataset
 from densevit.errors import DataError
 from densevit.ops.masks import decode_rle, valid_polygons
 
+WITH_MAPS = {"SemanticDataset": (SemanticDataset, check_semantic), "DepthDataset": (DepthDataset, check_depth)}
+"""Data sets of images and maps, and what checks them."""
 SMALL, MEDIUM = 32**2, 96**2
 """COCO's limits of `area`: small < 32 x 32 <= medium < 96 x 96 <= large."""
 
@@ -159,19 +164,19 @@ def require_readable_images(dataset: Any, most: int | None = None) -> None:
     A data set that skips broken images (`on_broken='skip'`), or that knows no such thing, is left alone.
 
     Raises:
-        DataError: the first image or class map that cannot be used.
+        DataError: the first image or map that cannot be used.
     """
     if hasattr(dataset, "check_before_training"):
         dataset.check_before_training(most)
 
 
-def check_data_sets(config: dict, images: int | None = None) -> list[Report | SemanticReport]:
-    """`check_coco` or `check_semantic` for each data set that a config's data loaders name, once each; see there.
+def check_data_sets(config: dict, images: int | None = None) -> list[Report | SemanticReport | DepthReport]:
+    """`check_coco`, `check_semantic` or `check_depth` for each data set that a config's data loaders name, once each.
 
     Raises:
         DataError: the config names none that could be checked.
     """
-    places, semantic = {}, {}
+    checks: dict[str, Callable[[], Any]] = {}  # by settings: a data set of two loaders is read once
     for part in ("train", "val", "test"):
         data_set = (config.get(f"{part}_dataloader") or {}).get("dataset", {})
         while "dataset" in data_set:  # one that repeats or balances another
@@ -180,12 +185,17 @@ def check_data_sets(config: dict, images: int | None = None) -> list[Report | Se
         if kind == "CocoDataset":
             root = os.path.expanduser(data_set.get("data_root", ""))
             folder = data_set.get("data_prefix", {}).get("img", "")
-            places[os.path.join(root, data_set["ann_file"]), os.path.join(root, folder)] = part
-        elif kind == "SemanticDataset":
+            place = os.path.join(root, data_set["ann_file"]), os.path.join(root, folder)
+            checks[repr(place)] = functools.partial(check_coco, *place, images=images)
+        elif kind in WITH_MAPS:
             known = {key: value for key, value in data_set.items() if key not in ("type", "pipeline", "indices")}
             settings = dict(known, check_files=False, test_mode=True)
-            semantic.setdefault(repr(sorted(settings.items(), key=str)), settings)
-    if not places and not semantic:
-        raise DataError("The config names no CocoDataset and no SemanticDataset: there is nothing to check here.")
-    reports = [check_coco(*place, images=images) for place in places]
-    return reports + [check_semantic(SemanticDataset(**settings), images) for settings in semantic.values()]
+            checks.setdefault(repr((kind, sorted(settings.items(), key=str))), _of_maps(kind, settings, images))
+    if not checks:
+        raise DataError(f"The config names no CocoDataset, {' or '.join(WITH_MAPS)}: there is nothing to check here.")
+    return [check() for check in checks.values()]
+
+
+def _of_maps(kind: str, settings: dict, images: int | None) -> Callable[[], SemanticReport | DepthReport]:
+    data_set, check = WITH_MAPS[kind]
+    return lambda: check(data_set(**settings), images)

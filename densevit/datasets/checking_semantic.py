@@ -68,7 +68,7 @@ def check_semantic(dataset: SemanticDataset, images: int | None = None) -> Seman
     dataset.full_init()
     entries = spread(dataset, None)
     report = SemanticReport(dataset.metainfo["ann_file"], dataset.semantic.names, len(entries))
-    report.problems += _missing(entries)
+    report.problems += missing_files(entries, "seg_path", "Class map")
     chosen = spread(dataset, images)
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(lambda entry: _read(dataset, entry), chosen))
@@ -87,12 +87,13 @@ def check_semantic(dataset: SemanticDataset, images: int | None = None) -> Seman
     return report
 
 
-def _missing(entries: list[dict]) -> list[str]:
+def missing_files(entries: list[dict], truth: str, what: str) -> list[str]:
+    """A sentence for each file that is missing or empty: images, and maps, the paths `truth`, called `what`."""
     problems = []
-    for key, what in (("img_path", "Image"), ("seg_path", "Class map")):
+    for key, kind in (("img_path", "Image"), (truth, what)):
         for path in missing_or_empty([entry[key] for entry in entries if key in entry]):
             state = "is empty (0 bytes): copy it again" if os.path.isfile(path) else "does not exist: copy it there"
-            problems.append(f"{what} {path} {state}.")
+            problems.append(f"{kind} {path} {state}.")
     return problems
 
 

@@ -17,6 +17,8 @@ from densevit.datasets.reading_images import BrokenImage
 from densevit.datasets.seeding import seeded
 from densevit.errors import ConfigError, DataError
 
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+WAYS_ON = "lay the data out there as data/README.md shows, or pass another folder with --data-root"
 MAX_TRIES = 100
 """Items tried in place of one that cannot be used, before giving up."""
 
@@ -171,3 +173,60 @@ def missing_or_empty(paths: list[str]) -> list[str]:
             return True
 
     return [path for path in paths if is_bad(path)]
+
+
+def lines_of(path: str) -> list[str]:
+    """The lines of a list of names that say something, without blanks around them."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return [line.strip() for line in file if line.strip()]
+    except (OSError, UnicodeDecodeError):
+        raise DataError(f"There is no list of names {os.path.abspath(path)}: {WAYS_ON}.") from None
+
+
+def image_files(folder: str, suffix: str | tuple[str, ...], not_these: str | None, truth: str) -> dict[str, str]:
+    """Name without ending -> path, both below `folder`, in the order of the paths.
+
+    Args:
+        suffix: ending or endings of the images' names.
+        not_these: ending of files that are no images, whatever else they end in.
+        truth: what an image is paired with, for messages.
+
+    Raises:
+        DataError: two images would share one map.
+    """
+    suffixes = (suffix,) if isinstance(suffix, str) else suffix
+    found: dict[str, str] = {}
+    for place, inner, files in os.walk(folder, followlinks=True):
+        inner.sort()
+        for file in files:
+            ending = next((end for end in suffixes if file.lower().endswith(end.lower())), None)
+            if ending is None or file.startswith(".") or (not_these and file.endswith(not_these)):
+                continue
+            path = os.path.relpath(os.path.join(place, file), folder)
+            name = path[: -len(ending)]
+            if name in found:
+                raise DataError(
+                    f"{found[name]} and {path} in {os.path.abspath(folder)} would have the same {truth}: say which "
+                    "of them are the images with img_suffix, or rename one."
+                )
+            found[name] = path
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def listed_files(ann_file: str, found: dict[str, str], folder: str, endings: str) -> dict[str, str]:
+    """Those of `found` (see `image_files`) that a list of names speaks of, with or without ending, in its order.
+
+    Raises:
+        DataError: there is no list, or no image of a name, which would be called `name + endings` in `folder`.
+    """
+    listed = {}
+    for line in lines_of(ann_file):
+        name = line if line in found else os.path.splitext(line)[0]
+        if name not in found:
+            raise DataError(
+                f"{os.path.abspath(ann_file)} names {line!r}, but there is no {line + endings} in "
+                f"{os.path.abspath(folder)}: complete the images, or correct the list."
+            )
+        listed[name] = found[name]
+    return listed

@@ -8,15 +8,12 @@ import numpy as np
 from mmengine.logging import print_log
 
 from densevit.datasets.class_names import IGNORED, KNOWN
-from densevit.datasets.image_dataset import ImageDataset, missing_or_empty
+from densevit.datasets.image_dataset import IMAGES, WAYS_ON, ImageDataset, image_files, listed_files, missing_or_empty
 from densevit.datasets.reading_images import read_image
 from densevit.datasets.reading_maps import ClassMapReader
 from densevit.datasets.semantic_classes import semantic_classes
 from densevit.errors import ConfigError, DataError
 from densevit.registry import DATASETS
-
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-WAYS_ON = "lay the data out there as data/README.md shows, or pass another folder with --data-root"
 
 
 @DATASETS.register_module()
@@ -114,9 +111,9 @@ class SemanticDataset(ImageDataset):
             label_values=self.semantic.label_values,
             ann_file=os.path.abspath(maps or folder),
         )
-        found = _image_files(folder, self.img_suffix, self.seg_suffix if maps == folder else None)
+        found = image_files(folder, self.img_suffix, self.seg_suffix if maps == folder else None, "class map")
         if self.ann_file:
-            found = self._listed(found)
+            found = listed_files(self.ann_file, found, folder, self._endings())
         if not found:
             raise DataError(f"There is no image {'*' + self._endings()} in {os.path.abspath(folder)}: {WAYS_ON}.")
         items = [dict(img_id=name, img_path=path) for name, path in found.items()]
@@ -124,24 +121,6 @@ class SemanticDataset(ImageDataset):
             self._check_files(items)
         print_log(f"{self._metainfo['ann_file']}: {len(items)} images, {len(names)} classes", logger="current")
         return items
-
-    def _listed(self, found: dict[str, str]) -> dict[str, str]:
-        """Those that `ann_file` names, in its order."""
-        try:
-            with open(self.ann_file, encoding="utf-8") as file:
-                lines = [line.strip() for line in file if line.strip()]
-        except (OSError, UnicodeDecodeError):
-            raise DataError(f"There is no list of names {os.path.abspath(self.ann_file)}: {WAYS_ON}.") from None
-        listed = {}
-        for line in lines:
-            name = line if line in found else os.path.splitext(line)[0]
-            if name not in found:
-                raise DataError(
-                    f"{os.path.abspath(self.ann_file)} names {line!r}, but there is no {line + self._endings()} in "
-                    f"{os.path.abspath(self.data_prefix['img'])}: complete the images, or correct the list."
-                )
-            listed[name] = found[name]
-        return listed
 
     def _endings(self) -> str:
         return self.img_suffix if isinstance(self.img_suffix, str) else f"({'|'.join(self.img_suffix)})"
@@ -192,28 +171,3 @@ class SemanticDataset(ImageDataset):
             rest = f"; no pixel is {', '.join(unused)}" if unused else ""
             print_log(f"{len(counts)} class maps read: {share:.1f} % without a class{rest}", logger="current")
         return counts
-
-
-def _image_files(folder: str, suffix: str | tuple[str, ...], not_these: str | None) -> dict[str, str]:
-    """Name without ending -> path, both below `folder`, in the order of the paths.
-
-    Raises:
-        DataError: two images would share one map.
-    """
-    suffixes = (suffix,) if isinstance(suffix, str) else suffix
-    found: dict[str, str] = {}
-    for place, inner, files in os.walk(folder, followlinks=True):
-        inner.sort()
-        for file in files:
-            ending = next((end for end in suffixes if file.lower().endswith(end.lower())), None)
-            if ending is None or file.startswith(".") or (not_these and file.endswith(not_these)):
-                continue
-            path = os.path.relpath(os.path.join(place, file), folder)
-            name = path[: -len(ending)]
-            if name in found:
-                raise DataError(
-                    f"{found[name]} and {path} in {os.path.abspath(folder)} would have the same class map: say which "
-                    "of them are the images with img_suffix, or rename one."
-                )
-            found[name] = path
-    return dict(sorted(found.items(), key=lambda item: item[1]))

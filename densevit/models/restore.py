@@ -32,13 +32,18 @@ def restore_map(
     """A map (K, h, w) in the original image: (K, H0, W0).
 
     It is resized (bilinear) to the padded network's input `size` (None: it has that size), cut, turned back where the
-    image was mirrored, and resized to the original image.
+    image was mirrored, and resized to the original image, or to the `window` of it that was looked at: 0 around that.
     """
     values = _resized(values, size or values.shape[1:], align_corners)
     height, width = sample.img_shape[:2]
     values = values[:, :height, :width]
     values = values.flip(-1) if sample.get("flip") else values
-    return _resized(values, _original_size(sample), align_corners)
+    height, width = _original_size(sample)
+    top, left, rows, columns = sample.get("window", (0, 0, height, width))
+    values = _resized(values, (rows, columns), align_corners)
+    if (rows, columns) == (height, width):
+        return values
+    return F.pad(values, (left, width - left - columns, top, height - top - rows))
 
 
 @torch.no_grad()

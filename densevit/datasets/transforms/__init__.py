@@ -1,1 +1,1 @@
-from densevit.datasets.transforms import colour, geometry, loading, pack, random_crop, views  # noqa: F401
+from densevit.datasets.transforms import colour, geometry, kb_crop, loading, pack, random_crop, views  # noqa: F401

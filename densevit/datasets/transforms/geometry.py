@@ -4,6 +4,9 @@ Class maps and depth are sampled (nearest), never mixed: no pixel gets a class o
 hole in the depth stays a hole. Depth stays in metres whatever the image's size.
 """
 
+import math
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -31,12 +34,46 @@ def keep_ratio_size(size: tuple[int, int], scale: tuple[int, int]) -> tuple[int,
     return max(int(height * float(factor) + 0.5), 1), max(int(width * float(factor) + 0.5), 1)
 
 
-def resize(results: dict, size: tuple[int, int], clip_boxes: bool = True) -> dict:
-    """Bring everything in `results` to `size` (height, width)."""
+def covering_size(size: tuple[int, int], scale: tuple[int, int], divisor: int) -> tuple[int, int]:
+    """Smallest (height, width) of about the same shape as `size` that covers `scale`, (width, height).
+
+    Each side is rounded to a multiple of `divisor`, half to even, and up where it would fall below its limit.
+    """
+    factor = max(limit / side for limit, side in zip(scale[::-1], size, strict=True))
+    return _multiples((factor * side for side in size), scale[::-1], divisor)
+
+
+def closest_size(size: tuple[int, int], scale: tuple[int, int], divisor: int) -> tuple[int, int]:
+    """(height, width) of about the same shape as `size`, one side that of `scale`, (width, height): the side that is
+    changed less by it. Rounded to multiples of `divisor`, half to even."""
+    factor = min((limit / side for limit, side in zip(scale[::-1], size, strict=True)), key=_change)
+    return _multiples((factor * side for side in size), (divisor, divisor), divisor)
+
+
+def _change(factor: float) -> float:
+    return abs(1 - factor)
+
+
+def _multiples(sides: Iterable[float], least: Iterable[int], divisor: int) -> tuple[int, int]:
+    """Whole multiples nearest to the sides; the next above where that is below `least`."""
+    found = []
+    for side, limit in zip(sides, least, strict=True):
+        near = round(side / divisor) * divisor
+        found.append(near if near >= limit else max(math.ceil(side / divisor), 1) * divisor)
+    return tuple(found)
+
+
+def resize(results: dict, size: tuple[int, int], clip_boxes: bool = True, cubic: bool = False) -> dict:
+    """Bring everything in `results` to `size` (height, width); cubic: the image by bicubic sampling to float32, which
+    may leave 0 to 255."""
     old_size = results["img"].shape[:2]
     (old_h, old_w), (height, width) = old_size, size
     scale = (width / old_w, height / old_h)
-    results["img"] = cv2.resize(results["img"], (width, height), interpolation=cv2.INTER_LINEAR)
+    if cubic:
+        image = results["img"].astype(np.float32)
+        results["img"] = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+    else:
+        results["img"] = cv2.resize(results["img"], (width, height), interpolation=cv2.INTER_LINEAR)
     results["img_shape"], results["resized"] = (height, width), True
     before = results.get("scale_factor", (1.0, 1.0))
     results["scale_factor"] = (before[0] * scale[0], before[1] * scale[1])
@@ -64,6 +101,9 @@ def check_scale(scale: tuple[int, int], name: str) -> tuple[int, int]:
     return tuple(scale)
 
 
+FITS = {"cover": covering_size, "closest": closest_size}
+
+
 @TRANSFORMS.register_module()
 class Resize(BaseTransform):
     """Resize to a fixed size, or to the largest within it that keeps the shape.
@@ -72,19 +112,44 @@ class Resize(BaseTransform):
         scale: (width, height); with `keep_ratio` the limits of the long and the short side, in any order.
         keep_ratio: keep the shape.
         clip_boxes: cut boxes off at the image's border.
+        fit: with `keep_ratio`, 'within' the limits; 'cover': the smallest that covers scale (Depth-Anything);
+            'closest': one side that of scale, whichever is changed less by that (DPT).
+        divisor: of the sides with 'cover' and 'closest', which are rounded to multiples of it and so keep the shape
+            nearly.
+        cubic: sample the image by bicubic instead of bilinear interpolation, to float32 numbers that are not rounded.
     """
 
-    def __init__(self, scale: tuple[int, int], keep_ratio: bool = True, clip_boxes: bool = True) -> None:
+    fit, divisor, cubic = "within", 1, False
+
+    def __init__(
+        self,
+        scale: tuple[int, int],
+        keep_ratio: bool = True,
+        clip_boxes: bool = True,
+        fit: str = "within",
+        divisor: int = 1,
+        cubic: bool = False,
+    ) -> None:
         self.scale = check_scale(scale, "Resize")
         self.keep_ratio, self.clip_boxes = keep_ratio, clip_boxes
+        if fit not in ("within", *FITS) or (divisor > 1 and (fit == "within" or not keep_ratio)):
+            raise ConfigError(
+                f"Resize has fit={fit!r} and divisor={divisor!r}: fit is one of within, {', '.join(FITS)}, and a "
+                f"divisor goes with keep_ratio and one of the last two."
+            )
+        self.fit, self.divisor, self.cubic = fit, divisor, cubic
 
     def transform(self, results: dict) -> dict:
         require_unpadded(results, self)
         return self.resize_to(results, self.scale)
 
     def resize_to(self, results: dict, scale: tuple[int, int]) -> dict:
-        size = keep_ratio_size(results["img"].shape[:2], scale) if self.keep_ratio else (scale[1], scale[0])
-        return resize(results, size, self.clip_boxes)
+        size, old = (scale[1], scale[0]), results["img"].shape[:2]
+        if self.keep_ratio and self.fit == "within":
+            size = keep_ratio_size(old, scale)
+        elif self.keep_ratio:
+            size = FITS[self.fit](old, scale, self.divisor)
+        return resize(results, size, self.clip_boxes, self.cubic)
 
 
 @TRANSFORMS.register_module()

@@ -7,17 +7,20 @@
 | `ori_shape`, `img_shape` | (height, width) of the file, and now, without padding |
 | `scale_factor`, `flip` | (x, y) resized / original; mirrored left to right |
 | `resized` | True behind a Resize |
+| `window` | (top, left, height, width) of the original image that is left: behind a KBCrop |
 | `gt_bboxes` | (N, 4) float32 xyxy pixels |
 | `gt_labels`, `gt_ignore` | (N,) int64; (N,) bool, True for crowds |
 | `gt_masks` | list of N: polygons, each (n, 2) float64, or a bitmap (H, W) uint8 |
 | `gt_semantic` | (H, W) class of each pixel, 255 = ignore |
 | `original_semantic` | the same in the original image's frame, for metrics: what is loaded behind a Resize |
 | `gt_depth` | (H, W) float32 metres, 0 = no measurement |
+| `original_depth` | the same in the original image's frame, as `original_semantic` |
 """
 
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from densevit.datasets.reading_depth import depth_size
 from densevit.datasets.reading_images import BrokenImage, read_image
 from densevit.datasets.reading_maps import map_size
 from densevit.errors import ConfigError
@@ -31,7 +34,8 @@ __all__ = ["LoadAnnotations", "LoadImage", "read_image"]
 class LoadImage(BaseTransform):
     """Read `img_path`, or take the array that is `img` already, and start the meta information.
 
-    Where the entry says `height` and `width`, or has a class map, the image must have that size; see `read_image`.
+    Where the entry says `height` and `width`, or has a class map or a depth map, the image must have that size; see
+    `read_image`.
     """
 
     def transform(self, results: dict) -> dict:
@@ -41,6 +45,8 @@ class LoadImage(BaseTransform):
                 size = (results["height"], results["width"])
             elif "seg_path" in results:
                 size, truth = map_size(results["seg_path"]), f"class map {results['seg_path']} is"
+            elif "depth_path" in results:
+                size, truth = depth_size(results["depth_path"]), f"depth map {results['depth_path']} is"
             results["img"] = read_image(results["img_path"], size, truth)
         results.setdefault("img_path", None)
         results.setdefault("img_id", 0)
@@ -53,10 +59,10 @@ class LoadImage(BaseTransform):
 @TRANSFORMS.register_module()
 class LoadAnnotations(BaseTransform):
     """The truth of a data set's entry: `gt_bboxes`, `gt_labels`, `gt_ignore` and, if asked for, `gt_masks` of its
-    instances, `gt_semantic` of its class map.
+    instances, `gt_semantic` of its class map, `gt_depth` of its depth map.
 
-    In a test pipeline it stands behind Resize where there are class maps: these stay as they are then and are called
-    `original_semantic`, as predictions are scored in the original image's frame.
+    In a test pipeline it stands behind Resize where there are maps: these stay as they are then and are called
+    `original_semantic` and `original_depth`, as predictions are scored in the original image's frame.
 
     Args:
         with_masks: load masks too; the data set must hold them (`with_masks=True` there).
@@ -68,15 +74,19 @@ class LoadAnnotations(BaseTransform):
     def transform(self, results: dict) -> dict:
         if "bboxes" in results:
             self._load_instances(results)
-        if "seg_path" in results:
-            class_map = results["read_map"](results["seg_path"])
-            if class_map.shape != tuple(results["ori_shape"]):
-                (height, width), (rows, columns) = results["ori_shape"], class_map.shape
+        for key, name, what in (("seg", "semantic", "class map"), ("depth", "depth", "depth map")):
+            path = results.get(f"{key}_path")
+            if path is None:
+                continue
+            values = results["read_map" if key == "seg" else "read_depth"](path)
+            if values.shape != tuple(results["ori_shape"]):
+                (height, width), (rows, columns) = results["ori_shape"], values.shape
                 raise BrokenImage(
-                    f"Image {results['img_path']} is {width}x{height} pixels, but class map {results['seg_path']} is "
-                    f"{columns}x{rows}: use the images that belong to the annotations."
+                    f"Image {results['img_path']} is {width}x{height} pixels, but {what} {path} is {columns}x{rows}: "
+                    "use the images that belong to the annotations."
                 )
-            results["original_semantic" if results.get("resized") else "gt_semantic"] = class_map
+            whole = results.get("resized") or "window" in results
+            results[f"original_{name}" if whole else f"gt_{name}"] = values
         return results
 
     def _load_instances(self, results: dict) -> None:

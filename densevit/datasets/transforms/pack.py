@@ -11,7 +11,7 @@ from densevit.ops.masks import rasterise
 from densevit.registry import TRANSFORMS
 from densevit.structures import DataSample, InstanceData
 
-META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip")
+META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip", "window")
 
 
 @TRANSFORMS.register_module()
@@ -36,8 +36,9 @@ class PackSample(BaseTransform):
         for key in ("gt_semantic", "original_semantic"):
             if key in results:
                 sample.set_field(torch.from_numpy(results[key].astype(np.int64)), key)
-        if "gt_depth" in results:
-            sample.set_field(torch.from_numpy(results["gt_depth"].astype(np.float32)), "gt_depth")
+        for key in ("gt_depth", "original_depth"):
+            if key in results:
+                sample.set_field(torch.from_numpy(results[key].astype(np.float32)), key)
         return {"inputs": torch.from_numpy(image).permute(2, 0, 1), "data_samples": sample}
 
     def _pack_instances(self, results: dict) -> tuple[InstanceData, InstanceData]:

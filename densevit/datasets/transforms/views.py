@@ -53,7 +53,8 @@ def with_views(pipeline: Sequence[Mapping], scales: Sequence[float] | None, flip
     if "Resize" in kinds:
         first = kinds.index("Resize")
     else:
-        first = next((place for place, kind in enumerate(kinds) if not kind.startswith("Load")), len(steps))
+        loading = ("Load", "KBCrop")
+        first = next((place for place, kind in enumerate(kinds) if not kind.startswith(loading)), len(steps))
     scales = (1.0,) if scales is None else check_scales(scales)
     return [*steps[:first], dict(type="Views", steps=steps[first:], scales=scales, flip=flip)]
 

@@ -1,4 +1,4 @@
-"""Losses of class maps, which heads name in their `losses`, and of depth maps.
+"""Losses of class maps, which heads name in their `losses`.
 
 Shape letters: B images, K classes, H, W size of a map. Logits are (B, K, H, W), truths (B, H, W) int64.
 """
@@ -220,17 +220,3 @@ def _as_tensor(weights: Sequence[float] | None) -> Tensor | None:
 def _of_truth(values: Tensor, truth: Tensor) -> Tensor:
     """Those of values (B, K, H, W) that belong to the true class, the last one's where there is none: (B, H, W)."""
     return values.gather(1, truth.clamp(max=values.shape[1] - 1)[:, None])[:, 0]
-
-
-def silog_loss(depth: Tensor, target: Tensor, mean_share: float = 0.5, eps: float = 1e-6) -> Tensor:
-    """Scale-invariant log error (Eigen et al., arXiv 1406.2283, equation 4), its square root an image, then the mean.
-
-    d = log depth - log truth over the pixels with truth: sqrt(mean(d^2) - mean_share * mean(d)^2).
-
-    depth: (B, H, W) metres, above 0. target: (B, H, W) metres, 0 = none. A scalar; an image without truth gives 0.
-    """
-    valid = target > 0
-    count = valid.sum((1, 2)).clamp(min=1)
-    difference = torch.where(valid, depth.float().clamp(min=eps).log() - target.clamp(min=eps).log(), 0.0)
-    mean, square = difference.sum((1, 2)) / count, difference.square().sum((1, 2)) / count
-    return (square - mean_share * mean.square() + eps).sqrt().mean()

@@ -1,0 +1,229 @@
+"""DepthDataset: images beside maps that say how far away each pixel is."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from mmengine.logging import print_log
+
+from densevit.datasets.image_dataset import (
+    IMAGES,
+    WAYS_ON,
+    ImageDataset,
+    image_files,
+    lines_of,
+    listed_files,
+    missing_or_empty,
+)
+from densevit.datasets.reading_depth import DepthReader
+from densevit.datasets.reading_images import BrokenImage, read_image
+from densevit.errors import ConfigError, DataError, nearest
+from densevit.registry import DATASETS
+
+SCALES = {"nyu": 1000.0, "kitti": 256.0, "tum": 5000.0, "scenes": 1000.0}
+"""What stands for one metre in the 16-bit maps of well-known data sets."""
+NEAREST = 0.1
+"""Metres: where no pixel of any map is farther away, the unit is another one."""
+
+
+@DATASETS.register_module()
+class DepthDataset(ImageDataset):
+    """A folder of images and one of depth maps: NYU Depth V2, KITTI, TUM RGB-D or anyone's own.
+
+    The map of `FOLDER/NAME` + `img_suffix` is `NAME` + `depth_suffix` below the folder of maps; or `ann_file` lists the
+    pairs. Maps are 16-bit PNG, NPY or EXR files (a channel Z, Y or R, without compression or with ZIP); metres = number
+    / depth_scale, and 0, NaN, infinity and what is below 0 are holes, which nobody learns from and nobody scores.
+
+    Args:
+        data_root: folder that everything else is relative to.
+        data_prefix: dict(img=folder of the images, depth=folder of the maps); a test set may come without maps.
+        ann_file: text file of what to use, one image a line: its name, with or without ending, or the paths of image
+            and map below their folders (BTS's lists of NYU and KITTI: what follows, a focal length, is not needed, and
+            a pair whose map is 'None' is left out); '' uses all images.
+        depth_scale: the number that stands for one metre, such as 1000 for millimetres, or the name of a data set:
+            'nyu' (1000), 'kitti' (256), 'tum' (5000), 'scenes' (1000). NPY and EXR files may leave it out, which
+            means metres.
+        pipeline: transforms, as configs or callables.
+        test_mode: nothing is random, nothing is skipped.
+        img_suffix: ending of the images' names; None: any image.
+        depth_suffix: ending of the maps' names.
+        max_depth: metres; a depth beyond it says that depth_scale is wrong, and is an error.
+        seed: first part of each item's random state.
+        on_broken: 'error', or 'skip': another image takes a broken one's place in training, and that of a broken map.
+        check_files: look for every image and map before the first is read.
+        indices: the first so many images, or the places of those to use.
+
+    Raises:
+        DataError: folders, images or maps are missing.
+        ConfigError: arguments that cannot be used, such as PNG maps without a unit.
+    """
+
+    checked_before_training = 2_000
+
+    def __init__(
+        self,
+        data_root: str = "",
+        data_prefix: Mapping[str, str] | None = None,
+        ann_file: str = "",
+        depth_scale: float | str | None = None,
+        pipeline: Sequence[dict | Callable] = (),
+        test_mode: bool = False,
+        img_suffix: str | None = None,
+        depth_suffix: str = ".png",
+        max_depth: float = 1000.0,
+        seed: int = 0,
+        on_broken: str = "error",
+        check_files: bool = True,
+        indices: int | Sequence[int] | None = None,
+    ) -> None:
+        folders = {key: folder for key, folder in (data_prefix or {}).items() if folder is not None}
+        for key in folders:
+            if key not in ("img", "depth"):
+                raise ConfigError(f"data_prefix of DepthDataset has the keys img and depth, not {key!r}.")
+        if "img" not in folders or not (test_mode or "depth" in folders):
+            raise ConfigError(
+                "DepthDataset needs data_prefix=dict(img=folder of the images, depth=folder of the depth maps)."
+            )
+        self.img_suffix, self.depth_suffix = img_suffix or IMAGES, depth_suffix
+        scale = _scale(depth_scale, depth_suffix) if "depth" in folders else 1.0
+        self.read_depth = DepthReader(scale, max_depth)
+        # for what writes predictions as the data set writes truth, which a test set may come without
+        stated = depth_scale is not None and depth_suffix.lower() == ".png"
+        self._stored_scale = _scale(depth_scale, depth_suffix) if stated else None
+        super().__init__(
+            ann_file,
+            data_root,
+            folders,
+            pipeline,
+            test_mode,
+            seed=seed,
+            on_broken=on_broken,
+            check_files=check_files,
+            indices=indices,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        """One dict per image: `img_id`, its name without ending, `img_path` and, where there are maps, `depth_path`."""
+        folder, maps = self.data_prefix["img"], self.data_prefix.get("depth")
+        for place, what in ((folder, "image folder"), (maps, "folder of depth maps")):
+            if place is not None and not os.path.isdir(place):
+                raise DataError(f"There is no {what} {os.path.abspath(place)}: {WAYS_ON}.")
+        self._metainfo["ann_file"] = os.path.abspath(self.ann_file or maps or folder)
+        self._metainfo["depth_scale"] = self._stored_scale
+        pairs = lines_of(self.ann_file) if self.ann_file else []
+        items = self._listed_pairs(pairs) if pairs and len(pairs[0].split()) > 1 else self._named_alike(folder, maps)
+        if not items:
+            endings = self._endings()
+            raise DataError(f"There is no image {'*' + endings} in {os.path.abspath(folder)}: {WAYS_ON}.")
+        if self.check_files and not (self.on_broken == "skip" and not self.test_mode):
+            self._check_files(items)
+        print_log(f"{self._metainfo['ann_file']}: {len(items)} images", logger="current")
+        return items
+
+    def _named_alike(self, folder: str, maps: str | None) -> list[dict]:
+        """Images and maps of one name."""
+        found = image_files(folder, self.img_suffix, self.depth_suffix if maps == folder else None, "depth map")
+        if self.ann_file:
+            found = listed_files(self.ann_file, found, folder, self._endings())
+        items = [dict(img_id=name, img_path=path) for name, path in found.items()]
+        return items if maps is None else [dict(item, depth_path=item["img_id"] + self.depth_suffix) for item in items]
+
+    def _listed_pairs(self, lines: list[str]) -> list[dict]:
+        """Images and maps as a list pairs them."""
+        items, without = [], 0
+        for number, line in enumerate(lines, 1):
+            image, *rest = line.split()
+            if not rest:
+                raise DataError(
+                    f"Line {number} of {os.path.abspath(self.ann_file)} is {line!r}: name image and depth map in each "
+                    "line, as in its first."
+                )
+            image = image.lstrip("/")
+            item = dict(img_id=os.path.splitext(image)[0], img_path=image)
+            if "depth" in self.data_prefix:
+                if rest[0] == "None":
+                    without += 1
+                    continue
+                item["depth_path"] = rest[0].lstrip("/")
+            items.append(item)
+        if without:
+            print_log(f"{self._metainfo['ann_file']}: {without} images without a depth map left out", logger="current")
+        return items
+
+    def _endings(self) -> str:
+        return self.img_suffix if isinstance(self.img_suffix, str) else f"({'|'.join(self.img_suffix)})"
+
+    def _check_files(self, items: list[dict]) -> None:
+        for key, what in (("img", "images"), ("depth", "depth maps")):
+            folder = self.data_prefix.get(key)
+            if folder is None:
+                continue
+            missing = missing_or_empty([os.path.join(folder, item[f"{key}_path"]) for item in items])
+            if missing:
+                raise DataError(
+                    f"{len(missing)} of {len(items)} {what} are missing or empty, the first is "
+                    f"{os.path.abspath(missing[0])}: copy them there, correct depth_suffix={self.depth_suffix!r} or "
+                    "the list if the maps are called otherwise, or set on_broken='skip' on the data set."
+                )
+
+    def get_data_info(self, idx: int) -> dict:
+        """Entry of one image, with the absolute paths of its files and what reads its map."""
+        info = super().get_data_info(idx)
+        if "depth_path" in info:
+            info["depth_path"] = os.path.join(self.data_prefix["depth"], info["depth_path"])
+            info["read_depth"] = self.read_depth
+        return info
+
+    def require_readable(self, entry: dict) -> tuple[float, float]:
+        """(largest depth in metres, share of pixels with one) of one map, which belongs to an image of its size."""
+        depth = self.read_depth(entry["depth_path"])
+        self.require_pair(entry, depth)
+        return float(depth.max()), np.count_nonzero(depth) / depth.size
+
+    def require_pair(self, entry: dict, depth: np.ndarray) -> None:
+        """An image that belongs to the depth (H, W) of its map, which holds some; BrokenImage where it is not so."""
+        read_image(entry["img_path"], depth.shape, f"depth map {entry['depth_path']} is")
+        if not depth.any():
+            raise BrokenImage(
+                f"Depth map {entry['depth_path']} holds no depth, its {depth.size} pixels are holes: replace it, or "
+                "take the pair out of the data."
+            )
+
+    def check_before_training(self, most: int | None = None) -> list:
+        """As for every data set, and something has to be farther away than a hand; prints what the maps hold."""
+        found = super().check_before_training(most)
+        if found:
+            largest, shares = np.array(found).T
+            problem = self.too_near(largest.max())
+            if problem:
+                raise DataError(problem)
+            print_log(
+                f"{len(found)} depth maps read: up to {largest.max():.2f} m, {100 * (1 - shares.mean()):.1f} % of the "
+                "pixels are holes",
+                logger="current",
+            )
+        return found
+
+    def too_near(self, largest: float) -> str | None:
+        """A sentence where the largest depth of all maps, in metres, says that the unit is another one."""
+        if largest >= NEAREST:
+            return None
+        return (
+            f"The largest depth in the maps of {self._metainfo['ann_file']} is {largest:.2g} m: correct "
+            f"depth_scale={self.read_depth.scale:g} on the data set, the number that stands for one metre."
+        )
+
+
+def _scale(given: float | str | None, suffix: str) -> float:
+    """What stands for one metre."""
+    if isinstance(given, str) and given in SCALES:
+        return SCALES[given]
+    if given is None and not suffix.lower().endswith(".png"):
+        return 1.0
+    if isinstance(given, int | float) and 0 < given < float("inf"):
+        return float(given)
+    said = "PNG maps need one" if given is None else f"not {given!r}{nearest(given, SCALES)}"
+    raise ConfigError(
+        "depth_scale of DepthDataset is the number that stands for one metre, 1000 for millimetres, or one of "
+        f"{', '.join(SCALES)}: {said}."
+    )

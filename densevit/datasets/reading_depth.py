@@ -1,0 +1,110 @@
+"""The one reader of depth maps: PNG, NPY or EXR -> metres, or one sentence that says what is wrong.
+
+Nothing is guessed: a file's numbers are divided by the `depth_scale` that the data set states.
+"""
+
+import os
+
+import cv2
+import numpy as np
+
+from densevit.datasets.reading_exr import MAGIC as EXR
+from densevit.datasets.reading_exr import read_exr
+from densevit.datasets.reading_images import BrokenImage, read_bytes
+from densevit.datasets.reading_maps import SIGNATURE as PNG
+from densevit.datasets.reading_maps import map_size
+
+NPY = b"\x93NUMPY"
+
+
+class DepthReader:
+    """Reads depth maps of one unit.
+
+    Args:
+        scale: the number that stands for one metre: 1000 for millimetres, 256 for KITTI's, 1 for metres.
+        farthest: metres; a larger depth says that the unit is another one.
+    """
+
+    def __init__(self, scale: float, farthest: float = 1000.0) -> None:
+        self.scale, self.farthest = scale, farthest
+
+    def __call__(self, path: str | os.PathLike) -> np.ndarray:
+        """The depth (H, W) float32 metres of a map, 0 = none: 0, what is below it, NaN and infinity.
+
+        Raises:
+            BrokenImage: the file cannot be read, holds no depth by its kind, or its unit is another one.
+        """
+        values = read_numbers(path).astype(np.float32)
+        depth = np.where(np.isfinite(values) & (values > 0), values, np.float32(0))
+        if self.scale != 1:
+            depth /= np.float32(self.scale)
+        largest = float(depth.max(initial=0))
+        if largest > self.farthest:
+            unit = "millimetres? set" if self.scale == 1 else f"is depth_scale={self.scale:g} right? correct"
+            raise BrokenImage(
+                f"The largest depth in {os.path.abspath(path)} is {largest:,.0f} m: {unit} depth_scale on the data set "
+                f"(1000 for millimetres, 256 for KITTI's), or raise its max_depth={self.farthest:g}."
+            )
+        return depth
+
+
+def read_numbers(path: str | os.PathLike) -> np.ndarray:
+    """What a depth file holds: (H, W) numbers of any type.
+
+    Raises:
+        BrokenImage: missing, empty, truncated, or no map of depth.
+    """
+    name, data = read_bytes(path, "Depth map")
+    if data[:8] == PNG:
+        return _read_png(name, data)
+    if data[:4] == EXR:
+        return read_exr(name, data)
+    if data[:6] == NPY:
+        return _read_npy(name, path)
+    raise BrokenImage(f"{name} is no 16-bit PNG, no NPY and no EXR file: store depth as one of them.")
+
+
+def _read_png(name: str, data: bytes) -> np.ndarray:
+    try:
+        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if b"IEND" in data[-64:] else None
+    except cv2.error:
+        values = None
+    if values is None:
+        raise BrokenImage(f"{name} is truncated or damaged ({len(data)} bytes of a PNG): copy it again.")
+    if values.ndim != 2:
+        raise BrokenImage(f"{name} is in colours: it is a picture of depth; take the file that holds the measurements.")
+    if values.dtype != np.uint16:
+        raise BrokenImage(
+            f"{name} has 8 bits: 255 steps are a picture of depth, no measurements; store depth as 16-bit PNG, NPY or "
+            "EXR."
+        )
+    return values
+
+
+def _read_npy(name: str, path: str | os.PathLike) -> np.ndarray:
+    try:
+        values = np.load(path, allow_pickle=False)
+    except Exception as error:  # EOFError, ValueError, whatever a torn header leads to
+        raise BrokenImage(f"{name} cannot be read as NPY ({error}): write it again with numpy.save.") from None
+    if values.dtype.kind not in "fiu":
+        raise BrokenImage(f"{name} holds no numbers but {values.dtype}: store depth as floats or whole numbers.")
+    flat = values[0] if values.ndim == 3 and len(values) == 1 else values
+    flat = flat[..., 0] if flat.ndim == 3 and flat.shape[-1] == 1 else flat
+    if flat.ndim != 2:
+        raise BrokenImage(f"{name} has the shape {values.shape}: a depth map is (height, width).")
+    return flat
+
+
+def depth_size(path: str | os.PathLike) -> tuple[int, int] | None:
+    """(height, width) of a PNG or NPY file without reading all of it; None where its head does not say so."""
+    try:
+        with open(path, "rb") as file:
+            if file.read(6) != NPY:
+                return map_size(path)
+            file.seek(0)
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape = tuple(side for side in read(file)[0] if side != 1)
+    except (OSError, ValueError):
+        return None
+    return shape if len(shape) == 2 else None

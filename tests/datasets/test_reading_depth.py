@@ -1,0 +1,124 @@
+"""Depth files of every kind give metres, holes stay holes, and what is no depth is told in a sentence."""
+
+import cv2
+import numpy as np
+import pytest
+
+from densevit.datasets.reading_depth import DepthReader, depth_size, read_numbers
+from densevit.datasets.reading_images import BrokenImage
+
+
+def formula() -> np.ndarray:
+    """What tests/data/depth/*.exr hold, written by the OpenEXR library, version 3.5."""
+    y, x = np.mgrid[:37, :23]
+    depth = 1 + x / 4 + y / 8
+    depth[3, 5], depth[4, 6], depth[5, 7], depth[6, 8] = 0, np.nan, np.inf, -1
+    return depth
+
+
+def without_holes(depth: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(depth) & (depth > 0), depth, 0).astype(np.float32)
+
+
+@pytest.mark.parametrize("scale", [1000, 256, 5000])
+def test_sixteen_bits_are_divided_by_the_scale_and_nought_stays_a_hole(tmp_path, scale):
+    values = np.random.default_rng(0).integers(0, 65536, (20, 30)).astype(np.uint16)
+    values[values < 9000] = 0
+    cv2.imwrite(str(tmp_path / "a.png"), values)
+    depth = DepthReader(scale)(tmp_path / "a.png")
+    assert depth.dtype == np.float32
+    np.testing.assert_allclose(depth, values / scale, rtol=1e-7)
+    assert np.array_equal(depth == 0, values == 0) and (depth == 0).sum() > 10
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, ">f4"])
+def test_nan_infinity_and_what_is_behind_the_camera_are_holes(tmp_path, kind):
+    np.save(tmp_path / "a.npy", formula().astype(kind))
+    depth = DepthReader(1)(tmp_path / "a.npy")
+    assert depth.dtype == np.float32 and np.array_equal(depth, without_holes(formula()))
+    assert (depth == 0).sum() == 4
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 9), (6, 9, 1), (6, 9)])
+def test_whole_numbers_and_an_axis_of_one_are_fine_in_npy(tmp_path, shape):
+    values = np.arange(54, dtype=np.int32).reshape(6, 9) * 100
+    np.save(tmp_path / "a.npy", values.reshape(shape))
+    assert np.allclose(DepthReader(1000)(tmp_path / "a.npy"), values / 1000)
+    assert depth_size(tmp_path / "a.npy") == (6, 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [
+        *(("half_zip", 1), ("float_zips", 1)),
+        ("float_plain", 1),  # not compressed, among three channels, the one ViewLayer.Depth.Z
+        ("uint_zip", 8),
+    ],
+)
+def test_exr_files_of_the_library_give_what_was_written(root, name, scale):
+    path = root / f"tests/data/depth/{name}.exr"
+    found = DepthReader(scale)(path)
+    assert np.array_equal(found, without_holes(formula()))
+    assert depth_size(path) is None
+
+
+def test_an_exr_that_would_not_shrink_is_read_as_it_is_stored(root):
+    noise = np.random.default_rng(0).random((37, 23)).astype(np.float32)
+    assert np.array_equal(read_numbers(root / "tests/data/depth/noise_zip.exr"), noise)
+
+
+@pytest.mark.parametrize(
+    ("scale", "said"),
+    [(1, r"a.png is 51,230 m: millimetres\? set depth_scale"), (10, r"a.png is 5,123 m: is depth_scale=10 r")],
+)
+def test_a_wrong_unit_is_told(tmp_path, scale, said):
+    values = np.full((4, 5), 2000, np.uint16)
+    values[2, 3] = 51230
+    cv2.imwrite(str(tmp_path / "a.png"), values)
+    with pytest.raises(BrokenImage, match=rf"The largest depth in {tmp_path}/{said}"):
+        DepthReader(scale)(tmp_path / "a.png")
+    assert DepthReader(1000)(tmp_path / "a.png").max() == np.float32(51.23)
+    assert DepthReader(1, farthest=60_000)(tmp_path / "a.png").max() == 51230
+
+
+def test_files_that_hold_no_depth_are_named(root, tmp_path):
+    def said(name: str) -> str:
+        with pytest.raises(BrokenImage) as error:
+            read_numbers(tmp_path / name)
+        assert str(error.value).startswith(f"Depth map {tmp_path / name} ") and str(error.value).endswith(".")
+        return str(error.value)
+
+    cv2.imwrite(str(tmp_path / "eight.png"), np.full((4, 5), 7, np.uint8))
+    cv2.imwrite(str(tmp_path / "colours.png"), np.full((4, 5, 3), 7, np.uint8))
+    cv2.imwrite(str(tmp_path / "photo.jpg"), np.full((4, 5, 3), 7, np.uint8))
+    cv2.imwrite(str(tmp_path / "whole.png"), np.arange(20_000, dtype=np.uint16).reshape(100, 200))
+    (tmp_path / "torn.png").write_bytes((tmp_path / "whole.png").read_bytes()[:3000])
+    (tmp_path / "empty.png").write_bytes(b"")
+    np.save(tmp_path / "stack.npy", np.ones((2, 4, 5)))
+    np.save(tmp_path / "words.npy", np.array([["near", "far"]]))
+    np.save(tmp_path / "objects.npy", np.array([[None, 1]]), allow_pickle=True)
+    np.save(tmp_path / "whole.npy", np.ones((40, 50)))
+    (tmp_path / "torn.npy").write_bytes((tmp_path / "whole.npy").read_bytes()[:999])
+    for name in ("half_piz", "two_unknown"):
+        (tmp_path / f"{name}.exr").write_bytes((root / f"tests/data/depth/{name}.exr").read_bytes())
+    assert "8 bits" in said("eight.png")
+    assert "in colours" in said("colours.png")
+    assert "no 16-bit PNG, no NPY and no EXR" in said("photo.jpg")
+    assert "truncated or damaged (3000 bytes of a PNG)" in said("torn.png")
+    assert "is empty" in said("empty.png")
+    assert "does not exist" in said("nowhere.png")
+    assert "has the shape (2, 4, 5)" in said("stack.npy")
+    assert "holds no numbers but <U4" in said("words.npy")
+    assert "cannot be read as NPY" in said("objects.npy")  # nothing is run from a file
+    assert "cannot be read as NPY" in said("torn.npy")
+    assert "an EXR of PIZ" in said("half_piz.exr")
+    assert "has the channels a, c, none of them" in said("two_unknown.exr")
+
+
+@pytest.mark.parametrize("name", ["half_zip", "float_plain"])
+def test_a_torn_exr_is_named_wherever_it_is_torn(root, tmp_path, name):
+    data = (root / f"tests/data/depth/{name}.exr").read_bytes()
+    for length in range(8, len(data) - 1, 97):
+        (tmp_path / "torn.exr").write_bytes(data[:length])
+        with pytest.raises(BrokenImage, match="truncated or damaged"):
+            read_numbers(tmp_path / "torn.exr")

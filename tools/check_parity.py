@@ -313,6 +313,7 @@ def samples_of(inputs: dict, resized: bool = False) -> list:
 def check(path: Path, tolerance: float | None) -> tuple[str, str, list[str]]:
     """Run one case. Returns its verdict (ok, FAIL, SKIP, PART), what to print after the name, and further lines."""
     import torch
+    from parity_dpt import probe_depth
     from parity_segmentors import behind_maps, probe_segmentor
 
     from densevit.checkpoints import build, load_weights
@@ -343,6 +344,8 @@ def check(path: Path, tolerance: float | None) -> tuple[str, str, list[str]]:
                 probe = probe_rcnn
             if getattr(getattr(model, "head", None), "pixel_classes", False):
                 readings, left_out = probe_segmentor(model.eval(), inputs, case.spec)
+            elif getattr(getattr(model, "head", None), "result", None) == "pred_depth":
+                readings, left_out = probe_depth(model.eval(), inputs, case.spec)
             else:
                 readings, left_out = probe(model.eval(), inputs)
     except UserError as error:

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import torch
+from parity_dpt import of_dpt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -70,6 +71,8 @@ def probe_segmentor(model, inputs: dict, spec: dict) -> tuple[dict[str, dict], l
     probes |= upsampled(model, image, logits)
     if "metainfo" in run:
         probes |= predictions(model, image, inputs, run)
+    if type(necks[0]).__name__ == "DPTReassemble":
+        probes |= of_dpt(model, image)
     if spec["scheme"] == "rstrudel":
         probes |= of_segmenter(model, image, spec["notes"])
     return {"": probes}, []

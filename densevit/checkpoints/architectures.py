@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from densevit.checkpoints import (
+    dpt,
     fpn,
     pvt,
     pvt_v2,
@@ -44,6 +45,7 @@ TABLES = {
     "SemanticFPNHead": semantic_fpn.TABLES,
     "SETRHead": setr.HEAD,
     "SegmenterHead": segmenter.MASK,
+    **dpt.TABLES,
 }
 """Our class -> source -> rules."""
 

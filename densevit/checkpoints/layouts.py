@@ -33,18 +33,42 @@ _MMSEG = (
     Place("neck.", "neck."),
     Place("neck.", "neck.0."),
     *(Place(f"decode_head.{word}", "UPerNet", word) for word in POOLED_AND_FUSED),
+    Place("decode_head.reassemble_blocks.", "DPTReassemble"),
+    *(Place(f"decode_head.{word}.", "DPTFusion", f"{word}.") for word in ("convs", "fusion_blocks")),
     Place("decode_head.", "head."),
     Place("auxiliary_head.{}.", "auxiliary.{}."),
     Place("auxiliary_head.", "auxiliary.0."),
 )
 _RSTRUDEL = (Place("encoder.", "backbone."), Place("decoder.", "head."))
+_ISL = (
+    Place("pretrained.model.", "backbone."),
+    Place("pretrained.act_postprocess", "DPTReassemble", "act_postprocess"),
+    *(Place(f"scratch.{word}", "DPTFusion", word) for word in ("layer", "refinenet")),
+    *(Place(f"{start}{word}.", "head.", f"{word}.") for start, word in (("scratch.", "output_conv"), ("", "auxlayer"))),
+)
+_DEPTH_ANYTHING = (
+    Place("pretrained.", "backbone."),
+    Place("depth_head.", "DPTReassemble"),
+    *(Place(f"depth_head.scratch.{word}", "DPTFusion", word) for word in ("layer", "refinenet")),
+    Place("depth_head.scratch.output_conv", "head.", "output_conv"),
+)
+_TRANSFORMERS = (
+    *_MMSEG,
+    Place("dpt.", "backbone."),
+    Place("neck.reassemble_stage.", "DPTReassemble"),
+    *(Place(f"neck.{word}.", "DPTFusion", f"{word}.") for word in ("convs", "fusion_stage")),
+    Place("head.", "DPTHead"),
+    Place("auxiliary_head.", "DPTHead", "auxiliary_head."),
+)
 PREFIXES = {
     "mmdet": _MMDET,
     "mmseg": _MMSEG,
     "whai362": (*_MMDET, *_MMSEG),
     "detectron2": _DETECTRON2,
-    "transformers": _MMSEG,
+    "transformers": _TRANSFORMERS,
     "rstrudel": _RSTRUDEL,
+    "isl-org": _ISL,
+    "depth-anything": _DEPTH_ANYTHING,
 }
 """Source -> where its files keep the parts. whai362's whole models are OpenMMLab's around its own backbone, and
 transformers' UperNet is mmsegmentation's."""

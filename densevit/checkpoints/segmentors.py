@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from densevit.checkpoints import segmenter, semantic_fpn, setr, upernet, vit_configs
+from densevit.checkpoints import dpt_configs, segmenter, semantic_fpn, setr, upernet, vit_configs
 from densevit.checkpoints.architectures import maps_of, translate_part
 from densevit.checkpoints.mmseg_terms import inference, inputs_of, preprocessor
 from densevit.checkpoints.settings import NotBuilt, Settings
 from densevit.errors import ConfigError
 from densevit.registry import MODELS
 
-Head = tuple[dict[str, Any] | None, dict[str, Any]]
-"""A neck of ours that a head of theirs contains, and our head."""
+Head = tuple[list[dict[str, Any]] | dict[str, Any] | None, dict[str, Any]]
+"""A neck of ours that a head of theirs contains, or several, and our head."""
 
 HEADS: dict[str, Callable[[Settings], Head]] = {
     "UPerHead": upernet.fused,
@@ -26,6 +26,7 @@ HEADS: dict[str, Callable[[Settings], Head]] = {
     "SETRUPHead": setr.one_map,
     "SETRMLAHead": setr.several_maps,
     "SegmenterMaskTransformerHead": segmenter.from_mmseg,
+    "DPTHead": dpt_configs.from_mmseg,
 }
 """mmsegmentation's type -> what makes ours of its settings."""
 
@@ -43,6 +44,8 @@ class Maps(NamedTuple):
 def encoder_decoder(source: str, model: Settings) -> dict[str, Any]:
     """mmsegmentation's EncoderDecoder around a backbone of `source`'s or its own."""
     backbone = translate_part(source, model.part("backbone"))
+    if not dpt_configs.needs_token(model.left.get("decode_head", {})):
+        backbone.pop("append_cls_token", None)
     rest = behind_backbone(source, model, *maps_of(backbone))
     prepared = preprocessor(model.part("data_preprocessor", {}) if _given(model, "data_preprocessor") else _none(model))
     windows = inference(model.part("test_cfg")) if _given(model, "test_cfg") else None
@@ -76,7 +79,7 @@ def behind_backbone(
             raise NotBuilt(f"{part.where}.type is {part.type!r}; densevit has heads without a neck of their own there.")
         extra.setdefault("in_index", tuple(range(len(maps.channels))))
         auxiliary.append({**extra, "after": len(necks)})
-    necks += [fusing] if fusing is not None else []
+    necks += fusing if isinstance(fusing, list) else [fusing] if fusing is not None else []
     config: dict[str, Any] = {"neck": necks[0] if len(necks) == 1 else necks} if necks else {}
     config["head"] = head
     return {**config, "auxiliary": auxiliary} if auxiliary else config
@@ -92,6 +95,8 @@ def _head(settings: Settings, maps: Maps) -> Head:
         raise ConfigError(f"{settings.where}.in_index is {index}, but there are {count} maps.")
     index = tuple(i % count for i in index)
     given = [maps.channels[i] for i in index]
+    if dpt_configs.needs_token({"type": settings.type, **settings.left}):  # their number says nothing of the token
+        stated = [2 * channels for channels in stated]
     if given != stated:
         raise ConfigError(f"{settings.where}.in_channels are {stated}, but the maps that it looks at have {given}.")
     neck, head = HEADS[settings.type](settings)
@@ -102,7 +107,7 @@ def _head(settings: Settings, maps: Maps) -> Head:
         raise ConfigError(f"{settings.where} is for maps of strides {for_strides}, but they have {strides}.")
     if index != tuple(range(count)):
         if neck is not None:
-            raise NotBuilt(f"{settings.where}.in_index is {index}; densevit's {neck['type']} takes all {count} maps.")
+            raise NotBuilt(f"{settings.where}.in_index is {index}; densevit's necks behind it take all {count} maps.")
         head["in_index"] = index
     return neck, head
 

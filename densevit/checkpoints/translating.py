@@ -5,6 +5,7 @@ from typing import Any
 
 from densevit.checkpoints.architectures import translate_part
 from densevit.checkpoints.detectors import DETECTORS, generalized_rcnn, mmdet_detector
+from densevit.checkpoints.dpt_configs import from_depth_anything, from_isl
 from densevit.checkpoints.segmentors import (
     SEGMENTORS,
     encoder_decoder,
@@ -17,6 +18,13 @@ MMDET = ("mmdet", "whai362")
 """Sources whose detectors are configured in mmdetection's terms."""
 MMSEG = ("mmseg", "whai362")
 """Sources whose segmentation models are configured in mmsegmentation's terms."""
+
+REPOSITORIES = {
+    "rstrudel": segmenter_of_rstrudel,
+    "isl-org": from_isl,
+    "depth-anything": from_depth_anything,
+}
+"""Source of whole models of one kind -> what makes ours of their configuration."""
 
 
 def translate(source: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,8 +53,8 @@ def translate(source: str, config: Mapping[str, Any]) -> dict[str, Any]:
         return encoder_decoder(source, settings)
     if source == "transformers" and settings.type == "upernet":
         return upernet_of_transformers(settings)
-    if source == "rstrudel":
-        return segmenter_of_rstrudel(settings)
+    if source in REPOSITORIES:
+        return REPOSITORIES[source](settings)
     if source == "detectron2" and settings.type == "GeneralizedRCNN":
         return generalized_rcnn(settings)
     return translate_part(source, settings)

@@ -148,7 +148,7 @@ TABLES = {
     "timm": OFFICIAL,
     "dinov2": [*CHUNKED, *OFFICIAL],
     "dinov3": [*CHUNKED, *OFFICIAL],
-    "rstrudel": OFFICIAL,
+    **dict.fromkeys(("rstrudel", "isl-org", "depth-anything"), OFFICIAL),
     "mmseg": MMSEG,
     "transformers": TRANSFORMERS,
 }

@@ -85,9 +85,9 @@ class DPTFusion(BaseModule):
             raise ConfigError(f"DPTFusion has no fit={fit!r}: choose from {', '.join(FITS)}")
         self.fit = fit
         conv_bias = norm is None if conv_bias is None else conv_bias
-        last = len(in_channels) - 1
         self.lateral_convs = nn.ModuleList(nn.Conv2d(c, channels, 3, padding=1, bias=False) for c in in_channels)
-        self.blocks = nn.ModuleList(FusionBlock(channels, norm, conv_bias, i < last) for i in range(last + 1))
+        # the coarsest map's first
+        self.blocks = nn.ModuleList(FusionBlock(channels, norm, conv_bias, i > 0) for i in range(len(in_channels)))
         stride = in_strides[0] / 2
         self.out_channels = (channels,)
         self.out_strides = (int(stride) if stride == int(stride) else stride,)
@@ -96,8 +96,7 @@ class DPTFusion(BaseModule):
         """features: maps (B, C_i, h_i, w_i), fine to coarse. Returns one map, (B, C, 2 * h_0, 2 * w_0)."""
         maps = [conv(x) for conv, x in zip(self.lateral_convs, features, strict=True)]
         path = maps[-1]
-        for i in range(len(maps) - 1, -1, -1):
-            doubled = [2 * side for side in path.shape[2:]]
-            size = maps[i - 1].shape[2:] if i and self.fit == "path" else doubled
-            path = self.blocks[i](path, maps[i], size)
+        for block, skip, finer in zip(self.blocks, reversed(maps), [*maps[-2::-1], None], strict=True):
+            given = finer is not None and self.fit == "path"
+            path = block(path, skip, finer.shape[2:] if given else [2 * side for side in path.shape[2:]])
         return (path,)

@@ -31,7 +31,9 @@ class DepthDataset(ImageDataset):
     """A folder of images and one of depth maps: NYU Depth V2, KITTI, TUM RGB-D or anyone's own.
 
     The map of `FOLDER/NAME` + `img_suffix` is `NAME` + `depth_suffix` below the folder of maps; or `ann_file` lists the
-    pairs. Maps are 16-bit PNG, NPY or EXR files (a channel Z, Y or R, without compression or with ZIP); metres = number
+    pairs. `metainfo` holds `ann_file` (the list, or where the maps are) and `depth_scale`.
+
+    Maps are 16-bit PNG, NPY or EXR files (a channel Z, Y or R, without compression or with ZIP); metres = number
     / depth_scale, and 0, NaN, infinity and what is below 0 are holes, which nobody learns from and nobody scores.
 
     Args:
@@ -85,8 +87,9 @@ class DepthDataset(ImageDataset):
                 "DepthDataset needs data_prefix=dict(img=folder of the images, depth=folder of the depth maps)."
             )
         self.img_suffix, self.depth_suffix = img_suffix or IMAGES, depth_suffix
-        scale = _scale(depth_scale, depth_suffix) if "depth" in folders else 1.0
-        self.read_depth = DepthReader(scale, max_depth)
+        known = "depth" in folders or depth_scale is not None
+        self.depth_scale = _scale(depth_scale, depth_suffix) if known else None
+        self.read_depth = DepthReader(self.depth_scale or 1.0, max_depth)
         # for what writes predictions as the data set writes truth, which a test set may come without
         stated = depth_scale is not None and depth_suffix.lower() == ".png"
         self._stored_scale = _scale(depth_scale, depth_suffix) if stated else None
@@ -108,7 +111,7 @@ class DepthDataset(ImageDataset):
         for place, what in ((folder, "image folder"), (maps, "folder of depth maps")):
             if place is not None and not os.path.isdir(place):
                 raise DataError(f"There is no {what} {os.path.abspath(place)}: {WAYS_ON}.")
-        self._metainfo["ann_file"] = os.path.abspath(self.ann_file or maps or folder)
+        self._metainfo.update(ann_file=os.path.abspath(self.ann_file or maps or folder), depth_scale=self.depth_scale)
         self._metainfo["depth_scale"] = self._stored_scale
         pairs = lines_of(self.ann_file) if self.ann_file else []
         items = self._listed_pairs(pairs) if pairs and len(pairs[0].split()) > 1 else self._named_alike(folder, maps)

@@ -49,7 +49,7 @@ def test_image_and_depth_of_an_item_belong_together(tree):
         assert truth.dtype == torch.float32 and np.array_equal(truth.numpy(), tiny_depth(place))
         assert (truth == 0).sum() > 300  # holes stay holes
         assert (item["inputs"][0] == place).all() and item["data_samples"].img_id == f"{place:03}"
-    assert dataset.metainfo["ann_file"] == str(tree / "depth")
+    assert dataset.metainfo["ann_file"] == str(tree / "depth") and dataset.metainfo["depth_scale"] == 1000
 
 
 def test_behind_a_resize_the_truth_keeps_its_own_size(tree):

@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""Make a recipe of ours out of a checkpoint of mmdetection: a config and safetensors, and the receipt.
+"""Make a recipe of ours out of a checkpoint of mmdetection, mmsegmentation or another project: a config, safetensors
+and the receipt.
 
 python tools/import_checkpoint.py retinanet_pvt-t_fpn_1x_coco.pth --out imported
 
@@ -11,7 +12,7 @@ import argparse
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", help="a checkpoint that carries its configuration")
+    parser.add_argument("checkpoint", help="a checkpoint that carries its configuration, or a folder")
     parser.add_argument("--out", default=".", metavar="DIR", help="folder for the config and the weights")
     parser.add_argument("--receipt", action="store_true", help="print what became of every tensor")
     args = parser.parse_args()

@@ -16,6 +16,8 @@ from densevit.checkpoints.reading import META, read_file
 from densevit.errors import CheckpointError
 
 BASES = ("coco_detection", "schedule_1x", "runtime")
+PIXEL_BASES = ("ade20k", "schedule_160k", "runtime")
+"""What the recipe of an imported detector builds on, and of a segmentation model."""
 NAMES = ("classes", "semantic_classes", "palette", "cat_ids")
 """What of a data set's description goes with the weights; the rest (paths) belongs to the place of the training."""
 
@@ -92,14 +94,13 @@ def write_imported(
     weights = folder / f"{name}.safetensors"
     _save(model.state_dict(), weights, {})
 
-    recipe: dict[str, Any] = {"_base_": [str(base / f"{part}.py") for part in BASES], "model": settings}
+    of_pixels = getattr(model.head, "pixel_classes", False)
+    bases = [str(base / f"{part}.py") for part in (PIXEL_BASES if of_pixels else BASES)]
+    recipe: dict[str, Any] = {"_base_": bases, "model": settings}
     if model.test_scale is not None:
-        steps = [
-            {"type": "LoadImage"},
-            {"type": "LoadAnnotations"},
-            *([{"type": "Resize", "scale": list(model.test_scale), "keep_ratio": True}] if model.test_scale else []),
-            {"type": "PackSample"},
-        ]
+        resize = [{"type": "Resize", "scale": list(model.test_scale), "keep_ratio": True}] if model.test_scale else []
+        truth = [{"type": "LoadAnnotations"}]  # of pixels it keeps its own size
+        steps = [{"type": "LoadImage"}, *(resize + truth if of_pixels else truth + resize), {"type": "PackSample"}]
         recipe |= {f"{kind}_dataloader": {"dataset": {"pipeline": steps}} for kind in ("val", "test")}
     text = f"# Imported from {Path(source_file).name} ({model.receipt.scheme}) by tools/import_checkpoint.py\n"
     config = folder / f"{name}.py"

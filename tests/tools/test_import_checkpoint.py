@@ -29,6 +29,20 @@ def test_the_written_recipe_predicts_as_the_checkpoint_does(root, tmp_path):
     assert np.array_equal(ours.boxes, direct.boxes)
 
 
+def test_the_recipe_of_a_segmentation_model_predicts_as_its_checkpoint_does(root, tmp_path):
+    old = root / "tests" / "data" / "mmseg" / "segmenter_vit.pth"
+    command = [sys.executable, str(root / "tools" / "import_checkpoint.py"), str(old), "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=here(root))
+    assert done.returncode == 0, done.stderr
+    image = np.load(old.with_suffix(".npz"))["img"]
+    name = tmp_path / "segmenter_vit"
+    recipe = Predictor(name.with_suffix(".py"), name.with_suffix(".safetensors"), "cpu")
+    assert recipe.model.inference.window == (96, 96)
+    found, direct = recipe(image), Predictor(None, old, "cpu")(image)
+    assert np.array_equal(found.semantic, direct.semantic)
+    assert list(found.semantic_names) == list(direct.semantic_names)
+
+
 def test_a_file_without_a_configuration_is_one_sentence(root, tmp_path):
     (tmp_path / "empty.pth").write_bytes(b"")
     command = [sys.executable, str(root / "tools" / "import_checkpoint.py"), str(tmp_path / "empty.pth")]

@@ -29,7 +29,7 @@ def build(tree, steps, **settings):
         [dict(type="RandomFlip", prob=1.0)],
         [dict(type="RandomCrop", size=(40, 30))],
         [dict(type="Resize", scale=(128, 96))],
-        [dict(type="Resize", scale=(128, 96)), dict(type="RandomCrop", size=(70, 50)), dict(type="RandomFlip", prob=1.0)],
+        [dict(type="Resize", scale=(128, 96)), dict(type="RandomCrop", size=(70, 50)), dict(type="RandomFlip", prob=1)],
         [dict(type="RandomResize", scale=(64, 48), ratio_range=(0.7, 1.6)), dict(type="RandomCrop", size=(40, 30))],
     ],
     ids=lambda steps: "+".join(step["type"] for step in steps),
@@ -99,10 +99,8 @@ def test_the_figures_of_the_kb_crop_are_those_of_maps_cropped_alike(tmp_path, cr
     else:
         shown = torch.zeros(KITTI)
         shown[top:bottom, left:right] = predicted
-    window = (
-        slice(*CROPS[crop[-5:].lstrip("_")](*truth.shape)[:2]),
-        slice(*CROPS[crop[-5:].lstrip("_")](*truth.shape)[2:]),
-    )
+    first, end, start, stop = CROPS[crop.removeprefix("kb_")](*truth.shape)
+    window = slice(first, end), slice(start, stop)
     truth, shown = truth[window], shown[window]
     known = (truth > 1e-3) & (truth < 80)
     expected = ((truth - shown).abs() / truth)[known].mean()

@@ -9,6 +9,7 @@ from densevit.errors import ConfigError
 from densevit.ops.depth_files import MOST, write_depth
 
 MILLIMETRES = 1000.0
+COARSEST = 100.0  # numbers a metre: maps of fractions (NPY, EXR) state 1, which whole numbers cannot hold
 
 
 class DepthMapWriter:
@@ -16,14 +17,15 @@ class DepthMapWriter:
 
     Args:
         folder: where to; made where it is not there.
-        per_metre: numbers a metre: 1000 for NYU Depth v2, 256 for KITTI; None: millimetres.
+        per_metre: numbers a metre: 1000 for NYU Depth v2, 256 for KITTI; None, or fewer than 100: millimetres.
 
     Raises:
         ConfigError: no such folder can be made.
     """
 
     def __init__(self, folder: str | os.PathLike, per_metre: float | None = None) -> None:
-        self.folder, self.per_metre = Path(folder), per_metre or MILLIMETRES
+        self.folder = Path(folder)
+        self.per_metre = per_metre if per_metre and per_metre >= COARSEST else MILLIMETRES
         if self.folder.suffix:
             raise ConfigError(f"--out {folder}: depth maps are a folder of PNG files; name one.")
         try:

@@ -90,7 +90,7 @@ def draw_truth_and_prediction(
     palette: Sequence[Sequence[int]] | None = None,
 ) -> list[Cell]:
     """One row for `contact_sheet`: the truth, and beside it the predictions; a pair for each kind that there is, or of
-    maps without truth the prediction alone.
+    maps without truth the prediction alone. Where there is nothing but depth, the image stands first.
 
     Args:
         image: the original image, (H, W, 3) uint8 BGR.
@@ -122,6 +122,8 @@ def draw_truth_and_prediction(
             look = dict(legend=semantic_names is not None, palette=palette)
             cells += [(draw_classes(picture, m, semantic_names, **look), title) for title, m in maps.items()]
             continue
+        if not cells:
+            cells.append((picture, "image"))  # which colours of depth hide
         cells += _depths(maps, sample.get("depth_kind") or "metric")
     return cells
 

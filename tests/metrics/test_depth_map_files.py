@@ -18,13 +18,11 @@ def some_map(size=(7, 9), low=0.5, high=9.5):
     return torch.from_numpy(np.random.default_rng(0).uniform(low, high, size).astype(np.float32))
 
 
-@pytest.mark.parametrize(
-    ("stated", "per_metre"), [({}, 1000), ({"depth_scale": None}, 1000), ({"depth_scale": 256.0}, 256)]
-)
+@pytest.mark.parametrize(("stated", "per_metre"), [(None, 1000), (1.0, 1000), (256.0, 256), (5000.0, 5000)])
 def test_files_are_in_the_data_sets_unit_under_the_ids_of_its_images(tmp_path, stated, per_metre):
     truth, predicted = some_map(), some_map(low=1)
     metric = DepthMetric(out=str(tmp_path / "maps"))
-    metric.dataset_meta = stated
+    metric.dataset_meta = {"depth_scale": stated}
     sample = map_sample(7, "depth", truth, predicted)
     metric.process(None, [sample, dict(sample, img_id="drive_0001/image_02/0000000005")])
     for name in ("7.png", "drive_0001/image_02/0000000005.png"):

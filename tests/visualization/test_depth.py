@@ -146,9 +146,9 @@ def test_truth_and_prediction_share_one_scale_and_holes_of_the_truth_are_grey():
     predicted[:, :30] *= 50  # farther than anything true: as far as can be shown
     holes = truth.copy()
     holes[:20] = 0
-    image = np.zeros((40, 60, 3), np.uint8)
-    (true, said), (found, title) = draw_truth_and_prediction(image, sample_of(holes, predicted), side=60)
-    assert said == "truth: depth, 1.0 to 9.0 m" and title == "prediction: depth"
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    (shown, _), (true, said), (found, title) = draw_truth_and_prediction(image, sample_of(holes, predicted), side=60)
+    assert said == "truth: depth, 1.0 to 9.0 m" and title == "prediction: depth" and (shown == image).all()
     assert (true[:20] == NO_DEPTH).all() and not (found == NO_DEPTH).all(2).any()
     assert (true[30, ::-1][30:] == found[30, 30:]).all()
     assert (found[:, :30] == draw_depth(np.full((1, 1), 9.0), (1, 9), scale=False)[0, 0]).all()
@@ -157,7 +157,7 @@ def test_truth_and_prediction_share_one_scale_and_holes_of_the_truth_are_grey():
 def test_a_relative_prediction_beside_metres_has_colours_of_its_own():
     truth = np.linspace(1, 9, 60, dtype=np.float32)[None].repeat(40, 0)
     sample = sample_of(truth, 5 / truth - 3, depth_kind="relative")
-    (true, _), (found, title) = draw_truth_and_prediction(np.zeros((40, 60, 3), np.uint8), sample, side=60)
+    _, (true, _), (found, title) = draw_truth_and_prediction(np.zeros((40, 60, 3), np.uint8), sample, side=60)
     assert "relative" in title and " m" not in title
     for drawn in (true, found):  # near at the left
         assert drawn[20, 2, 2] > 100 > drawn[20, 2, 0] and drawn[20, -8, 0] > drawn[20, -8, 2]
@@ -165,5 +165,5 @@ def test_a_relative_prediction_beside_metres_has_colours_of_its_own():
 
 def test_a_true_map_without_a_measurement_is_grey_beside_the_prediction():
     sample = sample_of(np.zeros((40, 60), np.float32), np.full((40, 60), 3, np.float32))
-    (true, title), (found, _) = draw_truth_and_prediction(np.zeros((40, 60, 3), np.uint8), sample, side=60)
+    _, (true, title), (found, _) = draw_truth_and_prediction(np.zeros((40, 60, 3), np.uint8), sample, side=60)
     assert title == "truth: depth" and (true == NO_DEPTH).all() and not (found == NO_DEPTH).any(2).all()

@@ -21,3 +21,13 @@ def shared(root) -> Path:
     if not (folder / "parity").is_dir():
         pytest.skip("needs the folder ../shared (real data and reference cases)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def dinov2_folder(shared, tmp_path_factory) -> Path:
+    """A folder with trained weights of DINOv2's ViT-S/14; the test is skipped where they cannot be had."""
+    from trained_vit import write_folder
+
+    return write_folder(
+        tmp_path_factory.mktemp("dinov2_small"), shared / "data" / "weights" / "dinov2_small_names.json"
+    )

@@ -39,7 +39,9 @@ def test_a_file_of_mmsegmentation_predicts_an_image_as_mmsegmentation_does(name)
 @pytest.mark.parametrize("name", NAMES)
 def test_logits_of_a_file_of_mmsegmentation_are_mmsegmentations(name):
     golden, model = np.load(DATA / f"{name}.npz"), import_model(DATA / f"{name}.pth")
-    image = Resize(scale=(400, 110), keep_ratio=True)({"img": golden["img"], "img_shape": golden["img"].shape[:2]})["img"]
+    image = Resize(scale=(400, 110), keep_ratio=True)({"img": golden["img"], "img_shape": golden["img"].shape[:2]})[
+        "img"
+    ]
     data = model.data_preprocessor({"inputs": [torch.from_numpy(image).permute(2, 0, 1)], "data_samples": None})
     with torch.no_grad():
         logits = model(data["inputs"])

@@ -8,7 +8,7 @@ import pytest
 
 CONFIG = """
 _base_ = [{base!r}]
-side = 128
+side = 96
 data = dict(type="ScenesDataset", images=16, size=(side, side), pipeline=[dict(type="PackSample")])
 train_dataloader = dict(batch_size=8, dataset=dict(_delete_=True, **data))
 val_dataloader = dict(batch_size=8, dataset=dict(_delete_=True, **data, test_mode=True))
@@ -65,7 +65,7 @@ CASES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_sixteen_scenes_are_learnt_by_heart(root, tmp_path, name):
-    case = {"neck": None, "auxiliary": [], "epochs": 300, **CASES[name]}
+    case = {"neck": None, "auxiliary": [], "epochs": 250, **CASES[name]}
     config = tmp_path / "overfit.py"
     config.write_text(CONFIG.format(base=str(root / "configs" / "pvt_fpn_scenes.py"), **case))
     command = [sys.executable, "tools/train.py", str(config), "--pretrained", "none"]

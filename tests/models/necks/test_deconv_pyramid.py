@@ -1,4 +1,4 @@
-"""A pyramid by deconvolutions: each place becomes 2 x 2, pooling keeps or leaves out an odd side, scales are checked."""
+"""A pyramid by deconvolutions: each place becomes 2 x 2, pooling keeps or leaves out odd sides, scales are checked."""
 
 import pytest
 import torch

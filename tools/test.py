@@ -68,9 +68,10 @@ def _drawer(folder: Path, score_thr: float) -> Any:
 
     def draw(sample: Any, image: Any, meta: Any) -> None:
         # what is rendered has no file, and is not resized either
-        image, stem = (
-            (read_image(sample.img_path), Path(sample.img_path).stem) if sample.img_path else (image, sample.img_id)
-        )
+        image = read_image(sample.img_path) if sample.img_path else image
+        # where ids are numbers, the file's name says more; where they are paths, two files may share a name
+        named = sample.img_path and not isinstance(sample.img_id, str)
+        stem = Path(sample.img_path).stem if named else sample.img_id
         names, pixels = meta.get("classes"), meta.get("semantic_classes")
         palette = meta.get("palette")
         row = draw_truth_and_prediction(image, sample, names, score_thr, 640, pixels or names, palette)

@@ -161,13 +161,17 @@ def _decode(report: Report, present: list[tuple[str, tuple[int, int]]], images: 
 def require_readable_images(dataset: Any, most: int | None = None) -> None:
     """Read a data set's files, or so many of them spread evenly: a broken one stops a training before it begins.
 
-    A data set that skips broken images (`on_broken='skip'`), or that knows no such thing, is left alone.
+    A data set that skips broken images (`on_broken='skip'`), or that knows no such thing, is left alone; of one that
+    repeats or joins others, each of them is read.
 
     Raises:
         DataError: the first image or map that cannot be used.
     """
     if hasattr(dataset, "check_before_training"):
         dataset.check_before_training(most)
+    elif hasattr(dataset, "datasets") or hasattr(dataset, "dataset"):  # several in a row, or one repeated
+        for part in getattr(dataset, "datasets", None) or [dataset.dataset]:
+            require_readable_images(part, most)
 
 
 def check_data_sets(config: dict, images: int | None = None) -> list[Report | SemanticReport | DepthReport]:
@@ -177,10 +181,8 @@ def check_data_sets(config: dict, images: int | None = None) -> list[Report | Se
         DataError: the config names none that could be checked.
     """
     checks: dict[str, Callable[[], Any]] = {}  # by settings: a data set of two loaders is read once
-    for part in ("train", "val", "test"):
-        data_set = (config.get(f"{part}_dataloader") or {}).get("dataset", {})
-        while "dataset" in data_set:  # one that repeats or balances another
-            data_set = data_set["dataset"]
+    parts = [(config.get(f"{part}_dataloader") or {}).get("dataset", {}) for part in ("train", "val", "test")]
+    for data_set in (single for part in parts for single in _single(part)):
         kind = str(data_set.get("type")).removeprefix("densevit.")
         if kind == "CocoDataset":
             root = os.path.expanduser(data_set.get("data_root", ""))
@@ -194,6 +196,15 @@ def check_data_sets(config: dict, images: int | None = None) -> list[Report | Se
     if not checks:
         raise DataError(f"The config names no CocoDataset, {' or '.join(WITH_MAPS)}: there is nothing to check here.")
     return [check() for check in checks.values()]
+
+
+def _single(data_set: dict) -> Iterator[dict]:
+    """The configs of the data sets that one repeats, balances or joins, or its own."""
+    inner = [data_set["dataset"]] if "dataset" in data_set else data_set.get("datasets", ())
+    if not inner:
+        yield data_set
+    for part in inner:
+        yield from _single(part)
 
 
 def _of_maps(kind: str, settings: dict, images: int | None) -> Callable[[], SemanticReport | DepthReport]:

@@ -11,7 +11,7 @@ import torch
 from tiny_depth import make_tiny_depth, put_depth, put_image, tiny_depth, tiny_depth_dataset
 
 import densevit.datasets  # noqa: F401
-from densevit.datasets.checking import require_readable_images
+from densevit.datasets.checking import check_data_sets, require_readable_images
 from densevit.datasets.scenes.tree import Settings, write_tree
 from densevit.errors import ConfigError, DataError
 from densevit.registry import DATASETS
@@ -266,3 +266,19 @@ def test_workers_get_a_small_pickle_and_give_the_same_items(tree):
     loader = torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=2)
     for place, item in enumerate(loader):
         assert torch.equal(item["data_samples"].gt_depth, dataset[place]["data_samples"].gt_depth)
+
+
+def test_data_sets_of_several_units_go_together(tree, tmp_path):
+    put_image(tmp_path / "far/rgb/a.png", 0)
+    put_depth(tmp_path / "far/depth/a.png", tiny_depth(9), 5000)
+    parts = [tiny_depth_dataset(tree), tiny_depth_dataset(tmp_path / "far", depth_scale="tum")]
+    joined = dict(type="ConcatDataset", datasets=parts, ignore_keys=["ann_file", "depth_scale"])
+    dataset = DATASETS.build(dict(type="RepeatDataset", times=2, dataset=joined))
+    assert len(dataset) == 10 and np.array_equal(truth_of(dataset, 3), tiny_depth(3))
+    np.testing.assert_allclose(truth_of(dataset, 4), tiny_depth(9), atol=1e-4)
+    require_readable_images(dataset)
+    config = dict(train_dataloader=dict(dataset=dict(type="RepeatDataset", dataset=joined)))
+    assert [report.images for report in check_data_sets(config)] == [4, 1]
+    put_depth(tmp_path / "far/depth/a.png", np.zeros((48, 64)))
+    with pytest.raises(DataError, match=r"far/depth/a.png holds no depth"):
+        require_readable_images(dataset)

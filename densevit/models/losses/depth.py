@@ -51,8 +51,8 @@ class SILogLoss(nn.Module):
         count = valid.sum(1).clamp(min=1)
         mean, square = difference.sum(1) / count, difference.square().sum(1) / count
         left = square - self.mean_share * mean.square()
-        # where nothing is left the slope would be infinite
-        return self.loss_weight * torch.where(left > TINY, left.clamp(min=TINY).sqrt(), 0).mean()
+        # where nothing is left the slope would be infinite; what is not a number stays so, and is noticed
+        return self.loss_weight * torch.where(left <= TINY, 0, left.clamp(min=TINY).sqrt()).mean()
 
 
 @MODELS.register_module()

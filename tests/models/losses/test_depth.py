@@ -195,6 +195,14 @@ def test_gradients_are_those_of_finite_differences(config):
     assert slope == pytest.approx((ahead - behind) / (2 * step), rel=0.05, abs=2e-3)
 
 
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_a_prediction_that_is_no_number_is_not_hidden(config):
+    prediction, truth = maps()
+    prediction[0][truth[0] > 0] = torch.nan
+    loss = MODELS.build(config)
+    assert not loss(prediction, truth).isfinite() and loss(prediction, truth.where(~prediction.isnan(), 0)).isfinite()
+
+
 def test_every_loss_has_the_name_that_it_is_reported_under():
     assert [MODELS.build(config).name for config in CONFIGS] == [
         *["loss_silog"] * 3, "loss_l1", *["loss_ssi"] * 2,

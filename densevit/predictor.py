@@ -304,9 +304,10 @@ def _pipeline(config: Config) -> list[Mapping]:
     return [*(loading or [dict(type="LoadImage")]), *steps]
 
 
-def _plain_pipeline(scale: tuple[int, ...]) -> list[Mapping]:
-    """Load, resize within `scale` (() leaves the size as it is), pack."""
-    resize = [dict(type="Resize", scale=scale, keep_ratio=True)] if scale else []
+def _plain_pipeline(scale: tuple[int, ...] | Mapping[str, Any]) -> list[Mapping]:
+    """Load, resize within `scale` (() leaves the size as it is; or arguments of Resize), pack."""
+    arguments = scale if isinstance(scale, Mapping) else dict(scale=scale, keep_ratio=True)
+    resize = [dict(type="Resize", **arguments)] if scale else []
     return [dict(type="LoadImage"), *resize, dict(type="PackSample")]
 
 

@@ -10,9 +10,15 @@ from typing import Any, NamedTuple
 
 from densevit.checkpoints.config_text import ConfigText
 from densevit.checkpoints.convert import OWN
+from densevit.checkpoints.dpt_configs import PATCH, test_resize
+from densevit.checkpoints.dpt_files import SIDE, told_by_shapes
+from densevit.checkpoints.dpt_transformers import CONFIGS, resize_of
+from densevit.checkpoints.loading import state_of
 from densevit.checkpoints.reading import read_file
-from densevit.errors import CheckpointError
+from densevit.errors import CheckpointError, UserError
 
+WHOLE = ("upernet", *CONFIGS)
+"""transformers' model_type of whole models."""
 SEGMENTATION_SCALE = (2048, 512)
 """(Long, short) side of ADE20K's test images, where a file of a segmentation model says nothing."""
 
@@ -22,7 +28,8 @@ class Carried(NamedTuple):
 
     source: whose terms the configuration is in. config: the model's. content: of the file of weights. dataset: class
     names and colours, as far as they are there. where: the configuration's place, for messages. test_scale: (long,
-    short) side of test images, () for images as they are, None where the file says nothing.
+    short) side of test images, () for images as they are, arguments of Resize where it is of another kind, None where
+    the file says nothing.
     """
 
     source: str
@@ -30,17 +37,20 @@ class Carried(NamedTuple):
     content: dict
     dataset: dict[str, Any]
     where: str
-    test_scale: tuple[int, ...] | None
+    test_scale: tuple[int, ...] | dict[str, Any] | None
 
 
-def open_checkpoint(path: Path) -> Carried:
-    """Read a file of OpenMMLab's or densevit's, or a folder of transformers', timm's or Segmenter's repository.
+def open_checkpoint(path: Path, variant: str | None = None) -> Carried:
+    """Read a file of OpenMMLab's, densevit's, Depth-Anything's or isl-org's, or a folder of transformers', timm's or
+    Segmenter's repository.
+
+    variant: of a Depth-Anything, where its file's name does not say it; see `dpt_files`.
 
     Raises:
         CheckpointError: no configuration there, or nothing that can be read.
     """
     if not path.is_dir():
-        return _file(path)
+        return _file(path, variant)
     beside, variant = path / "config.json", path / "variant.yml"
     names = ("model.safetensors", "pytorch_model.bin") if beside.is_file() else ("checkpoint.pth",)
     found = next((path / name for name in names if (path / name).is_file()), None)
@@ -55,11 +65,14 @@ def open_checkpoint(path: Path) -> Carried:
 # ---- OpenMMLab's and our own files -------------------------------------------------------------------
 
 
-def _file(path: Path) -> Carried:
+def _file(path: Path, variant: str | None) -> Carried:
     content = read_file(path)
     meta = content.get("meta") if isinstance(content.get("meta"), Mapping) else {}
     text = meta.get("cfg", meta.get("config"))
     if not isinstance(text, str):
+        told = _told_by_shapes(path, content, variant)
+        if told is not None:
+            return told
         raise CheckpointError(
             f"{path} carries no configuration (no text under meta.cfg): build the model from a config and use "
             f"load_weights(model, file)."
@@ -82,6 +95,18 @@ def _file(path: Path) -> Carried:
     if scale is None and source == "mmseg":
         scale = () if _test_steps(saved) else SEGMENTATION_SCALE
     return Carried(source, config, content, dict(dataset), str(path), scale)
+
+
+def _told_by_shapes(path: Path, content: dict, variant: str | None) -> Carried | None:
+    """What a file without configuration holds; None where that is not known either."""
+    try:
+        found = told_by_shapes(state_of(content, str(path)), path.stem, variant)
+    except UserError as error:
+        raise type(error)(f"{path} {error}") from error
+    if found is None:
+        return None
+    source, config, resize = found
+    return Carried(source, config, content, {}, str(path), resize)
 
 
 def _normalising_steps(saved: ConfigText, source: str) -> dict[str, Any]:
@@ -134,12 +159,17 @@ def _hub_folder(beside: Path, weights: Path) -> Carried:
     config = _json(beside)
     source = "transformers" if isinstance(config, dict) and "model_type" in config else "timm"
     dataset, scale = {}, None
-    if source == "transformers" and config["model_type"] == "upernet":
+    if isinstance(config, dict) and "encoder" in config and "out_channels" in config:  # Depth-Anything V1's
+        settings = {"type": "DPT_DINOv2", "kwargs": config}
+        return Carried("depth-anything", settings, read_file(weights), {}, str(beside), test_resize(SIDE, PATCH))
+    kind = config.get("model_type") if source == "transformers" else None
+    if kind == "upernet" or "DPTForSemanticSegmentation" in (config.get("architectures") or []):
         names = config.get("id2label") or {}
         dataset = {"classes": [names[key] for key in sorted(names, key=int)]}
         scale = SEGMENTATION_SCALE
-        if (processor := beside.with_name("preprocessor_config.json")).is_file():
-            config["image_processor"] = _json(processor)
+    if kind in WHOLE and (processor := beside.with_name("preprocessor_config.json")).is_file():
+        config["image_processor"] = _json(processor)
+        scale = resize_of(kind, config["image_processor"]) or scale
     return Carried(source, config, read_file(weights), dataset, str(beside), scale)
 
 

@@ -13,13 +13,13 @@ HALF = (127.5, 127.5, 127.5)
 """Mean and deviation of isl-org's images."""
 
 
-def _model(backbone: dict, neck: list[dict], head: dict, **preprocessor: Any) -> dict[str, Any]:
+def whole_model(backbone: dict, neck: list[dict], head: dict, **preprocessor: Any) -> dict[str, Any]:
     """A whole model."""
     prepared = {"type": "Preprocessor", **preprocessor}
     return {"type": "DensePredictor", "data_preprocessor": prepared, "backbone": backbone, "neck": neck, "head": head}
 
 
-def _necks(widths: Any, readout: str, channels: int, **fusion: Any) -> list[dict[str, Any]]:
+def necks_of(widths: Any, readout: str, channels: int, **fusion: Any) -> list[dict[str, Any]]:
     """Both necks. fusion: what is not DPTFusion's default."""
     return [
         {"type": "DPTReassemble", "channels": tuple(widths), "readout": readout},
@@ -48,7 +48,7 @@ def from_mmseg(head: Settings) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     plain_relu(head)
     norm = batch_norm(head)
     widths, readout = head.take("post_process_channels", (96, 192, 384, 768)), head.take("readout_type", "ignore")
-    necks = _necks(widths, readout, head.take("channels"), norm=norm, conv_bias=False, fit="skip")
+    necks = necks_of(widths, readout, head.take("channels"), norm=norm, conv_bias=False, fit="skip")
     return necks, {"type": "DPTHead", "norm": norm, **classifier(head)}
 
 
@@ -104,8 +104,8 @@ def from_isl(model: Settings) -> dict[str, Any]:
         head |= {} if given.take("non_negative", True) else {"non_negative": False}
     given.done()
     model.done()
-    necks = _necks(widths, readout, features, norm=norm)
-    return _model(backbone, necks, head, mean=HALF, std=HALF, size_divisor=32)
+    necks = necks_of(widths, readout, features, norm=norm)
+    return whole_model(backbone, necks, head, mean=HALF, std=HALF, size_divisor=32)
 
 
 # ---- Depth-Anything ----------------------------------------------------------------------------------
@@ -156,5 +156,5 @@ def from_depth_anything(model: Settings) -> dict[str, Any]:
     given.ignore("localhub")
     given.done()
     model.done()
-    necks = _necks(widths, readout, features, norm=norm, conv_bias=True)
-    return _model(backbone, necks, head, size_divisor=backbone["patch_size"])
+    necks = necks_of(widths, readout, features, norm=norm, conv_bias=True)
+    return whole_model(backbone, necks, head, size_divisor=backbone["patch_size"])

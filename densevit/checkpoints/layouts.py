@@ -57,6 +57,7 @@ _TRANSFORMERS = (
     Place("dpt.", "backbone."),
     Place("neck.reassemble_stage.", "DPTReassemble"),
     *(Place(f"neck.{word}.", "DPTFusion", f"{word}.") for word in ("convs", "fusion_stage")),
+    Place("head.", "head."),
     Place("head.", "DPTHead"),
     Place("auxiliary_head.", "DPTHead", "auxiliary_head."),
 )

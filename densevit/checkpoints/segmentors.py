@@ -163,7 +163,7 @@ def upernet_of_transformers(model: Settings) -> dict[str, Any]:
     model.expect("auxiliary_in_channels", None, [channels[min(2, len(channels) - 1)]])
     config = {
         "type": "DensePredictor",
-        "data_preprocessor": _image_processor(model.take("image_processor", {})),
+        "data_preprocessor": image_processor(model.take("image_processor", {})),
         "backbone": backbone,
         "neck": {
             "type": "UPerNet",
@@ -179,7 +179,7 @@ def upernet_of_transformers(model: Settings) -> dict[str, Any]:
     return config
 
 
-def _image_processor(given: Mapping[str, Any]) -> dict[str, Any]:
+def image_processor(given: Mapping[str, Any]) -> dict[str, Any]:
     """Mean and deviation of preprocessor_config.json, which counts pixels from 0 to 1."""
     config = {"type": "Preprocessor", "size_divisor": 1}
     for key in ("mean", "std"):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from densevit.checkpoints import dpt_transformers
 from densevit.checkpoints.architectures import translate_part
 from densevit.checkpoints.detectors import DETECTORS, generalized_rcnn, mmdet_detector
 from densevit.checkpoints.dpt_configs import from_depth_anything, from_isl
@@ -25,6 +26,9 @@ REPOSITORIES = {
     "depth-anything": from_depth_anything,
 }
 """Source of whole models of one kind -> what makes ours of their configuration."""
+
+TRANSFORMERS = {"upernet": upernet_of_transformers, **dpt_transformers.CONFIGS}
+"""transformers' model_type of whole models -> what makes ours of their configuration."""
 
 
 def translate(source: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,8 +55,8 @@ def translate(source: str, config: Mapping[str, Any]) -> dict[str, Any]:
         return mmdet_detector(source, settings)
     if source in MMSEG and settings.type in SEGMENTORS:
         return encoder_decoder(source, settings)
-    if source == "transformers" and settings.type == "upernet":
-        return upernet_of_transformers(settings)
+    if source == "transformers" and settings.type in TRANSFORMERS:
+        return TRANSFORMERS[settings.type](settings)
     if source in REPOSITORIES:
         return REPOSITORIES[source](settings)
     if source == "detectron2" and settings.type == "GeneralizedRCNN":

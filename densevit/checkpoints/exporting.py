@@ -16,8 +16,11 @@ from densevit.checkpoints.reading import META, read_file
 from densevit.errors import CheckpointError
 
 BASES = ("coco_detection", "schedule_1x", "runtime")
-PIXEL_BASES = ("ade20k", "schedule_160k", "runtime")
-"""What the recipe of an imported detector builds on, and of a segmentation model."""
+MAP_BASES = {
+    "pred_semantic": ("ade20k", "schedule_160k", "runtime"),
+    "pred_depth": ("nyu", "schedule_depth", "runtime"),
+}
+"""What the recipe of an imported detector builds on, and of a model of maps by what it predicts."""
 NAMES = ("classes", "semantic_classes", "palette", "cat_ids")
 """What of a data set's description goes with the weights; the rest (paths) belongs to the place of the training."""
 
@@ -94,13 +97,15 @@ def write_imported(
     weights = folder / f"{name}.safetensors"
     _save(model.state_dict(), weights, {})
 
-    of_pixels = getattr(model.head, "pixel_classes", False)
-    bases = [str(base / f"{part}.py") for part in (PIXEL_BASES if of_pixels else BASES)]
+    of_maps = MAP_BASES.get(getattr(model.head, "result", None))
+    bases = [str(base / f"{part}.py") for part in of_maps or BASES]
     recipe: dict[str, Any] = {"_base_": bases, "model": settings}
     if model.test_scale is not None:
-        resize = [{"type": "Resize", "scale": list(model.test_scale), "keep_ratio": True}] if model.test_scale else []
+        scale = model.test_scale
+        arguments = scale if isinstance(scale, Mapping) else {"scale": scale, "keep_ratio": True}
+        resize = [{"type": "Resize", **plain(arguments)}] if scale else []
         truth = [{"type": "LoadAnnotations"}]  # of pixels it keeps its own size
-        steps = [{"type": "LoadImage"}, *(resize + truth if of_pixels else truth + resize), {"type": "PackSample"}]
+        steps = [{"type": "LoadImage"}, *(resize + truth if of_maps else truth + resize), {"type": "PackSample"}]
         recipe |= {f"{kind}_dataloader": {"dataset": {"pipeline": steps}} for kind in ("val", "test")}
     text = f"# Imported from {Path(source_file).name} ({model.receipt.scheme}) by tools/import_checkpoint.py\n"
     config = folder / f"{name}.py"

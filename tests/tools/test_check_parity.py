@@ -76,6 +76,9 @@ def test_reference_cases_pass(root, shared):
         *folder.glob("mmseg_upernet*.json"),
         *folder.glob("whai362_semfpn*.json"),
         *folder.glob("rstrudel*.json"),
+        *folder.glob("mmseg_dpt*.json"),
+        *folder.glob("isl_dpt*.json"),
+        *folder.glob("depth_anything*.json"),
     ]
     done = run(root, *sorted(wanted), "--verbose")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -16,7 +16,7 @@ from densevit.errors import CheckpointError, ConfigError, DataError
 
 DATA = Path(__file__).resolve().parent.parent / "data" / "mmseg"
 CLASSES = ("wall", "building", "sky", "floor", "tree", "ceiling", "road")
-NAMES = ["upernet_swin", "segmenter_vit", "setr_mla"]
+NAMES = ["upernet_swin", "segmenter_vit", "setr_mla", "dpt_vit"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,5 +1,6 @@
 """Image, boxes, masks, class map and depth stay together through every transform."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -338,3 +339,41 @@ def test_without_truth_only_the_image_is_packed():
 def test_masks_cannot_be_loaded_where_the_data_set_has_none():
     with pytest.raises(ConfigError, match="with_masks=True"):
         LoadAnnotations(with_masks=True).transform(dict(bboxes=[], labels=[], ignore=[]))
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "fit", "divisor", "wanted"),
+    [
+        ((61, 97), (98, 98), "cover", 14, (98, 154)),  # 155.8 lies between 154 and 168
+        ((480, 640), (518, 518), "cover", 14, (518, 686)),
+        ((640, 480), (518, 518), "cover", 14, (686, 518)),
+        ((100, 100), (100, 100), "cover", 14, (112, 112)),  # the nearest multiple, 98, would not cover
+        ((375, 1242), (384, 384), "closest", 32, (384, 1280)),  # the height changes less
+        ((300, 400), (384, 384), "closest", 32, (288, 384)),  # the width does
+        ((10, 1000), (384, 384), "closest", 32, (32, 384)),  # never nothing
+        ((61, 97), (120, 120), "cover", 1, (120, 191)),
+    ],
+)
+def test_a_size_may_cover_or_nearly_keep_the_scale_in_multiples(size, scale, fit, divisor, wanted):
+    image = np.zeros((*size, 3), np.uint8)
+    resize = Resize(scale, fit=fit, divisor=divisor)
+    assert resize({"img": image, "img_shape": size})["img"].shape[:2] == wanted
+
+
+def test_cubic_samples_are_neither_rounded_nor_cut_off():
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[:, 4:] = 255
+    found = Resize((24, 24), cubic=True)({"img": image, "img_shape": (8, 8)})["img"]
+    assert found.dtype == np.float32
+    assert found.min() < -5
+    assert found.max() > 260
+    wanted = cv2.resize(image.astype(np.float64), (24, 24), interpolation=cv2.INTER_CUBIC)
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "settings", [dict(fit="around"), dict(divisor=14), dict(divisor=14, fit="cover", keep_ratio=False)]
+)
+def test_ways_to_fit_that_do_not_exist_are_told(settings):
+    with pytest.raises(ConfigError, match="fit is one of"):
+        Resize((98, 98), **settings)

@@ -32,6 +32,8 @@ GOLDEN = [
     "mmdet_swin_bare",
     "mmdet_swin_nonorm",
     "mmseg_seg_deconv_small",
+    "mmseg_seg_dpt_bare",
+    "mmseg_seg_dpt_norm",
     "mmseg_seg_fcn_ohem",
     "mmseg_seg_fpn_levels",
     "mmseg_seg_mae",

@@ -2,6 +2,8 @@
 # No published result: 123 images of CamVid. Weights: github.com/facebookresearch/dinov2.
 _base_ = ["_base_/camvid.py", "_base_/schedule_camvid.py", "_base_/runtime.py"]
 
+# (pixels of all classes / those of one) ** 0.25 in the 123 training images, their mean 1
+weights = [0.62, 0.57, 1.26, 0.53, 0.87, 0.72, 1.22, 1.23, 0.81, 1.39, 1.77]
 model = dict(
     type="DensePredictor",
     data_preprocessor=dict(type="Preprocessor", size_divisor=14),
@@ -18,8 +20,9 @@ model = dict(
             checkpoint="https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth",
         ),
     ),
-    neck=[dict(type="MultiLevelNeck", channels=128, scales=(2, 1, 1, 0.5)), dict(type="UPerNet", channels=128)],
-    head=dict(type="FCNHead", num_convs=0),
+    neck=[dict(type="MultiLevelNeck", channels=128, scales=(1, 1, 1, 0.5)), dict(type="UPerNet", channels=128)],
+    head=dict(type="FCNHead", num_convs=0, losses=dict(type="CrossEntropyLoss", class_weight=weights)),
     frozen=["backbone"],
 )
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
+train_dataloader = dict(batch_size=2)
+optim_wrapper = dict(optimizer=dict(lr=5e-3))

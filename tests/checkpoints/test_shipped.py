@@ -173,6 +173,7 @@ def test_the_tool_writes_the_file(root, files, tmp_path):
 def test_the_demo_needs_a_shipped_name_alone(tiny_scenes, root, image, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     cv2.imwrite("street.png", image)
+    monkeypatch.syspath_prepend(str(root / "demo"))  # as Python does for a script
     spec = importlib.util.spec_from_file_location("image_demo", root / "demo" / "image_demo.py")
     demo = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(demo)

@@ -88,11 +88,10 @@ class DepthDataset(ImageDataset):
             )
         self.img_suffix, self.depth_suffix = img_suffix or IMAGES, depth_suffix
         known = "depth" in folders or depth_scale is not None
-        self.depth_scale = _scale(depth_scale, depth_suffix) if known else None
-        self.read_depth = DepthReader(self.depth_scale or 1.0, max_depth)
+        scale = _scale(depth_scale, depth_suffix) if known else None
+        self.read_depth = DepthReader(scale or 1.0, max_depth)
         # for what writes predictions as the data set writes truth, which a test set may come without
-        stated = depth_scale is not None and depth_suffix.lower() == ".png"
-        self._stored_scale = _scale(depth_scale, depth_suffix) if stated else None
+        self._stored_scale = scale if depth_scale is not None and depth_suffix.lower() == ".png" else None
         super().__init__(
             ann_file,
             data_root,
@@ -111,8 +110,7 @@ class DepthDataset(ImageDataset):
         for place, what in ((folder, "image folder"), (maps, "folder of depth maps")):
             if place is not None and not os.path.isdir(place):
                 raise DataError(f"There is no {what} {os.path.abspath(place)}: {WAYS_ON}.")
-        self._metainfo.update(ann_file=os.path.abspath(self.ann_file or maps or folder), depth_scale=self.depth_scale)
-        self._metainfo["depth_scale"] = self._stored_scale
+        self._metainfo.update(ann_file=os.path.abspath(self.ann_file or maps or folder), depth_scale=self._stored_scale)
         pairs = lines_of(self.ann_file) if self.ann_file else []
         items = self._listed_pairs(pairs) if pairs and len(pairs[0].split()) > 1 else self._named_alike(folder, maps)
         if not items:

@@ -14,6 +14,8 @@ from densevit.datasets.image_dataset import (
     lines_of,
     listed_files,
     missing_or_empty,
+    pair_folders,
+    require_folders,
 )
 from densevit.datasets.reading_depth import DepthReader
 from densevit.datasets.reading_images import BrokenImage, read_image
@@ -78,14 +80,7 @@ class DepthDataset(ImageDataset):
         check_files: bool = True,
         indices: int | Sequence[int] | None = None,
     ) -> None:
-        folders = {key: folder for key, folder in (data_prefix or {}).items() if folder is not None}
-        for key in folders:
-            if key not in ("img", "depth"):
-                raise ConfigError(f"data_prefix of DepthDataset has the keys img and depth, not {key!r}.")
-        if "img" not in folders or not (test_mode or "depth" in folders):
-            raise ConfigError(
-                "DepthDataset needs data_prefix=dict(img=folder of the images, depth=folder of the depth maps)."
-            )
+        folders = pair_folders(data_prefix, "depth", "depth map", "DepthDataset", test_mode)
         self.img_suffix, self.depth_suffix = img_suffix or IMAGES, depth_suffix
         known = "depth" in folders or depth_scale is not None
         scale = _scale(depth_scale, depth_suffix) if known else None
@@ -107,9 +102,7 @@ class DepthDataset(ImageDataset):
     def load_data_list(self) -> list[dict]:
         """One dict per image: `img_id`, its name without ending, `img_path` and, where there are maps, `depth_path`."""
         folder, maps = self.data_prefix["img"], self.data_prefix.get("depth")
-        for place, what in ((folder, "image folder"), (maps, "folder of depth maps")):
-            if place is not None and not os.path.isdir(place):
-                raise DataError(f"There is no {what} {os.path.abspath(place)}: {WAYS_ON}.")
+        require_folders(folder, maps, "depth map")
         self._metainfo.update(ann_file=os.path.abspath(self.ann_file or maps or folder), depth_scale=self._stored_scale)
         pairs = lines_of(self.ann_file) if self.ann_file else []
         items = self._listed_pairs(pairs) if pairs and len(pairs[0].split()) > 1 else self._named_alike(folder, maps)

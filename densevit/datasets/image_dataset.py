@@ -2,7 +2,7 @@
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -173,6 +173,34 @@ def missing_or_empty(paths: list[str]) -> list[str]:
             return True
 
     return [path for path in paths if is_bad(path)]
+
+
+def pair_folders(
+    data_prefix: Mapping[str, str] | None, truth: str, what: str, where: str, test_mode: bool
+) -> dict[str, str]:
+    """The folders of images and of what they are paired with, which a test set may come without.
+
+    Args:
+        data_prefix: the argument of the data set; None and folders that are None count as not given.
+        truth: key of the maps' folder; `what` calls them and `where` the data set in messages.
+
+    Raises:
+        ConfigError: another key, or a folder that is needed is not given.
+    """
+    folders = {key: folder for key, folder in (data_prefix or {}).items() if folder is not None}
+    for key in folders:
+        if key not in ("img", truth):
+            raise ConfigError(f"data_prefix of {where} has the keys img and {truth}, not {key!r}.")
+    if "img" not in folders or not (test_mode or truth in folders):
+        raise ConfigError(f"{where} needs data_prefix=dict(img=folder of the images, {truth}=folder of the {what}s).")
+    return folders
+
+
+def require_folders(folder: str, maps: str | None, what: str) -> None:
+    """DataError where the folder of images, or that of the maps called `what`, does not exist."""
+    for place, kind in ((folder, "image folder"), (maps, f"folder of {what}s")):
+        if place is not None and not os.path.isdir(place):
+            raise DataError(f"There is no {kind} {os.path.abspath(place)}: {WAYS_ON}.")
 
 
 def lines_of(path: str) -> list[str]:

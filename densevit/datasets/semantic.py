@@ -8,11 +8,20 @@ import numpy as np
 from mmengine.logging import print_log
 
 from densevit.datasets.class_names import IGNORED, KNOWN
-from densevit.datasets.image_dataset import IMAGES, WAYS_ON, ImageDataset, image_files, listed_files, missing_or_empty
+from densevit.datasets.image_dataset import (
+    IMAGES,
+    WAYS_ON,
+    ImageDataset,
+    image_files,
+    listed_files,
+    missing_or_empty,
+    pair_folders,
+    require_folders,
+)
 from densevit.datasets.reading_images import read_image
 from densevit.datasets.reading_maps import ClassMapReader
 from densevit.datasets.semantic_classes import semantic_classes
-from densevit.errors import ConfigError, DataError
+from densevit.errors import DataError
 from densevit.registry import DATASETS
 
 
@@ -72,14 +81,7 @@ class SemanticDataset(ImageDataset):
         check_files: bool = True,
         indices: int | Sequence[int] | None = None,
     ) -> None:
-        folders = {key: folder for key, folder in (data_prefix or {}).items() if folder is not None}
-        for key in folders:
-            if key not in ("img", "seg"):
-                raise ConfigError(f"data_prefix of SemanticDataset has the keys img and seg, not {key!r}.")
-        if "img" not in folders or not (test_mode or "seg" in folders):
-            raise ConfigError(
-                "SemanticDataset needs data_prefix=dict(img=folder of the images, seg=folder of the class maps)."
-            )
+        folders = pair_folders(data_prefix, "seg", "class map", "SemanticDataset", test_mode)
         self.semantic = semantic_classes(classes, os.path.expanduser(data_root), zero_is_ignored, label_map)
         self.read_map = ClassMapReader(self.semantic)
         known = KNOWN.get(classes, {}) if isinstance(classes, str) else {}
@@ -100,9 +102,7 @@ class SemanticDataset(ImageDataset):
     def load_data_list(self) -> list[dict]:
         """One dict per image: `img_id`, its name without ending, and `img_path`."""
         folder, maps = self.data_prefix["img"], self.data_prefix.get("seg")
-        for place, what in ((folder, "image folder"), (maps, "folder of class maps")):
-            if place is not None and not os.path.isdir(place):
-                raise DataError(f"There is no {what} {os.path.abspath(place)}: {WAYS_ON}.")
+        require_folders(folder, maps, "class map")
         names, palette = self.semantic.names, self.semantic.palette
         self._metainfo.update(
             classes=names,

@@ -7,7 +7,9 @@ import torch
 from densevit import Predictor, import_model
 from densevit.checkpoints import build
 from densevit.checkpoints.dpt_files import told_by_shapes
+from densevit.checkpoints.exporting import write_imported
 from densevit.checkpoints.settings import NotBuilt
+from densevit.engine.dumping import config_text
 from densevit.errors import CheckpointError
 
 SMALL = dict(encoder="vits", features=64, out_channels=[48, 96, 192, 384])
@@ -168,3 +170,21 @@ def test_files_of_isl_that_densevit_has_no_model_of_are_named(tmp_path, changes,
 def test_a_variant_is_for_depth_anything_alone():
     with pytest.raises(CheckpointError, match="leave the variant out"):
         told_by_shapes(isl_state(), "dpt", "depth_anything_v1")
+
+
+def test_the_recipe_written_of_a_metric_model_predicts_as_its_file_does(small, root, tmp_path):
+    file = tmp_path / "depth_anything_v2_metric_hypersim_vits.pth"
+    file.symlink_to(small[1])
+    model = import_model(file)
+    config, weights = write_imported(model, file, tmp_path / "out", root / "configs", config_text)
+    image = np.random.default_rng(0).integers(0, 255, (61, 97, 3), dtype=np.uint8)
+    found = [Predictor(config, weights, "cpu"), Predictor(None, file, "cpu")]
+    resizes = [[step for step in predictor.pipeline if step["type"] == "Resize"] for predictor in found]
+    for (resize,) in resizes:
+        resize["scale"] = tuple(resize["scale"])
+    assert resizes[0] == resizes[1] == [dict(type="Resize", scale=(518, 518), fit="cover", divisor=14, cubic=True)]
+    for predictor in found:
+        predictor.pipeline[1]["scale"] = (98, 98)  # the published one takes longer
+    ours, direct = (predictor(image) for predictor in found)
+    assert ours.depth_kind == direct.depth_kind == "metric"
+    assert np.array_equal(ours.depth, direct.depth)

@@ -1,5 +1,6 @@
-"""Resizing of maps and of the tables that belong to a grid."""
+"""Resizing of maps, of the tables that belong to a grid, and of the kernels that belong to a patch."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,3 +26,18 @@ def resize_table(
     if offset:
         how = {"scale_factor": [(side + offset) / old for side, old in zip(size, grid, strict=True)]}
     return F.interpolate(image, mode=mode, align_corners=False, antialias=antialias, **how).flatten(2).transpose(1, 2)
+
+
+def resize_kernel(kernel: Tensor, size: tuple[int, int]) -> Tensor:
+    """A patch's kernel (O, C, p, q) for patches of `size` (h, w): (O, C, h, w).
+
+    Of all kernels the one that gives a patch enlarged to `size` the value that the old one gave it before, as far as
+    one can (FlexiViT, arXiv 2212.08013, section 3.4): the old one by the pseudo-inverse of the enlargement, bicubic.
+    """
+    old = tuple(kernel.shape[2:])
+    if old == tuple(size):
+        return kernel
+    basis = torch.eye(old[0] * old[1], device=kernel.device).unflatten(1, old)[:, None]
+    enlarged = F.interpolate(basis, tuple(size), mode="bicubic", align_corners=False, antialias=True)
+    inverse = torch.linalg.pinv(enlarged.flatten(1).t())  # (p*q, h*w)
+    return (kernel.float().flatten(2) @ inverse).unflatten(2, tuple(size)).to(kernel.dtype)

@@ -299,6 +299,33 @@ def test_a_table_of_another_size_is_resized_once_for_all(mode):
         assert_equal(model(image)[0], file(image)[0])
 
 
+def test_weights_for_patches_of_14_pixels_go_into_a_model_of_16_and_the_receipt_names_what_was_resized(tmp_path):
+    """The kernel as timm's loader resizes it, the table by its module; ready to use as --pretrained is."""
+    timm = pytest.importorskip("timm")
+    sizes = dict(embed_dim=48, depth=2, num_heads=3)
+    theirs = drawn(timm.create_model("vit_small_patch14_dinov2", img_size=56, **sizes))
+    torch.save(theirs.state_dict(), tmp_path / "dinov2.pth")
+    options = dict(arch=dict(sizes, mlp_ratio=4), patch_size=16, img_size=96, layer_scale=1.0, table_antialias=True)
+    ours = MODELS.build(dict(type="ViT", **options)).eval()
+    receipt = load_weights(ours, tmp_path / "dinov2.pth")
+    assert receipt.resized == {
+        "patch_embed.proj.weight": ((48, 3, 14, 14), (48, 3, 16, 16)),
+        "pos_embed": ((1, 17, 48), (1, 37, 48)),
+    }
+    assert "2 resized" in str(receipt)
+    other = timm.create_model("vit_small_patch14_dinov2", img_size=96, patch_size=16, num_classes=0, **sizes).eval()
+    filtered = timm.models.vision_transformer.checkpoint_filter_fn(theirs.state_dict(), other)
+    other.load_state_dict(filtered)
+    image = torch.randn(1, 3, 96, 96)
+    with torch.no_grad():
+        assert_equal(tokens_of(ours(image)[0]), other.forward_features(image)[:, 1:])
+    trained = MODELS.build(
+        dict(type="ViT", **options, init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "dinov2.pth")))
+    )
+    trained.init_weights()
+    assert torch.equal(trained.patch_embed.proj.weight, ours.patch_embed.proj.weight)
+
+
 def test_dinov3s_periods_are_taken_from_the_file_and_computed_where_it_has_none():
     options = dict(positions="rotary", arch=dict(ARCH, embed_dim=32))
     file = MODELS.build(dict(type="ViT", patch_size=8, **options)).state_dict()

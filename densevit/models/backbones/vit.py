@@ -22,6 +22,7 @@ from densevit.layers.pyramid import look_up_arch
 from densevit.layers.rotary import COORDS, RotaryPositions
 from densevit.layers.self_attention import RelativeSelfAttention, SelfAttention
 from densevit.layers.tokens import to_map, to_tokens
+from densevit.ops.resize import resize_kernel
 from densevit.registry import MODELS
 
 ARCHS = {
@@ -57,6 +58,14 @@ class PatchEmbed(nn.Module):
             images = F.pad(images, (0, right, 0, below))
         x = self.proj(images)
         return to_tokens(x), tuple(x.shape[2:])
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        """A kernel of another patch size is resized to ours."""
+        name, size = f"{prefix}proj.weight", self.proj.kernel_size
+        kernel = state_dict.get(name)
+        if kernel is not None and kernel.ndim == 4 and tuple(kernel.shape[2:]) != size:
+            state_dict[name] = resize_kernel(kernel, size)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 @MODELS.register_module()

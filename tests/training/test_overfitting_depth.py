@@ -27,7 +27,7 @@ train_dataloader = dict(batch_size=4, num_workers=1, dataset=dict(**data, pipeli
 test_pipeline = [load[0], load[2], load[1], load[3]]
 val_dataloader = dict(num_workers=1, dataset=dict(**data, pipeline=test_pipeline, test_mode=True))
 test_dataloader = val_dataloader
-val_evaluator = dict(type="DepthMetric", max_depth=10.5)
+val_evaluator = dict(type="DepthMetric", crop=None, max_depth=10.5)
 test_evaluator = val_evaluator
 model = dict(head=dict(max_depth=12.0))
 train_cfg = dict(max_epochs=120, val_interval=120)

@@ -20,8 +20,10 @@ class SelfAttention(nn.Module):
     Args:
         qkv_bias, proj_bias: whether the projections have a bias.
         key_bias: whether the key's third of that bias takes part (in DINOv3 it does not).
-        window: side in tokens of windows that the map is cut into, completed with zeros before the projection; padded
-            keys equal the bias and take part (ViTDet, arXiv 2203.16527). 0: the whole map.
+        window: side in tokens of windows that the map is cut into. 0: the whole map.
+        window_padding: what completes the last windows and takes part unmasked. 'tokens': zeros before the projection,
+            so that padded keys equal its bias (ViTDet, arXiv 2203.16527); 'keys': zeros after it (ViT-Adapter, arXiv
+            2205.08534).
     """
 
     def __init__(
@@ -32,9 +34,10 @@ class SelfAttention(nn.Module):
         proj_bias: bool = True,
         key_bias: bool = True,
         window: int = 0,
+        window_padding: str = "tokens",
     ):
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.window_padding = num_heads, window_padding
         self.windowing = Windowing((window, window), (0, 0)) if window else None
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim, bias=proj_bias)
@@ -46,20 +49,27 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int], rotation: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """x: (B, P + h*w, C), without the P where there are windows; size: (h, w); rotation: see `rotate`."""
         if self.windowing is None:
-            return self.attend(x, size, rotation)
+            return self.proj(self.attend(self.project(x), size, rotation))
         cut, sides = cut_of(self.windowing, len(x), size, x.device), self.windowing.window
-        return join_windows(self.attend(cut_windows(x, cut, sides[0] * sides[1]), sides), cut, len(x))
+        places = sides[0] * sides[1]
+        if self.window_padding == "tokens":
+            packed = self.project(cut_windows(x, cut, places))
+        else:
+            packed = cut_windows(self.project(x), cut, places)
+        return self.proj(join_windows(self.attend(packed, sides), cut, len(x)))
 
-    def attend(self, x: Tensor, size: tuple[int, int], rotation: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Attention among all tokens of x (B, P + h*w, C)."""
-        bias = self.qkv.bias if self.bias_mask is None else self.qkv.bias * self.bias_mask
-        packed = F.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.num_heads, -1))
-        packed = packed.permute(2, 0, 3, 1, 4)  # (3, B, heads, N, D)
+    def project(self, x: Tensor) -> Tensor:
+        """Query, key and value in a row: (B, N, C) -> (B, N, 3 C)."""
+        return F.linear(x, self.qkv.weight, self.qkv.bias if self.bias_mask is None else self.qkv.bias * self.bias_mask)
+
+    def attend(self, packed: Tensor, size: tuple[int, int], rotation: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Attention among all tokens, of what `project` gives (B, P + h*w, 3 C): (B, P + h*w, C)."""
+        packed = packed.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, heads, N, D)
         query, key, value = packed.unbind(0)
         if rotation is not None:
             query, key = rotate(packed[:2], rotation).unbind(0)
         out = attention(query, key, value, self.logit_bias(query, size))
-        return self.proj(out.transpose(1, 2).flatten(2))
+        return out.transpose(1, 2).flatten(2)
 
     def logit_bias(self, query: Tensor, size: tuple[int, int]) -> Tensor | None:
         """What is added to the logits, broadcast to (B, heads, N, N); query: (B, heads, N, D)."""

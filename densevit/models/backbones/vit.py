@@ -40,6 +40,7 @@ CHOICES = {
     "mlp": tuple(MLPS),
     "table_mode": ("bicubic", "bilinear"),
     "rotary_coords": COORDS,
+    "window_padding": ("tokens", "keys"),
 }
 
 
@@ -96,8 +97,10 @@ class ViT(BaseModule):
         key_bias: whether the key's part of `qkv_bias` takes part.
         mlp: 'gelu' or 'swiglu'; its hidden width is round(embed_dim * mlp_ratio).
         layer_scale: where the factors of the branches' channels start; None: no such factors.
-        window_size: side in tokens of the windows that `window_blocks` attend within (ViTDet, arXiv 2203.16527).
+        window_size: side in tokens of the windows that `window_blocks` attend within (ViTDet, arXiv 2203.16527), one
+            for all of them or one for each.
         window_blocks: blocks (from 0) with windows; they have no tokens but the patches.
+        window_padding: what completes the last windows: 'tokens' of zeros, or 'keys' and values of zeros (ViT-Adapter).
         with_checkpointing: recompute each block in the backward pass instead of keeping its activations.
 
     Raises ConfigError for an option that does not exist or does not go with another.
@@ -133,8 +136,9 @@ class ViT(BaseModule):
         patch_bias: bool = True,
         mlp: str = "gelu",
         layer_scale: float | None = None,
-        window_size: int = 0,
+        window_size: int | Sequence[int] = 0,
         window_blocks: Sequence[int] = (),
+        window_padding: str = "tokens",
         with_checkpointing: bool = False,
         init_cfg: dict | None = None,
     ):
@@ -153,8 +157,11 @@ class ViT(BaseModule):
                 f"ViT's {dim} channels do not divide among {heads} heads, by 4 for positions={positions!r}"
             )
         self.out_indices = (self.depth - 1,) if out_indices is None else tuple(out_indices)
-        self.window_blocks = frozenset(window_blocks)
-        for name, blocks in (("out_indices", self.out_indices), ("window_blocks", self.window_blocks)):
+        windows = [window_size] * len(window_blocks) if isinstance(window_size, Integral) else list(window_size)
+        if len(windows) != len(window_blocks):
+            raise ConfigError(f"ViT has {len(window_blocks)} window_blocks, but window_size gives {len(windows)} sides")
+        self.windows = dict(zip(window_blocks, windows, strict=True))
+        for name, blocks in (("out_indices", self.out_indices), ("window_blocks", self.windows)):
             if not all(0 <= i < self.depth for i in blocks) or (name == "out_indices" and not blocks):
                 raise ConfigError(f"ViT's {name} are {tuple(blocks)}: choose from the blocks 0 to {self.depth - 1}")
         tokens = {
@@ -163,7 +170,7 @@ class ViT(BaseModule):
             "register_tokens": register_tokens,
         }
         self.num_prefix = sum(tokens.values())
-        if self.window_blocks and (window_size < 1 or self.num_prefix or positions == "rotary" or relative_positions):
+        if windows and (min(windows) < 1 or self.num_prefix or positions == "rotary" or relative_positions):
             raise ConfigError(
                 "ViT's window_blocks need a window_size, a table of positions and no tokens but the patches: "
                 "class_token=False, register_tokens=0"
@@ -199,7 +206,7 @@ class ViT(BaseModule):
             if relative_positions:
                 attn = RelativeSelfAttention(dim, heads, self.grid, **biases)
             else:
-                attn = SelfAttention(dim, heads, **biases, window=window_size if i in self.window_blocks else 0)
+                attn = SelfAttention(dim, heads, **biases, window=self.windows.get(i, 0), window_padding=window_padding)
             inner = MLPS[mlp](dim, round(dim * size["mlp_ratio"]), mlp_bias)
             self.blocks.append(Block(dim, attn, inner, rate, norm_eps, layer_scale))
         normed = final_norm == "all" or (final_norm == "last" and self.depth - 1 in self.out_indices)
@@ -230,17 +237,22 @@ class ViT(BaseModule):
         """images: (B, 3, H, W). Returns (B, C, ceil(H / patch), ceil(W / patch)) for each of out_indices."""
         maps = []
         tokens, size = self.embed(images)
-        rotation = None if self.rope_embed is None else self.rope_embed(size, self.num_prefix)
-        for i, block in enumerate(self.blocks):
-            if self.with_checkpointing and self.training:
-                tokens = checkpoint(block, tokens, size, rotation, use_reentrant=False)
-            else:
-                tokens = block(tokens, size, rotation)
+        rotation = self.rotation(size)
+        for i in range(max(self.out_indices) + 1):
+            tokens = self.step(i, tokens, size, rotation)
             if i in self.out_indices:
                 maps.append(to_map(self.readout(tokens, i), size))
-            if i == max(self.out_indices):
-                break
         return tuple(maps)
+
+    def rotation(self, size: tuple[int, int]) -> tuple[Tensor, Tensor] | None:
+        """What turns queries and keys of a map of `size`, where positions are rotary; see `rotate`."""
+        return None if self.rope_embed is None else self.rope_embed(size, self.num_prefix)
+
+    def step(self, block: int, tokens: Tensor, size: tuple[int, int], rotation: tuple | None) -> Tensor:
+        """What a block makes of the tokens (B, P + h*w, C)."""
+        if self.with_checkpointing and self.training:
+            return checkpoint(self.blocks[block], tokens, size, rotation, use_reentrant=False)
+        return self.blocks[block](tokens, size, rotation)
 
     def position_table(self, size: tuple[int, int]) -> Tensor:
         """(1, rows + h*w, C): the table for maps of `size`."""

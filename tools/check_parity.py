@@ -314,6 +314,7 @@ def check(path: Path, tolerance: float | None) -> tuple[str, str, list[str]]:
     """Run one case. Returns its verdict (ok, FAIL, SKIP, PART), what to print after the name, and further lines."""
     import torch
     from parity_dpt import probe_depth
+    from parity_mvit import probe_mvit
     from parity_segmentors import behind_maps, probe_segmentor
 
     from densevit.checkpoints import build, load_weights
@@ -340,6 +341,8 @@ def check(path: Path, tolerance: float | None) -> tuple[str, str, list[str]]:
             probe = probe_detector if hasattr(model, "backbone") else probe_backbone
             if type(model).__name__ == "ViT":
                 probe = probe_vit
+            if type(model).__name__ == "MViTv2":
+                probe = probe_mvit
             if hasattr(model, "head") and hasattr(model.head, "rpn"):
                 probe = probe_rcnn
             if getattr(getattr(model, "head", None), "pixel_classes", False):

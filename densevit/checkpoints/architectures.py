@@ -8,6 +8,7 @@ import torch
 from densevit.checkpoints import (
     dpt,
     fpn,
+    mvit_v2,
     pvt,
     pvt_v2,
     rcnn,
@@ -33,6 +34,7 @@ TABLES = {
     "Swin": swin.TABLES,
     "SwinV2": swin_v2.TABLES,
     "ViT": vit.TABLES,
+    "MViTv2": mvit_v2.TABLES,
     "FPN": fpn.TABLES,
     "UPerNet": upernet.FUSION,
     "MultiLevelNeck": upernet.MULTI_LEVEL,
@@ -47,15 +49,20 @@ TABLES = {
     "SegmenterHead": segmenter.MASK,
     **dpt.TABLES,
 }
-"""Our class -> source -> rules."""
+"""Our class -> source -> rules, or what makes them of the names in a file."""
 
-FRESH = {"Swin": r"norm\d+\.(weight|bias)", "SwinV2": r"norm\d+\.(weight|bias)", "ViT": vit.FRESH}
+FRESH = {
+    "Swin": r"norm\d+\.(weight|bias)",
+    "SwinV2": r"norm\d+\.(weight|bias)",
+    "ViT": vit.FRESH,
+    "MViTv2": mvit_v2.FRESH,
+}
 """Our class -> names that a classifier's file has nothing for by nature: the norms of a dense model's maps."""
 
 OPTIONAL = {"ViT": vit.OPTIONAL}
 """Our class -> names that follow from the configuration, whether a file states them or not."""
 
-UNUSED = {"ViT": vit.UNUSED}
+UNUSED = {"ViT": vit.UNUSED, "MViTv2": mvit_v2.UNUSED}
 """Our class -> names that files have and a model of the class may be configured to do without."""
 
 PARTS: dict[tuple[str, str], Callable[[Settings], dict]] = {
@@ -66,6 +73,7 @@ PARTS: dict[tuple[str, str], Callable[[Settings], dict]] = {
     **vit_configs.CONFIGS,
     **vit_transformers.CONFIGS,
     **vit_timm.CONFIGS,
+    **mvit_v2.CONFIGS,
     **fpn.CONFIGS,
     **upernet.CONFIGS,
     **setr.CONFIGS,

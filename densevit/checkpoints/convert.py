@@ -74,7 +74,9 @@ def _best_table(
 ) -> Conversion:
     """The table of an architecture that leaves fewest names over; ours stand for a part that has no table. Of equals
     that of the source `first` is taken."""
-    tables: dict[str, Iterable[Rule]] = dict(TABLES.get(kind, {}))
+    tables: dict[str, Iterable[Rule]] = {
+        name: rules(part) if callable(rules) else rules for name, rules in TABLES.get(kind, {}).items()
+    }
     if first in tables:
         tables = {first: tables[first], **tables}
     if source in tables:

@@ -94,7 +94,7 @@ def load_weights(
     foreign = {name: " + ".join(renamed.origin[name]) for name in renamed.state if name not in wanted}
     empty = [name for name in foreign if not renamed.state[name].numel()]  # no registers are a tensor of none
     unused = [foreign.pop(name) for name in dict.fromkeys(empty + _named(model, UNUSED, list(foreign)))]
-    fresh = _fresh(model, wanted, renamed)
+    fresh = _fresh(model, wanted, renamed, renamed.dropped + unused)
     receipt = Receipt(
         scheme,
         file,
@@ -119,12 +119,12 @@ def load_weights(
     return receipt
 
 
-def _fresh(model: nn.Module, wanted: Mapping, renamed: Renamed) -> list[str]:
+def _fresh(model: nn.Module, wanted: Mapping, renamed: Renamed, dropped: list[str]) -> list[str]:
     """Names of a part that are in no file of a classifier, where this is one: its own last norm was left out. And
     those that no file needs to have."""
     absent = [key for key in wanted if key not in renamed.state]
     fresh = _named(model, OPTIONAL, absent)
-    if any(LAST_NORM.fullmatch(key) for key in renamed.dropped):
+    if any(LAST_NORM.fullmatch(key) for key in dropped):
         for prefix, kind in parts_of(model).items():
             names = _named(model, {kind: FRESH.get(kind, "")}, [key for key in wanted if key.startswith(prefix)])
             if set(names) <= set(absent):

@@ -5,16 +5,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.layers.drop_path import DropPath
+from densevit.layers.tokens import to_map, to_tokens
 
 
 class Mlp(nn.Module):
-    """Linear, GELU, Linear on tokens (B, N, C)."""
+    """Linear, GELU, Linear on tokens (B, N, C). out_dim: channels that it gives; None: C."""
 
-    def __init__(self, dim: int, hidden_dim: int, bias: bool = True):
+    def __init__(self, dim: int, hidden_dim: int, bias: bool = True, out_dim: int | None = None):
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden_dim, bias=bias)
         self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden_dim, dim, bias=bias)
+        self.fc2 = nn.Linear(hidden_dim, out_dim or dim, bias=bias)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """x: (B, h*w, C); size (h, w) is for MLPs that look at the map."""
@@ -52,6 +53,7 @@ class Block(nn.Module):
 
     attn, mlp: modules called as module(x (B, h*w, C), size (h, w)).
     layer_scale: start of the branches' factors; None: none.
+    residual: a module that looks at the map (B, C, h, w) after both; None: none.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Block(nn.Module):
         drop_path: float = 0.0,
         eps: float = 1e-6,
         layer_scale: float | None = None,
+        residual: nn.Module | None = None,
     ):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=eps)
@@ -71,8 +74,10 @@ class Block(nn.Module):
         self.mlp = mlp
         self.ls2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         self.drop_path = DropPath(drop_path)
+        self.residual = residual
 
     def forward(self, x: Tensor, size: tuple[int, int], *more) -> Tensor:
         """x: (B, h*w, C), size: (h, w), more: handed on to `attn`."""
         x = x + self.drop_path(self.ls1(self.attn(self.norm1(x), size, *more)))
-        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x), size)))
+        x = x + self.drop_path(self.ls2(self.mlp(self.norm2(x), size)))
+        return x if self.residual is None else to_tokens(self.residual(to_map(x, size)))

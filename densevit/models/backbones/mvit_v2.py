@@ -1,0 +1,272 @@
+"""MViTv2 (arXiv 2112.01526): a transformer of four resolutions whose attention pools what it compares.
+
+Parameter names follow github.com/facebookresearch/mvit, the norms of the maps (`scale2_norm`, ...) detectron2. The
+classifier has no part in dense prediction and is not here.
+
+Shape letters: B batch, P class token or none, C channels, H, W input size, h, w size of a stage's map.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from densevit.errors import ConfigError
+from densevit.layers.block import Mlp
+from densevit.layers.drop_path import DropPath, drop_path_rates
+from densevit.layers.pooling_attention import PoolingAttention, pooled_size
+from densevit.layers.pyramid import look_up_arch
+from densevit.layers.tokens import to_map, to_tokens
+from densevit.ops.resize import resize_table
+from densevit.registry import MODELS
+
+
+def _sizes(width: int, heads: int, depths: tuple[int, ...]) -> dict:
+    """Channels and heads double from stage to stage."""
+    return dict(
+        embed_dims=tuple(width * 2**i for i in range(4)),
+        depths=depths,
+        num_heads=tuple(heads * 2**i for i in range(4)),
+        mlp_ratio=4,
+    )
+
+
+ARCHS = {
+    "tiny": _sizes(96, 1, (1, 2, 5, 2)),
+    "small": _sizes(96, 1, (1, 2, 11, 2)),
+    "base": _sizes(96, 1, (2, 3, 16, 3)),
+    "large": _sizes(144, 2, (2, 6, 36, 4)),
+    "huge": _sizes(192, 3, (4, 8, 60, 8)),
+}
+STRIDE = 4
+"""Of the first stage's map."""
+
+
+class PatchEmbed(nn.Module):
+    """Overlapping patches of 7 x 7, one every 4 pixels."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, 7, stride=STRIDE, padding=3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, C, ceil(H / 4), ceil(W / 4))."""
+        return self.proj(images.contiguous(memory_format=torch.channels_last))
+
+
+class PoolingBlock(nn.Module):
+    """Attention and MLP, pre-norm; the skip is pooled where the queries are.
+
+    Where channels grow, the skip around the branch that makes them is a projection of what that branch reads: of
+    norm1(x) in attention, of norm2(x) in the MLP.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        dim_out: int,
+        attn: PoolingAttention,
+        attn_dim: int,
+        mlp_ratio: float,
+        drop_path: float,
+        eps: float,
+    ):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
+        self.attn = attn
+        self.norm2 = nn.LayerNorm(attn_dim, eps=eps)
+        self.mlp = Mlp(attn_dim, int(attn_dim * mlp_ratio), out_dim=dim_out)
+        self.grows_in_attention, self.grows_in_mlp = dim != attn_dim, attn_dim != dim_out
+        if dim != dim_out:
+            self.proj = nn.Linear(dim, dim_out)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """x: (B, P + h*w, C), size: (h, w). Returns (B, P + qh*qw, C of the block)."""
+        normed = self.norm1(x)
+        skip = self.pool_skip(self.proj(normed) if self.grows_in_attention else x, size)
+        x = skip + self.drop_path(self.attn(normed, size))
+        normed = self.norm2(x)
+        skip = self.proj(normed) if self.grows_in_mlp else x
+        return skip + self.drop_path(self.mlp(normed, size))
+
+    def pool_skip(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """The largest of 3 x 3 neighbours where the queries have a stride."""
+        stride, prefix = self.attn.q_stride, self.attn.prefix
+        if stride == 1:
+            return x
+        pooled = to_tokens(F.max_pool2d(to_map(x[:, prefix:], size), stride + 1, stride, (stride + 1) // 2))
+        return torch.cat((x[:, :prefix], pooled), 1) if prefix else pooled
+
+
+@MODELS.register_module()
+class MViTv2(BaseModule):
+    """MViTv2 tiny, small, base, large or huge. The defaults are those of the published detectors.
+
+    Args:
+        arch: a row of ARCHS, or a dict of its keys.
+        img_size: side in pixels of the images that the tables of positions are made for; they are resized for others.
+        window_size: side, in the first stage's tokens, of the windows that attention is confined to; it halves where
+            the resolution does, one block later. Of stages 2 to 4 the last block sees the whole map all the same
+            (hybrid window attention, section 4.3). 0: all blocks see the whole map.
+        kv_stride: of the pooling of keys and values in the first stage; it halves from stage to stage.
+        double_kv_stride: whether the last blocks of stages 2 and 3 double it, as in detectron2; the paper's repository
+            and timm do not.
+        grow_in: where a new stage's channels come from: 'attention', its first block's, or 'mlp', the last of the stage
+            before, whose map then has the channels of the next.
+        residual_pooling: whether attention adds the pooled queries to what it gives.
+        relative_positions: whether attention knows relative positions.
+        absolute_positions: whether the patches' tokens have a table of places.
+        class_token: whether a token beside the patches takes part in attention; it needs window_size=0.
+        class_residual: whether residual pooling includes that token, as in timm; it does not in the paper's repository.
+        qkv_bias: whether the projections to query, key and value have a bias.
+        drop_path_rate: stochastic depth of the last block; the blocks before have less.
+        out_indices: stages (0 to 3) whose maps are returned.
+        output_norm: 'each': a norm for each returned map, as in detection; 'last': one, of the last stage, as in
+            classification; None: none. What is fed forward is not normed.
+        norm_eps: eps of all norms.
+        with_checkpointing: recompute each block in the backward pass instead of keeping its activations.
+    """
+
+    def __init__(
+        self,
+        arch: str | Mapping = "tiny",
+        img_size: int = 224,
+        window_size: int = 56,
+        kv_stride: int = 4,
+        double_kv_stride: bool = True,
+        grow_in: str = "attention",
+        residual_pooling: bool = True,
+        relative_positions: bool = True,
+        absolute_positions: bool = False,
+        class_token: bool = False,
+        class_residual: bool = False,
+        qkv_bias: bool = True,
+        drop_path_rate: float = 0.0,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        output_norm: str | None = "each",
+        norm_eps: float = 1e-6,
+        with_checkpointing: bool = False,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        sizes = look_up_arch("MViTv2", arch, ARCHS)
+        dims, depths, heads = sizes["embed_dims"], sizes["depths"], sizes["num_heads"]
+        for value, name, known in ((grow_in, "grow_in", GROWTH), (output_norm, "output_norm", NORMS)):
+            if value not in known:
+                raise ConfigError(f"MViTv2's {name} is {value!r}: choose from {', '.join(map(repr, known))}")
+        self.num_stages, self.with_checkpointing = len(dims), with_checkpointing
+        self.out_indices = tuple(out_indices)
+        if not self.out_indices or not all(0 <= i < self.num_stages for i in self.out_indices):
+            raise ConfigError(f"out_indices {self.out_indices}: choose from the stages 0 to {self.num_stages - 1}")
+        self.ends = [sum(depths[: i + 1]) - 1 for i in range(self.num_stages)]
+        rates = drop_path_rates(drop_path_rate, sum(depths))
+        self.patch_embed = PatchEmbed(dims[0])
+        self.grid = (img_size // STRIDE,) * 2
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dims[0])) if class_token else None
+        rows = self.grid[0] * self.grid[1] + int(class_token)
+        self.pos_embed = nn.Parameter(torch.zeros(1, rows, dims[0])) if absolute_positions else None
+        self.blocks = nn.ModuleList()
+        given = list(dims)  # channels of each stage's last block
+        for stage, depth in enumerate(depths):
+            if grow_in == "mlp":
+                given[stage] = dims[min(stage + 1, self.num_stages - 1)]
+            for j in range(depth):
+                first, last = stage > 0 and j == 0, stage > 0 and j == depth - 1
+                before = stage - 1 if first else stage  # the stage whose resolution the block reads
+                dim = dims[before] if grow_in == "attention" else dims[stage]
+                dim_out = given[stage] if j == depth - 1 else dims[stage]
+                stride = max(kv_stride >> stage, 1) << int(double_kv_stride and last and stage < self.num_stages - 1)
+                attn = PoolingAttention(
+                    dim,
+                    dims[stage],
+                    heads[stage],
+                    q_stride=2 if first else 1,
+                    kv_stride=stride,
+                    window=0 if last else window_size >> before,
+                    grid=self.grid[0] >> before if relative_positions else None,
+                    residual=residual_pooling,
+                    qkv_bias=qkv_bias,
+                    prefix=int(class_token),
+                    prefix_residual=class_residual,
+                    eps=norm_eps,
+                )
+                rate = rates[len(self.blocks)]
+                block = PoolingBlock(dim, dim_out, attn, dims[stage], sizes["mlp_ratio"], rate, norm_eps)
+                self.blocks.append(block)
+        self.out_channels = tuple(given[i] for i in self.out_indices)
+        self.out_strides = tuple(STRIDE * 2**i for i in self.out_indices)
+        self.output_norm = output_norm
+        if output_norm == "each":
+            for i in self.out_indices:
+                self.add_module(f"scale{i + 2}_norm", nn.LayerNorm(given[i], eps=norm_eps))
+        elif output_norm == "last":
+            self.norm = nn.LayerNorm(given[-1], eps=norm_eps)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for table in (self.cls_token, self.pos_embed):
+            if table is not None:
+                nn.init.trunc_normal_(table, std=0.02)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """images: (B, 3, H, W). Returns (B, C_i, ceil(H / s_i), ceil(W / s_i)) for each of out_indices."""
+        features, stage = [], 0
+        x, size = self.embed(images)
+        for i, block in enumerate(self.blocks):
+            if self.with_checkpointing and self.training:
+                x = checkpoint(block, x, size, use_reentrant=False)
+            else:
+                x = block(x, size)
+            size = pooled_size(size, block.attn.q_stride)
+            if i == self.ends[stage]:
+                if stage in self.out_indices:
+                    features.append(to_map(self.normed(x, stage)[:, block.attn.prefix :], size))
+                if stage == max(self.out_indices):
+                    break
+                stage += 1
+        return tuple(features)
+
+    def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """images: (B, 3, H, W). Returns the tokens (B, P + h*w, C) that the first block reads, and (h, w)."""
+        x = self.patch_embed(images)
+        size, x = tuple(x.shape[2:]), to_tokens(x)
+        prefix = 0
+        if self.cls_token is not None:
+            x, prefix = torch.cat((self.cls_token.expand(len(x), -1, -1).to(x.dtype), x), 1), 1
+        if self.pos_embed is not None:
+            patches = resize_table(self.pos_embed[:, prefix:], self.grid, size, "bicubic")
+            x = x + torch.cat((self.pos_embed[:, :prefix], patches), 1)
+        return x, size
+
+    def normed(self, tokens: Tensor, stage: int) -> Tensor:
+        """A stage's last tokens as its map has them."""
+        if self.output_norm == "each":
+            return getattr(self, f"scale{stage + 2}_norm")(tokens)
+        if self.output_norm == "last" and stage == self.num_stages - 1:
+            return self.norm(tokens)
+        return tokens
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        """A position table of another (square) grid is resized to ours; its row for a class token goes where there is
+        none."""
+        name = f"{prefix}pos_embed"
+        table, ours = state_dict.get(name), self.pos_embed
+        if ours is not None and table is not None and table.ndim == 3 and table.shape != ours.shape:
+            rows = int(self.cls_token is not None)
+            for extra in (0, 1):
+                side = round((table.shape[1] - extra) ** 0.5)
+                if side * side == table.shape[1] - extra and table.shape[2] == ours.shape[2] and extra >= rows:
+                    patches = resize_table(table[:, extra:], (side, side), self.grid, "bicubic")
+                    state_dict[name] = torch.cat((table[:, :rows], patches), 1)
+                    break
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+GROWTH = ("attention", "mlp")
+NORMS = ("each", "last", None)

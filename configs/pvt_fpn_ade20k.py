@@ -17,5 +17,4 @@ train_dataloader = dict(batch_size=4)
 train_cfg = dict(max_iters=40_000, val_interval=4000)
 param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=0.0, by_epoch=False, end=40_000)]
 optim_wrapper = dict(optimizer=dict(lr=2e-4, weight_decay=1e-4))
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=4000))
 auto_scale_lr = dict(base_batch_size=32)

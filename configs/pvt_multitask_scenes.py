@@ -12,4 +12,4 @@ model = dict(
         depth=dict(type="DepthFPNHead", channels=64, max_depth=20.0, in_index=(0, 1, 2, 3)),
     ),
 )
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=250))
+default_hooks = dict(checkpoint=dict(interval=250))

@@ -23,4 +23,3 @@ model = dict(
     ],
     head=dict(type="DPTHead", losses=dict(type="CrossEntropyLoss", average="all")),
 )
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=16_000))

@@ -24,4 +24,3 @@ model = dict(
 )
 train_dataloader = dict(batch_size=1)
 auto_scale_lr = dict(base_batch_size=8)
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=16_000))

@@ -33,4 +33,3 @@ optim_wrapper = dict(
     optimizer=dict(lr=0.01 if decoder == "naive" else 0.001),
     paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=10.0), auxiliary=dict(lr_mult=10.0))),
 )
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=16_000))

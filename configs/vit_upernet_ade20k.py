@@ -21,4 +21,3 @@ model = dict(
     head=dict(type="FCNHead", num_convs=0, losses=loss),
     auxiliary=[dict(type="FCNHead", in_index=3, after=1, channels=256, losses=loss, loss_weight=0.4)],
 )
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=16_000))

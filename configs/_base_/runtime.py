@@ -14,7 +14,7 @@ tensorboard = False  # write TensorBoard's files beside the JSON log
 
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
-    checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=3, save_best="auto"),
+    checkpoint=dict(type="CheckpointHook", max_keep_ckpts=3, save_best="auto"),  # each epoch, or with each validation
 )
 env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0))
 log_processor = dict(type="LogProcessor", window_size=50)

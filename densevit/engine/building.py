@@ -114,6 +114,21 @@ def _train_settings(cfg: "Config") -> None:
     if cfg.get("amp") or (cfg.optim_wrapper.get("type") == "AmpOptimWrapper" and bf16):
         rest = {k: v for k, v in cfg.optim_wrapper.items() if k not in ("type", "dtype", "loss_scale", "use_fsdp")}
         cfg.optim_wrapper = dict(rest, type="Bf16OptimWrapper")
+    _settle_saving(cfg)
+
+
+def _settle_saving(cfg: "Config") -> None:
+    """Checkpoints follow the loop: each epoch where it counts epochs, with each validation where it counts steps."""
+    saving, loop = (cfg.get("default_hooks") or {}).get("checkpoint"), cfg.train_cfg
+    if not saving:
+        return
+    by_epoch = loop.get("by_epoch", True) and loop.get("type") != "IterBasedTrainLoop"
+    if saving.setdefault("by_epoch", by_epoch) and not by_epoch:
+        raise ConfigError(
+            f"{cfg.filename}: default_hooks.checkpoint.by_epoch=True saves nothing in a training that counts steps; "
+            f"leave it out."
+        )
+    saving.setdefault("interval", 1 if by_epoch else loop.get("val_interval", 1000))
 
 
 def _settle_pretrained(cfg: "Config", choice: str | None) -> None:

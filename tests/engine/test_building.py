@@ -5,6 +5,7 @@ import importlib.util
 import pytest
 
 from densevit.engine import build_runner, read_config
+from densevit.engine.building import _settle_saving
 from densevit.errors import ConfigError
 
 
@@ -21,3 +22,24 @@ def test_a_config_without_a_model_is_told(tmp_path):
     path.write_text("log_level = 'INFO'\n")
     with pytest.raises(ConfigError, match="no model"):
         build_runner(read_config(path))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "wanted"),
+    [
+        ("pvt_retinanet_coco", (True, 1)),
+        ("swin_upernet_ade20k", (False, 16_000)),
+        ("pvt_multitask_scenes", (False, 250)),
+    ],
+)
+def test_checkpoints_follow_the_loop_where_a_recipe_says_nothing(recipe, wanted):
+    config = read_config(recipe)
+    _settle_saving(config)
+    saving = config.default_hooks.checkpoint
+    assert (saving.by_epoch, saving.interval) == wanted
+
+
+def test_saving_each_epoch_of_a_training_without_epochs_is_refused():
+    config = read_config("swin_upernet_ade20k", {"default_hooks.checkpoint.by_epoch": True})
+    with pytest.raises(ConfigError, match="saves nothing in a training that counts steps"):
+        _settle_saving(config)

@@ -11,6 +11,7 @@ _STAGES = dict(embed_dims=(8, 16, 24, 32), depths=(1, 1, 2, 1), num_heads=(1, 2,
 _PLAIN = dict(embed_dim=16, depth=4, num_heads=2, mlp_ratio=2)
 _TAPS = dict(arch=_PLAIN, patch_size=8, img_size=32, out_indices=(0, 1, 2, 3))
 _WINDOWS = dict(embed_dim=8, depths=(2, 1, 2, 1), num_heads=(1, 2, 2, 4), mlp_ratio=2)
+_POOLED = dict(embed_dims=(8, 16, 24, 32), depths=(2, 2, 2, 1), num_heads=(1, 2, 2, 4), mlp_ratio=2)
 BACKBONES = {
     "PVT": [dict(arch=dict(_STAGES, sr_ratios=(8, 4, 2, 1)), pretrain_size=64)],
     "PVTv2": [
@@ -34,7 +35,30 @@ BACKBONES = {
             final_norm="all",
         ),
         dict(_TAPS, class_token=False, window_size=3, window_blocks=(0, 1, 3), table_mode="bilinear"),
-        dict(_TAPS, positions="sincos", relative_positions=True, table_antialias=True, final_norm=None),
+        dict(
+            _TAPS,
+            class_token=False,
+            relative_positions="decomposed",
+            relative_img_size=40,
+            window_size=3,
+            window_blocks=(0, 2),
+            conv_blocks=(1, 2),
+        ),
+        dict(_TAPS, positions="sincos", relative_positions="bias", table_antialias=True, final_norm=None),
+    ],
+    "MViTv2": [
+        dict(arch=_POOLED, img_size=64, window_size=16),
+        dict(arch=_POOLED, img_size=64, window_size=0, double_kv_stride=False, grow_in="mlp", output_norm=None),
+        dict(
+            arch=_POOLED,
+            img_size=64,
+            window_size=0,
+            kv_stride=2,
+            absolute_positions=True,
+            class_token=True,
+            class_residual=True,
+            output_norm=None,
+        ),
     ],
     "SwinV2": [dict(arch=_WINDOWS, window_size=4, pretrained_window_sizes=(0, 0, 3, 3))],
 }

@@ -86,7 +86,7 @@ def from_mmseg(settings: Settings) -> dict[str, Any]:
 def from_mmseg_mae(settings: Settings) -> dict[str, Any]:
     """MAE of mmsegmentation: a table of positions, and relative ones in each block."""
     config = mmseg_rest(settings)
-    config |= {"relative_positions": True, "layer_scale": settings.take("init_values", 0.1)}
+    config |= {"relative_positions": "bias", "layer_scale": settings.take("init_values", 0.1)}
     settings.done()
     return config
 

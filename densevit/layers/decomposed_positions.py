@@ -41,10 +41,15 @@ def of_each_pair(table: Tensor, queries: int, keys: int) -> Tensor:
     A table of another size than 2 * max(queries, keys) - 1 is resized linearly. Where one map is coarser than the
     other, its places stand at its own steps, and distances are rounded down (detectron2's and MViT's).
     """
-    wanted = 2 * max(queries, keys) - 1
-    if len(table) != wanted:
-        table = F.interpolate(table.t()[None], wanted, mode="linear", align_corners=False)[0].t()
+    table = resize_rows(table, 2 * max(queries, keys) - 1)
     return table[distances(queries, keys, table.device)]
+
+
+def resize_rows(table: Tensor, rows: int) -> Tensor:
+    """A table (R, D) with another number of rows, resized linearly."""
+    if len(table) == rows:
+        return table
+    return F.interpolate(table.t()[None], rows, mode="linear", align_corners=False)[0].t()
 
 
 @torch.compiler.assume_constant_result

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.layers.attention import attention
+from densevit.layers.decomposed_positions import decomposed_bias, resize_rows
 from densevit.layers.rotary import rotate
 from densevit.ops.windows import Windowing, cut_of, cut_windows, join_windows, relative_positions
 
@@ -102,6 +103,30 @@ class RelativeSelfAttention(SelfAttention):
             side = round(max(len(table) - 3, 0) ** 0.5)
             if side % 2 and side * side == len(table) - 3:
                 state_dict[name] = resize_relative(table, ((side + 1) // 2,) * 2, self.grid)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class DecomposedSelfAttention(SelfAttention):
+    """With learnt terms for the distance of two patches in rows and in columns (ViTDet, arXiv 2203.16527; names of
+    detectron2). There are no tokens but the patches.
+
+    grid: height and width of the map, or of the window, that the tables are made for; they are resized linearly for
+        others.
+    """
+
+    def __init__(self, dim: int, num_heads: int, grid: tuple[int, int], **options):
+        super().__init__(dim, num_heads, **options)
+        self.rel_pos_h, self.rel_pos_w = (nn.Parameter(torch.zeros(2 * n - 1, dim // num_heads)) for n in grid)
+
+    def logit_bias(self, query: Tensor, size: tuple[int, int]) -> Tensor:
+        return decomposed_bias(query, self.rel_pos_h, self.rel_pos_w, size, size)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        """Tables of another grid are resized to ours."""
+        for name, ours in (("rel_pos_h", self.rel_pos_h), ("rel_pos_w", self.rel_pos_w)):
+            table = state_dict.get(prefix + name)
+            if table is not None and table.ndim == 2 and table.shape[1] == ours.shape[1]:
+                state_dict[prefix + name] = resize_rows(table, len(ours))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -123,7 +123,7 @@ def test_relative_positions_equal_beits_in_timm(grid, image):
     theirs = drawn(beit.Beit(**sides, **options))
     arch = dict(embed_dim=48, depth=2, num_heads=3, mlp_ratio=4)
     ours = MODELS.build(
-        dict(type="ViT", arch=arch, img_size=image, relative_positions=True, layer_scale=1.0, key_bias=False)
+        dict(type="ViT", arch=arch, img_size=image, relative_positions="bias", layer_scale=1.0, key_bias=False)
     ).eval()
     assert ours.grid == grid
     assert load_weights(ours, theirs.state_dict(), source="timm").complete

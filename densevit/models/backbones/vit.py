@@ -16,11 +16,12 @@ from torch.utils.checkpoint import checkpoint
 
 from densevit.errors import ConfigError, nearest
 from densevit.layers.block import Block, Mlp, SwiGLU
+from densevit.layers.conv_residual import ConvBottleneck
 from densevit.layers.drop_path import drop_path_rates
 from densevit.layers.position_table import TableResizing, fit_table, sincos_table, table_for
 from densevit.layers.pyramid import look_up_arch
 from densevit.layers.rotary import COORDS, RotaryPositions
-from densevit.layers.self_attention import RelativeSelfAttention, SelfAttention
+from densevit.layers.self_attention import DecomposedSelfAttention, RelativeSelfAttention, SelfAttention
 from densevit.layers.tokens import to_map, to_tokens
 from densevit.ops.resize import resize_kernel
 from densevit.registry import MODELS
@@ -36,7 +37,8 @@ ARCHS = {
 MLPS = {"gelu": Mlp, "swiglu": SwiGLU}
 CHOICES = {
     "final_norm": ("last", "all", None),
-    "positions": ("table", "sincos", "rotary"),
+    "positions": ("table", "sincos", "rotary", None),
+    "relative_positions": (None, "bias", "decomposed"),
     "mlp": tuple(MLPS),
     "table_mode": ("bicubic", "bilinear"),
     "rotary_coords": COORDS,
@@ -87,12 +89,15 @@ class ViT(BaseModule):
             registers by their number.
         append_cls_token: each map has the class token's channels after its own, at every place.
         class_norm: the class token's own final norm (DINOv3); it is trained where the token is appended.
-        positions: 'table', learnt; 'sincos', a table that starts as MAE's sines and cosines; 'rotary' (DINOv3).
+        positions: 'table', learnt; 'sincos', a table that starts as MAE's sines and cosines; 'rotary' (DINOv3); None.
         table_rows: how many of the tokens before the patches have rows in the table; None: class and distillation.
         table_mode, table_antialias, table_offset, keep_table_on_equal_count: how the table is resized for maps of
             another size, see TableResizing: 'bicubic' to the map's size where nothing is said.
         rotary_base, rotary_coords: see RotaryPositions.
-        relative_positions: also a learnt bias in each block for relative positions (BEiT).
+        relative_positions: what each block learns of them: 'bias', one for each pair of distances (BEiT), or
+            'decomposed', terms of the query for rows and for columns (ViTDet); None: nothing.
+        relative_img_size: side in pixels of the images that the 'decomposed' tables of blocks without windows are made
+            for; None: img_size.
         qkv_bias, proj_bias, mlp_bias, patch_bias: whether the projections have a bias.
         key_bias: whether the key's part of `qkv_bias` takes part.
         mlp: 'gelu' or 'swiglu'; its hidden width is round(embed_dim * mlp_ratio).
@@ -100,6 +105,7 @@ class ViT(BaseModule):
         window_size: side in tokens of the windows that `window_blocks` attend within (ViTDet, arXiv 2203.16527), one
             for all of them or one for each.
         window_blocks: blocks (from 0) with windows; they have no tokens but the patches.
+        conv_blocks: blocks (from 0) that end with a residual branch of convolutions (ViTDet's convolution propagation).
         window_padding: what completes the last windows: 'tokens' of zeros, or 'keys' and values of zeros (ViT-Adapter).
         with_checkpointing: recompute each block in the backward pass instead of keeping its activations.
 
@@ -128,7 +134,8 @@ class ViT(BaseModule):
         keep_table_on_equal_count: bool = False,
         rotary_base: float | Sequence[float] = 100.0,
         rotary_coords: str = "separate",
-        relative_positions: bool = False,
+        relative_positions: str | None = None,
+        relative_img_size: int | None = None,
         qkv_bias: bool = True,
         key_bias: bool = True,
         proj_bias: bool = True,
@@ -139,6 +146,7 @@ class ViT(BaseModule):
         window_size: int | Sequence[int] = 0,
         window_blocks: Sequence[int] = (),
         window_padding: str = "tokens",
+        conv_blocks: Sequence[int] = (),
         with_checkpointing: bool = False,
         init_cfg: dict | None = None,
     ):
@@ -161,7 +169,8 @@ class ViT(BaseModule):
         if len(windows) != len(window_blocks):
             raise ConfigError(f"ViT has {len(window_blocks)} window_blocks, but window_size gives {len(windows)} sides")
         self.windows = dict(zip(window_blocks, windows, strict=True))
-        for name, blocks in (("out_indices", self.out_indices), ("window_blocks", self.windows)):
+        chosen = {"out_indices": self.out_indices, "window_blocks": self.windows, "conv_blocks": conv_blocks}
+        for name, blocks in chosen.items():
             if not all(0 <= i < self.depth for i in blocks) or (name == "out_indices" and not blocks):
                 raise ConfigError(f"ViT's {name} are {tuple(blocks)}: choose from the blocks 0 to {self.depth - 1}")
         tokens = {
@@ -170,15 +179,21 @@ class ViT(BaseModule):
             "register_tokens": register_tokens,
         }
         self.num_prefix = sum(tokens.values())
-        if windows and (min(windows) < 1 or self.num_prefix or positions == "rotary" or relative_positions):
+        bare = not self.num_prefix and positions != "rotary"
+        if windows and (min(windows) < 1 or not bare):
             raise ConfigError(
                 "ViT's window_blocks need a window_size, a table of positions and no tokens but the patches: "
                 "class_token=False, register_tokens=0"
             )
-        if (append_cls_token or class_norm or relative_positions) and not class_token:
-            raise ConfigError("ViT's append_cls_token, class_norm and relative_positions need class_token=True")
-        if relative_positions and self.num_prefix != 1:
-            raise ConfigError("ViT's relative_positions have no place for distillation or register tokens")
+        if (conv_blocks or relative_positions == "decomposed") and not bare:
+            raise ConfigError(
+                "ViT's conv_blocks and relative_positions='decomposed' have no place for tokens but the patches or for "
+                "rotary positions: class_token=False, register_tokens=0"
+            )
+        if (append_cls_token or class_norm or relative_positions == "bias") and not class_token:
+            raise ConfigError("ViT's append_cls_token, class_norm and relative_positions='bias' need class_token=True")
+        if relative_positions == "bias" and self.num_prefix != 1:
+            raise ConfigError("ViT's relative_positions='bias' have no place for distillation or register tokens")
 
         self.append_cls_token, self.final_norm = append_cls_token, final_norm
         self.with_checkpointing = with_checkpointing
@@ -197,18 +212,24 @@ class ViT(BaseModule):
         self.pos_embed, self.rope_embed = None, None
         if positions == "rotary":
             self.rope_embed = RotaryPositions(dim // heads, rotary_base, rotary_coords)
-        else:
+        elif positions is not None:
             self.pos_embed = nn.Parameter(torch.zeros(1, self.table_rows + self.grid[0] * self.grid[1], dim))
         self.patch_embed = PatchEmbed(dim, patch_size, patch_bias)
         biases = dict(qkv_bias=qkv_bias, key_bias=key_bias, proj_bias=proj_bias)
+        relative_grid = (relative_img_size // patch_size,) * 2 if relative_img_size else self.grid
         self.blocks = nn.ModuleList()
         for i, rate in enumerate(drop_path_rates(drop_path_rate, self.depth)):
-            if relative_positions:
+            cut = dict(window=self.windows.get(i, 0), window_padding=window_padding)
+            if relative_positions == "bias":
                 attn = RelativeSelfAttention(dim, heads, self.grid, **biases)
+            elif relative_positions == "decomposed":
+                grid = (cut["window"],) * 2 if cut["window"] else relative_grid
+                attn = DecomposedSelfAttention(dim, heads, grid, **biases, **cut)
             else:
-                attn = SelfAttention(dim, heads, **biases, window=self.windows.get(i, 0), window_padding=window_padding)
+                attn = SelfAttention(dim, heads, **biases, **cut)
             inner = MLPS[mlp](dim, round(dim * size["mlp_ratio"]), mlp_bias)
-            self.blocks.append(Block(dim, attn, inner, rate, norm_eps, layer_scale))
+            after = ConvBottleneck(dim) if i in conv_blocks else None
+            self.blocks.append(Block(dim, attn, inner, rate, norm_eps, layer_scale, after))
         normed = final_norm == "all" or (final_norm == "last" and self.depth - 1 in self.out_indices)
         self.norm = nn.LayerNorm(dim, eps=norm_eps) if normed else None
         self.cls_norm = nn.LayerNorm(dim, eps=norm_eps) if normed and class_norm else None

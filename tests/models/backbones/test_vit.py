@@ -251,7 +251,7 @@ def test_without_its_key_bias_rotary_attention_ignores_that_third():
         (dict(window_blocks=(0,)), "window_size"),
         (dict(window_blocks=(0,), window_size=4), "class_token=False"),
         (dict(append_cls_token=True, class_token=False), "class_token"),
-        (dict(relative_positions=True, register_tokens=2), "relative_positions"),
+        (dict(relative_positions="bias", register_tokens=2), "relative_positions"),
         (dict(table_rows=2), "table_rows"),
         (dict(arch=dict(embed_dim=15, depth=4, num_heads=2, mlp_ratio=2)), "heads"),
     ],
@@ -268,7 +268,7 @@ def test_options_that_do_not_fit_are_told(options, said):
         dict(distillation_token=True),
         dict(register_tokens=2, positions="rotary", mlp="swiglu", layer_scale=1.0),
         dict(class_token=False, window_size=3, window_blocks=(0, 2)),
-        dict(relative_positions=True),
+        dict(relative_positions="bias"),
     ],
 )
 def test_compiles_without_a_graph_break(options):

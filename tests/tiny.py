@@ -10,6 +10,8 @@ from densevit.structures import DataSample, InstanceData
 _STAGES = dict(embed_dims=(8, 16, 24, 32), depths=(1, 1, 2, 1), num_heads=(1, 2, 3, 4), mlp_ratios=(2, 2, 2, 2))
 _PLAIN = dict(embed_dim=16, depth=4, num_heads=2, mlp_ratio=2)
 _TAPS = dict(arch=_PLAIN, patch_size=8, img_size=32, out_indices=(0, 1, 2, 3))
+_ADAPTED = dict(type="ViT", arch=_PLAIN, img_size=32, class_token=False)
+_BRANCH = dict(conv_inplane=4, deform_num_heads=2, n_points=2, init_values=0.1)
 _WINDOWS = dict(embed_dim=8, depths=(2, 1, 2, 1), num_heads=(1, 2, 2, 4), mlp_ratio=2)
 _POOLED = dict(embed_dims=(8, 16, 24, 32), depths=(2, 2, 2, 1), num_heads=(1, 2, 2, 4), mlp_ratio=2)
 BACKBONES = {
@@ -60,6 +62,21 @@ BACKBONES = {
             output_norm=None,
         ),
     ],
+    "ViTAdapter": [
+        dict(
+            _BRANCH,
+            vit=dict(_ADAPTED, layer_scale=1.0, window_size=(2, 3), window_blocks=(0, 3), window_padding="keys"),
+        ),
+        dict(_BRANCH, vit=dict(_ADAPTED, patch_size=14, img_size=28), add_vit_feature="each", deform_ratio=0.5),
+        dict(
+            _BRANCH,
+            vit=dict(_ADAPTED, class_token=True, register_tokens=2, positions="rotary"),
+            add_vit_feature=None,
+            interaction_indexes=((0, 1), (2, 3)),
+            with_cffn=False,
+            use_extra_extractor=False,
+        ),
+    ],
     "SwinV2": [dict(arch=_WINDOWS, window_size=4, pretrained_window_sizes=(0, 0, 3, 3))],
 }
 NECKS = {
@@ -73,6 +90,10 @@ NECKS = {
     "MultiLevelNeck": [
         dict(in_channels=(16,) * 4, in_strides=(16,) * 4),
         dict(in_channels=(16,), in_strides=(14,), channels=8, scales=(4, 2, 0.5)),
+    ],
+    "SimplePyramid": [
+        dict(in_channels=(16,), in_strides=(16,), channels=8),
+        dict(in_channels=(16,), in_strides=(8,), channels=8, scales=(2, 0.5), top_level=False),
     ],
     "DeconvPyramid": [
         dict(in_channels=(16,) * 4, in_strides=(16,) * 4),

@@ -21,10 +21,13 @@ from densevit.checkpoints import (
     swin_v2,
     upernet,
     vit,
+    vit_adapter,
     vit_configs,
+    vit_detectron2,
     vit_timm,
     vit_transformers,
 )
+from densevit.checkpoints.rules import Rule
 from densevit.checkpoints.settings import NotBuilt, Settings
 from densevit.registry import MODELS
 
@@ -34,9 +37,11 @@ TABLES = {
     "Swin": swin.TABLES,
     "SwinV2": swin_v2.TABLES,
     "ViT": vit.TABLES,
+    "ViTAdapter": vit_adapter.TABLES,
     "MViTv2": mvit_v2.TABLES,
     "FPN": fpn.TABLES,
     "UPerNet": upernet.FUSION,
+    "SimplePyramid": {"detectron2": [Rule("*", "*")]},  # ours are its names
     "MultiLevelNeck": upernet.MULTI_LEVEL,
     "DeconvPyramid": upernet.DECONV,
     "MLANeck": setr.NECK,
@@ -59,6 +64,10 @@ FRESH = {
 }
 """Our class -> names that a classifier's file has nothing for by nature: the norms of a dense model's maps."""
 
+GROWN = {"ViT": vit.GROWN}
+"""Our class -> names of parts that are added to a pretrained network and at first change nothing: they are missing in
+files of such networks, all together."""
+
 OPTIONAL = {"ViT": vit.OPTIONAL}
 """Our class -> names that follow from the configuration, whether a file states them or not."""
 
@@ -71,6 +80,8 @@ PARTS: dict[tuple[str, str], Callable[[Settings], dict]] = {
     **swin_configs.CONFIGS,
     **swin_v2.CONFIGS,
     **vit_configs.CONFIGS,
+    **vit_detectron2.CONFIGS,
+    **vit_adapter.CONFIGS,
     **vit_transformers.CONFIGS,
     **vit_timm.CONFIGS,
     **mvit_v2.CONFIGS,
@@ -93,8 +104,14 @@ def translate_part(source: str, settings: Settings) -> dict[str, Any]:
     return known(settings)
 
 
-def maps_of(backbone: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Channels and strides of the maps that our configuration of a backbone gives, as it publishes them itself."""
+def maps_of(
+    backbone: Mapping[str, Any], neck: Mapping[str, Any] | None = None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Channels and strides of the maps that our configuration of a backbone, or of a neck behind it, gives, as it
+    publishes them itself."""
     with torch.device("meta"):
         built = MODELS.build(dict(backbone))
+        if neck is not None:
+            known = {"in_channels": built.out_channels, "in_strides": built.out_strides}
+            built = MODELS.build(dict(neck), default_args=known)
     return tuple(built.out_channels), tuple(built.out_strides)

@@ -6,7 +6,7 @@ The parts' names and configurations stand in the tables of their architectures; 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from densevit.checkpoints import fpn, rcnn_detectron2, rcnn_mmdet, retinanet
+from densevit.checkpoints import fpn, rcnn_detectron2, rcnn_mmdet, retinanet, vit_detectron2
 from densevit.checkpoints.architectures import maps_of, translate_part
 from densevit.checkpoints.settings import NotBuilt, Settings
 from densevit.errors import ConfigError
@@ -42,22 +42,22 @@ def mmdet_detector(source: str, model: Settings) -> dict[str, Any]:
 
 
 def generalized_rcnn(model: Settings) -> dict[str, Any]:
-    """detectron2's GeneralizedRCNN around an FPN."""
-    neck = model.part("backbone")
-    if neck.type != "FPN":
-        raise NotBuilt(f"{neck.where}._target_ is {neck.type!r} of detectron2, which densevit has no counterpart of.")
-    backbone = translate_part("detectron2", neck.part("bottom_up"))
-    neck = fpn.from_detectron2(neck)
+    """detectron2's GeneralizedRCNN around a pyramid."""
+    backbone, neck, square = _pyramid(model.part("backbone"))
     head, width, stated = rcnn_detectron2.from_detectron2(model)
     mean, std, order = model.take("pixel_mean"), model.take("pixel_std"), model.take("input_format", "BGR")
     model.ignore("vis_period")
     model.done()
-    if width != neck["out_channels"]:
-        raise ConfigError(f"model.proposal_generator takes {width} channels, but the FPN gives {neck['out_channels']}.")
-    if stated != (given := _strides(maps_of(backbone)[1], {"start_level": 0, **neck})):
-        raise ConfigError(f"model.proposal_generator has anchors of strides {stated}, but the FPN gives {given}.")
-    preprocessor = {"type": "Preprocessor", "mean": tuple(mean), "std": tuple(std), "size_divisor": max(given[:-1])}
-    preprocessor["bgr_to_rgb"] = order == "RGB"
+    channels, given = maps_of(backbone, neck)
+    if width != channels[0]:
+        raise ConfigError(f"model.proposal_generator takes {width} channels, but the pyramid gives {channels[0]}.")
+    if stated != given:
+        raise ConfigError(f"model.proposal_generator has anchors of strides {stated}, but the pyramid gives {given}.")
+    preprocessor = {"type": "Preprocessor", "mean": tuple(mean), "std": tuple(std), "bgr_to_rgb": order == "RGB"}
+    if neck["type"] == "FPN":
+        preprocessor["size_divisor"] = max(given[:-1])
+    else:
+        preprocessor |= {"size_divisor": backbone["patch_size"], "square_pad": square}
     return {
         "type": "DensePredictor",
         "data_preprocessor": preprocessor,
@@ -67,6 +67,26 @@ def generalized_rcnn(model: Settings) -> dict[str, Any]:
     }
 
 
+def _pyramid(settings: Settings) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """detectron2's FPN or SimpleFeaturePyramid: our backbone, our neck, and the side that batches are padded to."""
+    if settings.type not in PYRAMIDS:
+        raise NotBuilt(
+            f"{settings.where}._target_ is {settings.type!r} of detectron2, which densevit has no counterpart of."
+        )
+    backbone = translate_part("detectron2", settings.part(PYRAMIDS[settings.type]))
+    if settings.type == "FPN":
+        return backbone, fpn.from_detectron2(settings), 0
+    return backbone, *vit_detectron2.pyramid(settings)
+
+
+def pyramid_alone(settings: Settings) -> dict[str, Any]:
+    """A pyramid of detectron2 without a detector: a model without heads, whose `extract` gives the maps."""
+    backbone, neck, _ = _pyramid(settings)
+    return {"type": "DensePredictor", "backbone": backbone, "neck": neck, "head": {}}
+
+
+PYRAMIDS = {"FPN": "bottom_up", "SimpleFeaturePyramid": "net"}
+"""detectron2's pyramids -> under which key they have the backbone."""
 DETECTORS: dict[str, Callable[[Settings], tuple[dict, int, tuple[int, ...]]]] = {
     "RetinaNet": retinanet.from_mmdet,
     "MaskRCNN": rcnn_mmdet.from_mmdet,

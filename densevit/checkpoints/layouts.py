@@ -25,6 +25,10 @@ _MMDET = (
 _DETECTRON2 = (
     Place("backbone.bottom_up.", "backbone."),
     Place("backbone.fpn_", "neck.", "fpn_"),
+    Place("backbone.net.", "backbone."),
+    Place("backbone.simfp_", "neck.", "simfp_"),
+    *(Place(theirs, "backbone.") for theirs in ("bottom_up.", "net.")),  # of a pyramid alone
+    *(Place(theirs, "neck.", theirs) for theirs in ("fpn_", "simfp_")),
     Place("proposal_generator.", "head.", "proposal_generator."),
     Place("roi_heads.", "head.", "roi_heads."),
 )
@@ -64,15 +68,15 @@ _TRANSFORMERS = (
 PREFIXES = {
     "mmdet": _MMDET,
     "mmseg": _MMSEG,
-    "whai362": (*_MMDET, *_MMSEG),
+    **dict.fromkeys(("whai362", "czczup"), (*_MMDET, *_MMSEG)),
     "detectron2": _DETECTRON2,
     "transformers": _TRANSFORMERS,
     "rstrudel": _RSTRUDEL,
     "isl-org": _ISL,
     "depth-anything": _DEPTH_ANYTHING,
 }
-"""Source -> where its files keep the parts. whai362's whole models are OpenMMLab's around its own backbone, and
-transformers' UperNet is mmsegmentation's."""
+"""Source -> where its files keep the parts. whai362's and czczup's whole models are OpenMMLab's around their own
+backbones, and transformers' UperNet is mmsegmentation's."""
 
 NOT_OURS = ("data_preprocessor.", "pixel_mean", "pixel_std")
 """Prefixes of what a whole model's file may hold beside the network: constants that the configuration gives."""

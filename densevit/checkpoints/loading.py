@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from densevit.checkpoints.architectures import FRESH, OPTIONAL, UNUSED
+from densevit.checkpoints.architectures import FRESH, GROWN, OPTIONAL, UNUSED
 from densevit.checkpoints.convert import convert
 from densevit.checkpoints.reading import read_file
 from densevit.checkpoints.receipt import Receipt
@@ -120,10 +120,14 @@ def load_weights(
 
 
 def _fresh(model: nn.Module, wanted: Mapping, renamed: Renamed, dropped: list[str]) -> list[str]:
-    """Names of a part that are in no file of a classifier, where this is one: its own last norm was left out. And
-    those that no file needs to have."""
+    """Names of a part that are in no file of a classifier, where this is one: its own last norm was left out; of what
+    was added to a pretrained network, where the file has nothing of it; and those that no file needs to have."""
     absent = [key for key in wanted if key not in renamed.state]
     fresh = _named(model, OPTIONAL, absent)
+    for prefix, kind in parts_of(model).items():
+        names = _named(model, {kind: GROWN.get(kind, "")}, [key for key in wanted if key.startswith(prefix)])
+        if set(names) <= set(absent):
+            fresh += names
     if any(LAST_NORM.fullmatch(key) for key in dropped):
         for prefix, kind in parts_of(model).items():
             names = _named(model, {kind: FRESH.get(kind, "")}, [key for key in wanted if key.startswith(prefix)])

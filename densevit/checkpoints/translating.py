@@ -5,7 +5,13 @@ from typing import Any
 
 from densevit.checkpoints import dpt_transformers
 from densevit.checkpoints.architectures import translate_part
-from densevit.checkpoints.detectors import DETECTORS, generalized_rcnn, mmdet_detector
+from densevit.checkpoints.detectors import (
+    DETECTORS,
+    PYRAMIDS,
+    generalized_rcnn,
+    mmdet_detector,
+    pyramid_alone,
+)
 from densevit.checkpoints.dpt_configs import from_depth_anything, from_isl
 from densevit.checkpoints.segmentors import (
     SEGMENTORS,
@@ -51,6 +57,8 @@ def translate(source: str, config: Mapping[str, Any]) -> dict[str, Any]:
         settings.type = settings.left.get("architecture")
     if source == "transformers" and settings.type is None:
         settings.type = settings.left.get("model_type")
+    if source == "czczup" and settings.type in (*DETECTORS, *SEGMENTORS):  # OpenMMLab's around its own backbone
+        source = "mmdet" if settings.type in DETECTORS else "mmseg"
     if source in MMDET and settings.type in DETECTORS:
         return mmdet_detector(source, settings)
     if source in MMSEG and settings.type in SEGMENTORS:
@@ -61,4 +69,6 @@ def translate(source: str, config: Mapping[str, Any]) -> dict[str, Any]:
         return REPOSITORIES[source](settings)
     if source == "detectron2" and settings.type == "GeneralizedRCNN":
         return generalized_rcnn(settings)
+    if source == "detectron2" and settings.type in PYRAMIDS:
+        return pyramid_alone(settings)
     return translate_part(source, settings)

@@ -148,13 +148,16 @@ TABLES = {
     "timm": OFFICIAL,
     "dinov2": [*CHUNKED, *OFFICIAL],
     "dinov3": [*CHUNKED, *OFFICIAL],
-    **dict.fromkeys(("rstrudel", "isl-org", "depth-anything"), OFFICIAL),
+    **dict.fromkeys(("rstrudel", "isl-org", "depth-anything", "detectron2"), OFFICIAL),
     "mmseg": MMSEG,
     "transformers": TRANSFORMERS,
 }
 
 FRESH = r"norm\.(weight|bias)"
 """What a classifier that norms the mean of its patches (`fc_norm`) has nothing for."""
+
+GROWN = r"blocks\.\d+\.(attn\.rel_pos_[hw]|residual\..*)"
+"""What a detector adds to a pretrained network (ViTDet): at its start it changes nothing."""
 
 OPTIONAL = r"rope_embed\.periods"
 """What follows from the configuration, and DINOv3's own files state all the same."""

@@ -25,6 +25,7 @@ class Preprocessor(BaseDataPreprocessor):
         size_divisor: height and width of the batch are multiples of it.
         train_size: (height, width) that a batch has at least in training: the size of the crops, which smaller images
             do not fill.
+        square_pad: height and width that every batch has at least, in training and prediction (ViTDet's 1024).
     """
 
     def __init__(
@@ -34,12 +35,14 @@ class Preprocessor(BaseDataPreprocessor):
         bgr_to_rgb: bool = True,
         size_divisor: int = 32,
         train_size: Sequence[int] | None = None,
+        square_pad: int = 0,
     ):
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.bgr_to_rgb, self.size_divisor = bgr_to_rgb, size_divisor
         self.train_size = tuple(train_size) if train_size else (0, 0)
+        self.square_pad = square_pad
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """data: `inputs` a list of (3, h, w) uint8, `data_samples` a list of DataSample (or absent).
@@ -50,7 +53,8 @@ class Preprocessor(BaseDataPreprocessor):
         data = self.cast_data(data)
         images, samples = data["inputs"], data.get("data_samples")
         sizes = [(self.round_up(x.shape[1]), self.round_up(x.shape[2])) for x in images]
-        height, width = (max(sides) for sides in zip(*sizes, *[self.train_size] * training, strict=True))
+        least = [(self.square_pad, self.square_pad), *[self.train_size] * training]
+        height, width = (max(sides) for sides in zip(*sizes, *least, strict=True))
         batch = torch.zeros((len(images), len(self.mean), height, width), device=self.mean.device)
         batch = batch.contiguous(memory_format=torch.channels_last)
         for place, image in zip(batch, images, strict=True):

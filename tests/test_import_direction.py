@@ -34,6 +34,7 @@ MAY_IMPORT = {
 SIBLINGS_APART = ("models.backbones", "models.necks", "models.heads")
 # heads of pixel maps have a base in common, and so have those of two stages, which are put together from parts
 EXCEPTIONS = {
+    ("models.backbones.vit_adapter", "models.backbones.vit"),  # which it is made of
     ("models.heads.rcnn", "models.heads.rpn"),
     ("models.heads.rcnn", "models.heads.roi_box"),
     ("models.heads.rcnn", "models.heads.roi_mask"),

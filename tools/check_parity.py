@@ -160,6 +160,11 @@ def probe_vit(model, inputs: dict) -> tuple[dict[str, dict], list[str]]:
     return {"": probes}, []
 
 
+def probe_adapter(model, inputs: dict) -> tuple[dict[str, dict], list[str]]:
+    """The four maps, `c1` the finest."""
+    return {"": {f"c{i + 1}": x for i, x in zip(model.out_indices, model(*inputs.values()), strict=True)}}, []
+
+
 def probe_detector(model, inputs: dict) -> tuple[dict[str, dict], list[str]]:
     """Pyramid, raw maps, losses a level and final detections of a one-stage detector."""
     import torch
@@ -343,6 +348,8 @@ def check(path: Path, tolerance: float | None) -> tuple[str, str, list[str]]:
                 probe = probe_vit
             if type(model).__name__ == "MViTv2":
                 probe = probe_mvit
+            if type(model).__name__ == "ViTAdapter":
+                probe = probe_adapter
             if hasattr(model, "head") and hasattr(model.head, "rpn"):
                 probe = probe_rcnn
             if getattr(getattr(model, "head", None), "pixel_classes", False):

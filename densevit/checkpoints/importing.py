@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from densevit.checkpoints import vit_adapter
 from densevit.checkpoints.carried import open_checkpoint
 from densevit.checkpoints.convert import OWN
 from densevit.checkpoints.loading import load_weights, state_of
@@ -44,6 +45,7 @@ def _ours(source: str, config: Mapping[str, Any], names: Collection[str]) -> dic
         return dict(config)
     ours = translate(source, config)
     told_by_names(ours, source, names)
+    vit_adapter.told_by_names(ours, names)
     return ours
 
 

@@ -1,0 +1,108 @@
+"""Attention to a few places that each query chooses itself (Deformable DETR, arXiv 2010.04159, section 4.1).
+
+Shape letters: B batch, Q queries, C their channels, M heads, L levels, K points of a query on a level, S places of all
+levels' maps together.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from densevit.errors import ConfigError
+from densevit.ops.deformable_attention import deformable_attention
+
+
+class Grid(NamedTuple):
+    """A map over an image: its size (h, w) in places and the side of a place in pixels."""
+
+    size: tuple[int, int]
+    stride: int
+
+
+class Places(NamedTuple):
+    """Where queries stand on the maps that they look at.
+
+    centres: (Q, 2), x and y of the queries, 0 at the maps' left or upper border and 1 at the other. sides: (L, 1, 2),
+    width and height of the maps. sizes: the same as (h, w).
+    """
+
+    centres: Tensor
+    sides: Tensor
+    sizes: tuple[tuple[int, int], ...]
+
+
+@torch.compiler.assume_constant_result
+def places_of(queries: Sequence[Grid], maps: Sequence[Grid], device: torch.device) -> Places:
+    """The centres of the places of `queries`, all maps one after the other, on `maps`, which cover one image from its
+    upper left corner on and have one extent; kept for the sizes used last."""
+    return _places_of(tuple(queries), tuple(maps), device)
+
+
+@lru_cache(maxsize=64)
+def _places_of(queries: tuple[Grid, ...], maps: tuple[Grid, ...], device: torch.device) -> Places:
+    height, width = (side * maps[0].stride for side in maps[0].size)
+    # also a first call within inference_mode gives tensors that a later training step may save
+    with torch.inference_mode(False), torch.no_grad():
+        centres = []
+        for (rows, columns), stride in queries:
+            y = (torch.arange(rows, dtype=torch.float64) + 0.5) * stride / height
+            x = (torch.arange(columns, dtype=torch.float64) + 0.5) * stride / width
+            y, x = torch.meshgrid(y, x, indexing="ij")
+            centres.append(torch.stack((x, y), -1).flatten(0, 1))
+        sides = torch.tensor([[[columns, rows]] for (rows, columns), _ in maps], dtype=torch.float32)
+        sizes = tuple(grid.size for grid in maps)
+        return Places(torch.cat(centres).float().to(device), sides.to(device), sizes)
+
+
+class DeformableAttention(nn.Module):
+    """Each head of a query mixes `points` samples of each level, at offsets from the query's own place.
+
+    Args:
+        dim: C, of queries, features and what comes out.
+        levels: L.
+        ratio: channels of the values by C.
+    """
+
+    def __init__(self, dim: int, num_heads: int, levels: int, points: int = 4, ratio: float = 1.0):
+        super().__init__()
+        inner = int(dim * ratio)
+        if inner % num_heads:
+            raise ConfigError(
+                f"{dim} channels by {ratio} do not divide among {num_heads} heads of deformable attention"
+            )
+        self.num_heads, self.levels, self.points = num_heads, levels, points
+        self.sampling_offsets = nn.Linear(dim, num_heads * levels * points * 2)
+        self.attention_weights = nn.Linear(dim, num_heads * levels * points)
+        self.value_proj = nn.Linear(dim, inner)
+        self.output_proj = nn.Linear(inner, dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Each head looks into a direction of its own, point k at k pixels (in the longer coordinate)."""
+        for layer in (self.sampling_offsets, self.attention_weights):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        for layer in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        angles = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
+        directions = torch.stack((angles.cos(), angles.sin()), -1)
+        directions = directions / directions.abs().amax(-1, keepdim=True)
+        steps = torch.arange(1, self.points + 1)[:, None]
+        offsets = (directions[:, None, None] * steps).expand(-1, self.levels, -1, -1)  # (M, L, K, 2)
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(offsets.flatten())
+
+    def forward(self, query: Tensor, features: Tensor, places: Places) -> Tensor:
+        """query: (B, Q, C), features: (B, S, C). Returns (B, Q, C)."""
+        shape = (self.num_heads, self.levels, self.points)
+        value = self.value_proj(features).unflatten(-1, (self.num_heads, -1))
+        # places need more digits than bfloat16 has
+        offsets = self.sampling_offsets(query).float().unflatten(-1, (*shape, 2))
+        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1, dtype=torch.float32)
+        points = places.centres[:, None, None, None] + offsets / places.sides
+        return self.output_proj(deformable_attention(value, places.sizes, points, weights.unflatten(-1, shape[1:])))

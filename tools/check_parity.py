@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 FLIPPED_PIXELS = re.compile(r"det_masks_bits_\d+|det_mask_area")
 """Outputs of masks after the threshold: a few pixels lie within rounding of it and may flip."""
 FLIPPED_LIMIT = 4
-EXACT = re.compile(r"det_labels|det_count|proposal_count|roi_labels|(whole|slide)_pred_\d+")
+EXACT = re.compile(r"det_labels|(det|proposal)_counts?|roi_labels|mean_per_image/.*|(whole|slide)_pred_\d+")
 WHOLE_LIMIT = 20_000
 """Outputs of more values are kept at this many places."""
 
@@ -318,6 +318,7 @@ def samples_of(inputs: dict, resized: bool = False) -> list:
 def check(path: Path, tolerance: float | None) -> tuple[str, str, list[str]]:
     """Run one case. Returns its verdict (ok, FAIL, SKIP, PART), what to print after the name, and further lines."""
     import torch
+    from parity_detectron2 import probe_detectron2
     from parity_dpt import probe_depth
     from parity_mvit import probe_mvit
     from parity_segmentors import behind_maps, probe_segmentor
@@ -352,7 +353,10 @@ def check(path: Path, tolerance: float | None) -> tuple[str, str, list[str]]:
                 probe = probe_adapter
             if hasattr(model, "head") and hasattr(model.head, "rpn"):
                 probe = probe_rcnn
-            if getattr(getattr(model, "head", None), "pixel_classes", False):
+            pyramid = hasattr(model, "backbone") or type(model).__name__ == "ViT"
+            if case.spec["scheme"] == "detectron2" and pyramid:
+                readings, left_out = probe_detectron2(model.eval(), inputs, case.spec, state)
+            elif getattr(getattr(model, "head", None), "pixel_classes", False):
                 readings, left_out = probe_segmentor(model.eval(), inputs, case.spec)
             elif getattr(getattr(model, "head", None), "result", None) == "pred_depth":
                 readings, left_out = probe_depth(model.eval(), inputs, case.spec)

@@ -151,7 +151,11 @@ def test_what_densevit_does_not_have_is_named(shared, place, value, named):
         translate("detectron2", {**config, "backbone": SWIN})
 
 
-def test_backbones_that_are_not_there_yet_are_named(shared):
-    case = read_case(shared / "parity", "detectron2_mvitv2_maskrcnn")
-    with pytest.raises(NotBuilt, match="MViT"):
-        translate("detectron2", case.model)
+def test_backbones_that_are_not_there_are_named(shared):
+    config = model_of(read_case(shared / "parity", "detectron2_vitdet_maskrcnn"))
+    config["backbone"] = {**SWIN, "bottom_up": {"_target_": "detectron2.modeling.backbone.regnet.RegNet"}}
+    with pytest.raises(NotBuilt, match="RegNet"):
+        translate("detectron2", config)
+    config["backbone"] = {"_target_": "BiFPN"}
+    with pytest.raises(NotBuilt, match="BiFPN"):
+        translate("detectron2", config)

@@ -1,0 +1,175 @@
+"""Which of our tensors the outputs of a parity case of detectron2's pyramids and two-stage detectors are."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from densevit.checkpoints.convert import convert
+from densevit.checkpoints.loading import parts_of
+from densevit.ops.roi_align import as_rois
+from densevit.structures import DataSample, InstanceData
+
+ROI_LOSSES = {"loss_cls": "loss_cls", "loss_box_reg": "loss_box", "loss_mask": "loss_mask"}
+RPN_LOSSES = {"loss_rpn_cls": "loss_rpn_cls", "loss_rpn_loc": "loss_rpn_box"}
+
+
+def probe_detectron2(model: nn.Module, inputs: dict, spec: dict, state: Mapping) -> tuple[dict[str, dict], list[str]]:
+    """Maps by their names (`last_feat`, `p2`, ...); of a detector, the way from proposals to masks in the original
+    image, or losses, counts and gradients of a training step."""
+    if "image_0" not in inputs:
+        images = whole_patches(model, *inputs.values())
+        maps = model.extract(images) if hasattr(model, "extract") else model(images)
+        strides = model.neck.out_strides if hasattr(model, "neck") else model.out_strides
+        return {"": {"last_feat": maps[-1]} | by_level(maps, strides)}, []
+    images, samples = prepared(model, inputs, spec)
+    if any(name.startswith("gt_") for name in inputs):
+        with torch.enable_grad():
+            return {"": training(model, images, samples, state)}, []
+    features = model.extract(images)
+    logits, deltas = model.head.rpn(features)
+    probes, strides = by_level(features, model.neck.out_strides), model.neck.out_strides
+    probes |= by_level(logits, strides, "rpn_logits_") | by_level(deltas, strides, "rpn_deltas_")
+    return {"": probes | inference(model.head, features, (logits, deltas), samples)}, []
+
+
+def by_level(maps: Sequence[Tensor], strides: Sequence[int], start: str = "") -> dict[str, Tensor]:
+    """Maps under the names that detectron2 gives them: p2 has stride 4."""
+    return {f"{start}p{round(math.log2(stride))}": x for x, stride in zip(maps, strides, strict=True)}
+
+
+def whole_patches(model: nn.Module, images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) less what is no whole patch of a ViT, which detectron2 leaves out and we complete."""
+    backbone = getattr(model, "backbone", model)
+    if type(backbone).__name__ != "ViT":
+        return images
+    patch = backbone.out_strides[0]
+    return images[..., : images.shape[2] // patch * patch, : images.shape[3] // patch * patch]
+
+
+def prepared(model: nn.Module, inputs: dict, spec: dict) -> tuple[Tensor, list[DataSample]]:
+    """One batch of the case's images (R, G, B, not normalised), and their samples."""
+    images, samples = [], []
+    for i in range(sum(name.startswith("image_") for name in inputs)):
+        image = inputs[f"image_{i}"]
+        height, width = image.shape[1:]
+        tall, wide = spec["model"].get("output_sizes", {i: (height, width)})[i]
+        sample = DataSample(
+            metainfo=dict(
+                img_shape=(height, width),
+                ori_shape=(tall, wide),
+                scale_factor=(width / wide, height / tall),
+                flip=False,
+            )
+        )
+        if f"gt_boxes_{i}" in inputs:
+            masks = np.unpackbits(inputs[f"gt_masks_{i}"].numpy(), axis=-1, count=width).astype(bool)
+            sample.gt_instances = InstanceData(
+                bboxes=inputs[f"gt_boxes_{i}"].float(),
+                labels=inputs[f"gt_labels_{i}"].long(),
+                masks=torch.from_numpy(masks),
+            )
+        images.append(image.flip(0) if model.data_preprocessor.bgr_to_rgb else image)
+        samples.append(sample)
+    batch = model.data_preprocessor({"inputs": images, "data_samples": samples})
+    return whole_patches(model, batch["inputs"]), batch["data_samples"]
+
+
+def inference(head: nn.Module, features: tuple, found: tuple, samples: list) -> dict[str, Tensor]:
+    """From the RPN's maps to masks pasted into the original images."""
+    proposals, scores = zip(*head.rpn.proposals(*found, samples), strict=True)
+    probes = {
+        "proposal_counts": torch.tensor([len(boxes) for boxes in proposals]),
+        "proposal_boxes": torch.cat(proposals),
+        "proposal_logits": torch.cat(scores),
+    }
+    stages, read = (list(head.boxes), head.read) if hasattr(head, "boxes") else ([head.box], None)
+    if read is None:
+        logits, deltas = head.box(head.box.pool(features, as_rois(proposals)))
+        probes |= {"roi_cls_logits": logits, "roi_deltas": deltas.flatten(1)}
+    else:
+        given = []
+        head.read = lambda *args: given.append(read(*args)) or given[-1]
+        head.stages_of(features, list(proposals), samples)
+        head.read = read
+        for i, (logits, deltas) in enumerate(given[: len(stages)]):
+            probes |= {f"roi_cls_logits_stage{i}": logits, f"roi_deltas_stage{i}": deltas.flatten(1)}
+
+    found = head.detect(features, list(proposals), samples)
+    probes["det_counts"] = torch.tensor([len(f) for f in found])
+    for name, key in (("boxes", "bboxes"), ("scores", "scores"), ("labels", "labels")):
+        probes[f"det_{name}"] = torch.cat([f[key] for f in found])
+    rois = as_rois([f.bboxes for f in found])
+    masks = [part.probabilities(features, rois, probes["det_labels"]) for part in head.mask_parts]
+    probes["det_mask_probs"] = sum(masks) / len(masks)
+
+    restored = [fields["pred_instances"] for fields in head.predict(features, samples)]
+    probes["final_boxes"] = torch.cat([f.bboxes for f in restored])
+    sums, each = [], probes["det_mask_probs"].split([len(f) for f in found])
+    for masks, instances, sample in zip(each, restored, samples, strict=True):
+        sums += [soft_sum(mask, box, sample.ori_shape) for mask, box in zip(masks, instances.bboxes, strict=True)]
+    probes["final_mask_soft_sum"] = torch.tensor(sums)
+    return probes
+
+
+def soft_sum(mask: Tensor, box: Tensor, size: tuple[int, int]) -> float:
+    """The sum over an image of a mask (m, m) stretched over a box."""
+    rows, columns = (
+        (torch.arange(side) + 0.5 - box[i]) / (box[i + 2] - box[i]) * 2 - 1 for i, side in ((1, size[0]), (0, size[1]))
+    )
+    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], -1)
+    return float(F.grid_sample(mask[None, None], grid[None], mode="bilinear", align_corners=False).sum())
+
+
+def training(model: nn.Module, images: Tensor, samples: list, state: Mapping) -> dict[str, Tensor]:
+    """Losses, how many anchors and regions count, and gradients of the losses' sum under the reference's names."""
+    head, seen = model.head, {}
+    stages = list(head.boxes) if hasattr(head, "boxes") else [head.box]
+    for i, box in enumerate(stages):
+        for name in ("choose", "keep_all"):
+            setattr(box, name, _noting(getattr(box, name), seen.setdefault(i, [])))
+    model.train()
+    features = model.extract(images)
+    losses = {k: sum(v) if isinstance(v, list) else v for k, v in head.loss(features, samples).items()}
+    model.zero_grad()
+    sum(losses.values()).backward()
+
+    probes = {theirs: losses[ours] for theirs, ours in RPN_LOSSES.items()}
+    ends = [f"_stage{i}" for i in range(len(stages))] if len(stages) > 1 else [""]
+    for theirs, ours in ROI_LOSSES.items():
+        probes |= {theirs + end: losses[ours + end] for end in ends if ours + end in losses}
+    probes.setdefault("loss_mask", sum(v for k, v in losses.items() if k.startswith("loss_mask")))
+    for i in range(len(ends)):
+        start = f"mean_per_image/{f'stage{i}/' if i else ''}roi_head/num_"
+        positive = sum(region.positives for region in seen[i])
+        probes[f"{start}fg_samples"] = torch.tensor(positive / len(samples))
+        probes[f"{start}bg_samples"] = torch.tensor((sum(len(r.boxes) for r in seen[i]) - positive) / len(samples))
+    probes |= anchors(head.rpn, features, samples)
+    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    names = convert(state, wanted, parts_of(model), "detectron2").renamed.origin
+    for ours, parameter in model.named_parameters():
+        if len(names[ours]) == 1 and parameter.grad is not None:
+            probes[f"grad/{names[ours][0]}"] = parameter.grad
+    return {key: value.detach() for key, value in probes.items()}
+
+
+def anchors(rpn: nn.Module, features: tuple, samples: list) -> dict[str, Tensor]:
+    """How many anchors count, the mean of the images."""
+    sizes, levels = rpn.anchors(features)
+    found = [rpn.targets(torch.cat(levels), sizes, sample) for sample in samples]
+    counts = {"pos": [(drawn & (index >= 0)).sum() for index, drawn in found]}
+    counts["neg"] = [(drawn & (index == -1)).sum() for index, drawn in found]
+    return {f"mean_per_image/rpn/num_{kind}_anchors": torch.stack(n).double().mean() for kind, n in counts.items()}
+
+
+def _noting(function, into: list):
+    """`function`, which also writes down what it gives."""
+
+    def noting(*args):
+        into.append(function(*args))
+        return into[-1]
+
+    return noting

@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("checkpoint", help="a checkpoint that carries its configuration, or a folder")
     parser.add_argument("--out", default=".", metavar="DIR", help="folder for the config and the weights")
     parser.add_argument("--variant", help="which Depth-Anything it is, such as depth_anything_v2_metric_20")
+    parser.add_argument("--config", help="detectron2's configuration, where it is not config.yaml beside the file")
     parser.add_argument("--receipt", action="store_true", help="print what became of every tensor")
     args = parser.parse_args()
 
@@ -26,7 +27,7 @@ def main() -> None:
         from densevit.engine.config import config_path
         from densevit.engine.dumping import config_text
 
-        model = import_model(args.checkpoint, args.variant)
+        model = import_model(args.checkpoint, args.variant, args.config)
         print(model.receipt.table() if args.receipt else model.receipt)
         recipes = config_path("pvt_retinanet_coco").parent
         config, weights = write_imported(model, args.checkpoint, args.out, recipes, config_text)

@@ -13,6 +13,7 @@ from densevit.checkpoints.convert import OWN
 from densevit.checkpoints.dpt_configs import PATCH, test_resize
 from densevit.checkpoints.dpt_files import SIDE, told_by_shapes
 from densevit.checkpoints.dpt_transformers import CONFIGS, resize_of
+from densevit.checkpoints.lazy_config import read_lazy_config, size_of_test_images
 from densevit.checkpoints.loading import state_of
 from densevit.checkpoints.reading import read_file
 from densevit.errors import CheckpointError, UserError
@@ -40,15 +41,18 @@ class Carried(NamedTuple):
     test_scale: tuple[int, ...] | dict[str, Any] | None
 
 
-def open_checkpoint(path: Path, variant: str | None = None) -> Carried:
-    """Read a file of OpenMMLab's, densevit's, Depth-Anything's or isl-org's, or a folder of transformers', timm's or
-    Segmenter's repository.
+def open_checkpoint(path: Path, variant: str | None = None, config: Path | None = None) -> Carried:
+    """Read a file of OpenMMLab's, densevit's, Depth-Anything's, isl-org's or detectron2's, or a folder of
+    transformers', timm's or Segmenter's repository.
 
     variant: of a Depth-Anything, where its file's name does not say it; see `dpt_files`.
+    config: detectron2's configuration of the file; None: config.yaml beside it.
 
     Raises:
         CheckpointError: no configuration there, or nothing that can be read.
     """
+    if config is not None or (path.is_file() and _is_detectron2(path)):
+        return _lazy(path, config or path.with_name("config.yaml"))
     if not path.is_dir():
         return _file(path, variant)
     beside, variant = path / "config.json", path / "variant.yml"
@@ -60,6 +64,20 @@ def open_checkpoint(path: Path, variant: str | None = None) -> Carried:
             "checkpoint.pth."
         )
     return _hub_folder(beside, found) if beside.is_file() else _variant_folder(variant, found)
+
+
+# ---- detectron2 --------------------------------------------------------------------------------------
+
+
+def _is_detectron2(path: Path) -> bool:
+    """Whether a lazy configuration lies beside a file."""
+    beside = path.with_name("config.yaml")
+    return beside.is_file() and "_target_" in beside.read_text(errors="replace")
+
+
+def _lazy(path: Path, config: Path) -> Carried:
+    whole = read_lazy_config(config)
+    return Carried("detectron2", whole, read_file(path), {}, str(config), size_of_test_images(whole))
 
 
 # ---- OpenMMLab's and our own files -------------------------------------------------------------------

@@ -49,19 +49,23 @@ def _ours(source: str, config: Mapping[str, Any], names: Collection[str]) -> dic
     return ours
 
 
-def import_model(path: str | os.PathLike, variant: str | None = None) -> nn.Module:
+def import_model(
+    path: str | os.PathLike, variant: str | None = None, config: str | os.PathLike | None = None
+) -> nn.Module:
     """The model that an old checkpoint describes, with its weights, ready to predict.
 
     Reads files of mmdetection 3.x (and 2.x), mmsegmentation 1.x (and 0.x) and densevit, which carry their configuration
     as text, folders of timm's and transformers' with `config.json` beside the weights, and of Segmenter's repository
-    with `variant.yml`. Files of isl-org's DPT and of Depth-Anything carry nothing: names and shapes tell the model. The
-    text is read as data and never run; weights are loaded strictly.
+    with `variant.yml`. Files of detectron2 have their configuration beside them (`config.yaml`, as its LazyConfig.save
+    writes it). Files of isl-org's DPT and of Depth-Anything carry nothing: names and shapes tell the model. The text is
+    read as data and never run; weights are loaded strictly.
 
     Args:
         path: the checkpoint, or the folder.
         variant: which Depth-Anything a file is that has not its published name, as versions and metric models cannot be
             told apart otherwise: 'depth_anything_v1', 'depth_anything_v2' (taken with a warning where nothing is said)
             or 'depth_anything_v2_metric_20', its largest depth in metres at the end.
+        config: detectron2's lazy configuration of the file, as YAML or JSON; None: `config.yaml` beside it.
 
     Returns:
         nn.Module: in evaluation mode; `classes` holds the names of the classes (None where the file has none),
@@ -73,7 +77,8 @@ def import_model(path: str | os.PathLike, variant: str | None = None) -> nn.Modu
         CheckpointError: no configuration in the file, or weights that do not fit it.
         ConfigError: a configuration that densevit has no counterpart of; the key is named.
     """
-    source, config, content, dataset, where, scale = open_checkpoint(Path(path).expanduser(), variant)
+    beside = None if config is None else Path(config).expanduser()
+    source, config, content, dataset, where, scale = open_checkpoint(Path(path).expanduser(), variant, beside)
     names = dataset.get("classes", dataset.get("CLASSES"))
     classes = tuple(str(name).strip() for name in names) if isinstance(names, (list, tuple)) and names else None
     tensors = state_of(content, str(path)).keys()

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
+from densevit.checkpoints.pickles import is_bare_pickle, read_pickle
 from densevit.checkpoints.shipped import near, weights_path
 from densevit.errors import CheckpointError
 
@@ -90,8 +91,8 @@ def read_file(path: str | os.PathLike, check_sums: bool = False) -> dict:
     """The content of a file of weights, on the CPU, read without running anything in it.
 
     Args:
-        path: `.safetensors`, or anything that torch.save wrote (`.pth`, `.pt`, `.bin`, `.ckpt`); or the name of
-            weights that come with densevit.
+        path: `.safetensors`, anything that torch.save wrote (`.pth`, `.pt`, `.bin`, `.ckpt`), or a pickle of arrays
+            (detectron2's `.pkl`); or the name of weights that come with densevit.
         check_sums: also compare the checksums of torch's zip format, which torch.load itself does not: finds a
             damaged byte within the tensors, at about a second per gigabyte.
 
@@ -109,7 +110,10 @@ def read_file(path: str | os.PathLike, check_sums: bool = False) -> dict:
     if size == 0:
         raise CheckpointError(f"{path} is empty (0 bytes): its writing or download was cut off; get it again.")
     try:
-        content = _read_safetensors(path) if path.endswith(".safetensors") else load_safely(path)
+        if path.endswith(".safetensors"):
+            content = _read_safetensors(path)
+        else:
+            content = read_pickle(path) if is_bare_pickle(path) else load_safely(path)
         if check_sums and zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as parts:
                 damaged = parts.testzip()

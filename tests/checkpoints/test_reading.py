@@ -137,3 +137,38 @@ def test_checksums_find_a_damaged_byte(tmp_path):
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="checksum"):
         read_file(path, check_sums=True)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_a_pickle_of_arrays_is_read_as_tensors(tmp_path, protocol):
+    """As detectron2 publishes its models."""
+    arrays = {"a": np.arange(6.0, dtype=np.float32).reshape(2, 3), "b": np.array(3), "big": np.arange(3, dtype=">f4")}
+    content = {"model": arrays, "__author__": "someone", "matching_heuristics": True, "number": np.float64(0.5)}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(content, protocol=protocol))
+    found = read_file(tmp_path / "a.pkl")
+    assert found["__author__"] == "someone" and found["matching_heuristics"] is True and found["number"] == 0.5
+    assert {k: v.tolist() for k, v in found["model"].items()} == {k: v.tolist() for k, v in arrays.items()}
+    found["model"]["a"] += 1  # its memory is its own
+
+
+@pytest.mark.parametrize(
+    "asking",
+    [
+        Asking(eval, "1"),
+        Asking(getattr, np.ndarray, "tofile"),
+        Asking(np.memmap, "x"),
+        Asking(np.fromfile, "x"),
+        Asking(torch._utils._rebuild_tensor, 1),
+        Asking(Path, "x"),
+        np.array([print], dtype=object),
+    ],
+)
+def test_a_pickle_of_anything_but_arrays_is_refused(tmp_path, asking):
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"model": {"x": asking}}))
+    assert "refused" in refused(tmp_path / "a.pkl")
+
+
+def test_torchs_own_files_may_be_called_pkl(tmp_path):
+    for zipped in (True, False):
+        torch.save({"a": torch.ones(2)}, tmp_path / "a.pkl", _use_new_zipfile_serialization=zipped)
+        assert read_file(tmp_path / "a.pkl")["a"].tolist() == [1.0, 1.0]

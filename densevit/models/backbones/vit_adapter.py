@@ -167,9 +167,10 @@ class ViTAdapter(BaseModule):
         for key in NOT_TAKEN:
             if vit.get(key):
                 raise ConfigError(f"ViTAdapter takes the tokens of vit as they are: leave vit.{key} out")
+        kind = MODELS.get(vit["type"]) if isinstance(vit["type"], str) else vit["type"]
+        if kind is not None and kind is not ViT:
+            raise ConfigError(f"ViTAdapter's vit is a {kind.__name__}: it works with the blocks of a ViT")
         self.vit: ViT = MODELS.build(dict(vit, final_norm=None))
-        if not isinstance(self.vit, ViT):
-            raise ConfigError(f"ViTAdapter's vit is a {vit['type']}: it works with the blocks of a ViT")
         self.out_indices = tuple(out_indices)
         if not self.out_indices or not set(self.out_indices) <= set(range(4)):
             raise ConfigError(f"ViTAdapter's out_indices are {self.out_indices}: choose from the maps 0 to 3")
@@ -233,6 +234,15 @@ class ViTAdapter(BaseModule):
             nn.init.normal_(self.up.weight, std=math.sqrt(2 / (4 * self.up.out_channels)))
             nn.init.zeros_(self.up.bias)
         nn.init.normal_(self.level_embed)
+
+    @property
+    def num_layers(self) -> int:
+        """How many blocks the ViT has."""
+        return self.vit.num_layers
+
+    def layer_of(self, name: str) -> int:
+        """Of a parameter: the ViT's own layers, and num_layers + 1 all that is added to it."""
+        return self.vit.layer_of(name.removeprefix("vit.")) if name.startswith("vit.") else self.num_layers + 1
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """images: (B, 3, H, W). Returns (B, C, ceil(H / s), ceil(W / s)) for the stride s of each of out_indices."""

@@ -123,6 +123,29 @@ def test_windows_are_completed_with_zeros_that_take_part():
         torch.testing.assert_close(attn(x, (4, 5)), want[:, :4, :5].flatten(1, 2))
 
 
+def test_windows_completed_with_keys_of_zeros_by_hand():
+    """On a map of 3 x 5 in windows of 2, one has two tokens beside two zero keys, one a single token beside three."""
+    attn = drawn(SelfAttention(8, 2, window=2, window_padding="keys"))
+    x = torch.randn(1, 3 * 5, 8)
+    places, want = torch.arange(15).view(3, 5), torch.zeros_like(x)
+    for top in (0, 2):
+        for left in (0, 2, 4):
+            inside = places[top : top + 2, left : left + 2].flatten()
+            query, key, value = F.linear(x[0, inside], attn.qkv.weight, attn.qkv.bias).unflatten(1, (3, 2, 4)).unbind(1)
+            logits = torch.einsum("nhd,mhd->hnm", query, key) / 2
+            logits = F.pad(logits, (0, 4 - len(inside)))  # a key of zeros has the logit 0, its value adds nothing
+            mixed = torch.einsum("hnm,mhd->nhd", logits.softmax(-1)[..., : len(inside)], value)
+            want[0, inside] = attn.proj(mixed.flatten(1))
+    with torch.no_grad():
+        torch.testing.assert_close(attn(x, (3, 5)), want)
+
+
+def test_blocks_may_have_windows_of_different_sides():
+    options = dict(SMALL, class_token=False, window_padding="keys")
+    several = drawn(ViT(**options, window_blocks=(2, 0), window_size=(3, 4)))
+    assert [b.attn.windowing and b.attn.windowing.window for b in several.blocks] == [(4, 4), None, (3, 3), None]
+
+
 def test_a_window_as_large_as_the_map_is_global():
     options = dict(SMALL, class_token=False)
     whole, cut = drawn(ViT(**options)), ViT(**options, window_size=4, window_blocks=(0, 2)).eval()
@@ -250,6 +273,8 @@ def test_without_its_key_bias_rotary_attention_ignores_that_third():
         (dict(out_indices=()), "out_indices"),
         (dict(window_blocks=(0,)), "window_size"),
         (dict(window_blocks=(0,), window_size=4), "class_token=False"),
+        (dict(window_blocks=(0, 1), window_size=(4,), class_token=False), "2 window_blocks, but window_size gives 1"),
+        (dict(window_padding="key"), "nearest: 'keys'"),
         (dict(append_cls_token=True, class_token=False), "class_token"),
         (dict(relative_positions="bias", register_tokens=2), "relative_positions"),
         (dict(table_rows=2), "table_rows"),

@@ -18,6 +18,7 @@ LOCATIONS = {
     "RUNNERS": ["densevit.engine.runner"],
     "DATA_SAMPLERS": ["densevit.engine.runner"],
     "OPTIM_WRAPPERS": ["densevit.engine.runner"],
+    "OPTIM_WRAPPER_CONSTRUCTORS": ["densevit.engine.layer_decay"],
     "WEIGHT_INITIALIZERS": ["densevit.checkpoints"],
 }
 
@@ -41,4 +42,5 @@ LOOPS = _branches["LOOPS"]
 RUNNERS = _branches["RUNNERS"]
 DATA_SAMPLERS = _branches["DATA_SAMPLERS"]
 OPTIM_WRAPPERS = _branches["OPTIM_WRAPPERS"]
+OPTIM_WRAPPER_CONSTRUCTORS = _branches["OPTIM_WRAPPER_CONSTRUCTORS"]
 WEIGHT_INITIALIZERS = _branches["WEIGHT_INITIALIZERS"]

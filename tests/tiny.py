@@ -77,6 +77,10 @@ BACKBONES = {
             use_extra_extractor=False,
         ),
     ],
+    "TimmBackbone": [
+        dict(name="test_convnext"),
+        dict(name="test_vit", out_indices=(0, 1, 2, 3), norm=True),
+    ],
     "SwinV2": [dict(arch=_WINDOWS, window_size=4, pretrained_window_sizes=(0, 0, 3, 3))],
 }
 NECKS = {

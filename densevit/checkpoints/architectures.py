@@ -39,6 +39,7 @@ TABLES = {
     "ViT": vit.TABLES,
     "ViTAdapter": vit_adapter.TABLES,
     "MViTv2": mvit_v2.TABLES,
+    "TimmBackbone": {"timm": [Rule("*", "model.*")]},
     "FPN": fpn.TABLES,
     "UPerNet": upernet.FUSION,
     "SimplePyramid": {"detectron2": [Rule("*", "*")]},  # ours are its names
@@ -71,7 +72,11 @@ files of such networks, all together."""
 OPTIONAL = {"ViT": vit.OPTIONAL}
 """Our class -> names that follow from the configuration, whether a file states them or not."""
 
-UNUSED = {"ViT": vit.UNUSED, "MViTv2": mvit_v2.UNUSED}
+UNUSED = {
+    "ViT": vit.UNUSED,
+    "MViTv2": mvit_v2.UNUSED,
+    "TimmBackbone": r".*\.(relative_position_index|relative_coords_table|attn_mask)",  # computed, in older files
+}
 """Our class -> names that files have and a model of the class may be configured to do without."""
 
 PARTS: dict[tuple[str, str], Callable[[Settings], dict]] = {

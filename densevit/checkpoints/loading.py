@@ -93,7 +93,8 @@ def load_weights(
         raise CheckpointError(str(error) if file in str(error) else f"{file} {error}") from error
     foreign = {name: " + ".join(renamed.origin[name]) for name in renamed.state if name not in wanted}
     empty = [name for name in foreign if not renamed.state[name].numel()]  # no registers are a tensor of none
-    unused = [foreign.pop(name) for name in dict.fromkeys(empty + _named(model, UNUSED, list(foreign)))]
+    unused = empty + _named(model, UNUSED, list(foreign)) + _left_out(model, list(foreign))
+    unused = [foreign.pop(name) for name in dict.fromkeys(unused)]
     fresh = _fresh(model, wanted, renamed, renamed.dropped + unused)
     receipt = Receipt(
         scheme,
@@ -142,6 +143,15 @@ def _named(model: nn.Module, table: Mapping[str, str], names: list[str]) -> list
     for prefix, kind in parts_of(model).items():
         if kind in table:
             found += [n for n in names if n.startswith(prefix) and re.fullmatch(table[kind], n.removeprefix(prefix))]
+    return found
+
+
+def _left_out(model: nn.Module, names: list[str]) -> list[str]:
+    """Those of our names that a part says it does without (`left_out`)."""
+    found = []
+    for prefix in parts_of(model):
+        left_out = getattr(model.get_submodule(prefix.rstrip(".")), "left_out", ())
+        found += [n for n in names if n.startswith(prefix) and n.removeprefix(prefix) in left_out]
     return found
 
 

@@ -43,6 +43,11 @@ SECTIONS = {
         "dcn_offset_lr_mult", "bypass_duplicate",
     },
 }  # fmt: skip
+# constructor -> the keys of paramwise_cfg that it reads; another's may have any
+PARAMWISE = {
+    "DefaultOptimWrapperConstructor": SECTIONS["optim_wrapper.paramwise_cfg"],
+    "LayerDecay": SECTIONS["optim_wrapper.paramwise_cfg"] | {"decay_rate"},
+}
 # (registry, default type) of the sections that are built
 BUILT = {
     "model": ("MODELS", None),
@@ -137,18 +142,31 @@ class ConfigChecker:
         """Sections whose keys are listed above."""
         if not isinstance(value, dict):
             return
-        custom = path == "optim_wrapper.paramwise_cfg" and self.custom_constructor
-        if path in SECTIONS and not custom:
+        if path in SECTIONS:
+            known = SECTIONS[path]
+            if path == "optim_wrapper.paramwise_cfg":
+                known = PARAMWISE.get(self.constructor, set(value))
             for key in value:
-                if key not in SECTIONS[path]:
-                    near = nearest(key, SECTIONS[path])
-                    self._refuse(f"{path}.{key}", f"{path}.{key} is no setting of {path}{near}")
-        self.custom_constructor = path == "optim_wrapper" and "constructor" in value
+                if key not in known:
+                    self._refuse(f"{path}.{key}", f"{path}.{key} is no setting of {path}{nearest(key, known)}")
+        if path == "optim_wrapper":
+            self._constructor(value.get("constructor", "DefaultOptimWrapperConstructor"))
         for key in ("mp_cfg", "clip_grad", "paramwise_cfg"):
             if f"{path}.{key}" in SECTIONS:
                 self._plain(f"{path}.{key}", value.get(key))
 
-    custom_constructor = False
+    def _constructor(self, kind: Any) -> None:
+        """What makes the groups of parameters; its class is named without a type."""
+        self.constructor, registry = kind, "OPTIM_WRAPPER_CONSTRUCTORS"
+        if signature(registry, kind, self.extra) is None:
+            self._refuse(
+                "optim_wrapper.constructor",
+                f"optim_wrapper.constructor names {kind!r}, and there is no such constructor"
+                f"{nearest(kind, names(registry, self.extra))}",
+                "correct the name, or name the module that registers it in custom_imports",
+            )
+
+    constructor: Any = None
 
     def _loader(self, path: str, loader: Any) -> None:
         if not isinstance(loader, dict):

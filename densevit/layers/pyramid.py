@@ -79,6 +79,25 @@ class PyramidTransformer(BaseModule):
                 features.append(x)
         return tuple(features)
 
+    @property
+    def num_layers(self) -> int:
+        """How many blocks all stages have."""
+        return sum(self._depths)
+
+    @property
+    def _depths(self) -> list[int]:
+        return [len(getattr(self, f"block{i}")) for i in range(1, self.num_stages + 1)]
+
+    def layer_of(self, name: str) -> int:
+        """Of a parameter: blocks count from 1 through all stages; what leads to a stage belongs to the block before it
+        (0: to none), a stage's last norm to its last block."""
+        first, *rest = name.split(".")
+        kind, stage = first[:-1], int(first[-1])
+        before = sum(self._depths[: stage - 1])
+        if kind == "block":
+            return before + int(rest[0]) + 1
+        return before + self._depths[stage - 1] if kind == "norm" else before
+
     def add_position(self, i: int, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         """Stage i's tokens (B, h*w, C) with their places; a family without position tables leaves them as they are."""
         return tokens

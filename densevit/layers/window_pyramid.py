@@ -139,6 +139,21 @@ class WindowPyramid(BaseModule):
             x, size = stage.downsample(x, size)
         return tuple(features)
 
+    @property
+    def num_layers(self) -> int:
+        """How many blocks all stages have."""
+        return sum(len(stage.blocks) for stage in self.layers)
+
+    def layer_of(self, name: str) -> int:
+        """Of a parameter: 0 what makes the tokens; blocks count from 1 through all stages, and a merging belongs to the
+        block before it (SimMIM's repository, arXiv 2111.09886); num_layers + 1 the norms of the maps."""
+        first, *rest = name.split(".")
+        if first != "layers":
+            return 0 if first in ("patch_embed", "absolute_pos_embed") else self.num_layers + 1
+        stage = int(rest[0])
+        before = sum(len(s.blocks) for s in self.layers[:stage])
+        return before + (int(rest[2]) + 1 if rest[1] == "blocks" else len(self.layers[stage].blocks))
+
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         """A position table of another (square) grid is resized to ours."""
         name = f"{prefix}absolute_pos_embed"

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from safetensors.torch import save_file
 
 from densevit.checkpoints import build, import_model, load_weights, translate
@@ -319,10 +320,10 @@ def test_weights_for_patches_of_14_pixels_go_into_a_model_of_16_and_the_receipt_
     image = torch.randn(1, 3, 96, 96)
     with torch.no_grad():
         assert_equal(tokens_of(ours(image)[0]), other.forward_features(image)[:, 1:])
-    trained = MODELS.build(
-        dict(type="ViT", **options, init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "dinov2.pth")))
-    )
-    trained.init_weights()
+    init = dict(type="Pretrained", checkpoint=str(tmp_path / "dinov2.pth"))
+    with DefaultScope.overwrite_default_scope("densevit"):  # as every run has it
+        trained = MODELS.build(dict(type="ViT", **options, init_cfg=init))
+        trained.init_weights()
     assert torch.equal(trained.patch_embed.proj.weight, ours.patch_embed.proj.weight)
 
 

@@ -214,6 +214,18 @@ class MViTv2(BaseModule):
             if table is not None:
                 nn.init.trunc_normal_(table, std=0.02)
 
+    @property
+    def num_layers(self) -> int:
+        """How many blocks all stages have."""
+        return len(self.blocks)
+
+    def layer_of(self, name: str) -> int:
+        """Of a parameter: 0 what makes the tokens, i + 1 block i, num_layers + 1 the norms of the maps."""
+        first, *rest = name.split(".")
+        if first == "blocks":
+            return int(rest[0]) + 1
+        return self.num_layers + 1 if "norm" in first else 0
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """images: (B, 3, H, W). Returns (B, C_i, ceil(H / s_i), ceil(W / s_i)) for each of out_indices."""
         features, stage = [], 0

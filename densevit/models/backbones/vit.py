@@ -275,6 +275,18 @@ class ViT(BaseModule):
             return checkpoint(self.blocks[block], tokens, size, rotation, use_reentrant=False)
         return self.blocks[block](tokens, size, rotation)
 
+    def layer_of(self, name: str) -> int:
+        """Of a parameter: 0 what makes the tokens, i + 1 block i, num_layers + 1 norms and what is added to blocks."""
+        first, *rest = name.split(".")
+        if first == "blocks":
+            return self.num_layers + 1 if rest[1] == "residual" else int(rest[0]) + 1
+        return self.num_layers + 1 if first in ("norm", "cls_norm") else 0
+
+    @property
+    def num_layers(self) -> int:
+        """How many blocks there are."""
+        return self.depth
+
     def position_table(self, size: tuple[int, int]) -> Tensor:
         """(1, rows + h*w, C): the table for maps of `size`."""
         return table_for(self.pos_embed, self.table_rows, self.grid, size, self.resizing)

@@ -5,12 +5,12 @@ Shape letters: B batch, C_i channels of the incoming maps, P channels of what co
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from densevit.layers.conv_tower import conv_block
+from densevit.layers.resized_conv import conv_of_resized
 from densevit.registry import MODELS
 
 
@@ -56,16 +56,17 @@ class UPerNet(BaseModule):
         ):
             x = lateral(feature) + self.resize(x, feature.shape[2:])
             maps.append(output(x))
-        size = maps[-1].shape[2:]
-        return (self.fusion(torch.cat([self.resize(x, size) for x in reversed(maps)], dim=1)),)
+        return (self.joined(self.fusion, maps[::-1], maps[-1].shape[2:]),)
 
     def pool(self, x: Tensor) -> Tensor:
         """Pyramid pooling: (B, C, h, w) -> (B, P, h, w)."""
-        pooled = [
-            self.resize(conv(F.adaptive_avg_pool2d(x, scale)), x.shape[2:])
-            for scale, conv in zip(self.pool_scales, self.pooled_convs, strict=True)
-        ]
-        return self.bottleneck(torch.cat([x, *pooled], dim=1))
+        branches = zip(self.pool_scales, self.pooled_convs, strict=True)
+        pooled = [conv(F.adaptive_avg_pool2d(x, scale)) for scale, conv in branches]
+        return self.joined(self.bottleneck, [x, *pooled], x.shape[2:])
+
+    def joined(self, block: nn.Sequential, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+        """A block of convolution, norm and ReLU on the maps (B, C_i, h_i, w_i), resized and joined: (B, P, *size)."""
+        return block.relu(block.norm(conv_of_resized(block.conv, maps, size, self.align_corners)))
 
     def resize(self, x: Tensor, size: Sequence[int]) -> Tensor:
         """(B, P, h, w) -> (B, P, *size), bilinear."""

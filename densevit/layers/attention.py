@@ -20,18 +20,29 @@ def attention(
     """softmax(scale * query key^T + mask) value (arXiv 1706.03762): (B, heads, N, D) -> (B, heads, N, D).
 
     key, value: (B, heads, M, D). mask: added to the logits, broadcast to (B, heads, N, M). scale: None is 1 / sqrt(D).
-    On a CPU the plain form is faster in bfloat16 where there are few keys or a mask, as torch's fused one converts tile
-    by tile, and with a mask that is trained, for which torch has no fused one.
+    """
+    if plain_is_faster(query, key, mask):
+        return plain_attention(query, key, value, mask, scale)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+
+
+def plain_is_faster(query: Tensor, key: Tensor, mask: Tensor | None) -> bool:
+    """On a CPU the plain form is the faster one in bfloat16 where there are few keys or a mask, as torch's fused one
+    converts tile by tile, and with a mask (or what one is made of) that is trained, for which torch has no fused one.
     """
     trained = mask is not None and mask.requires_grad and torch.is_grad_enabled()
     small = query.dtype == torch.bfloat16 and (mask is not None or key.shape[-2] <= FEW_KEYS)
-    if query.device.type == "cpu" and (small or trained):
-        scale = query.shape[-1] ** -0.5 if scale is None else scale
-        logits = (query * scale) @ key.transpose(-2, -1)  # (B, heads, N, M)
-        if mask is not None:
-            logits = logits + mask
-        return logits.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+    return query.device.type == "cpu" and (small or trained)
+
+
+def plain_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, scale: float | None = None
+) -> Tensor:
+    """`attention` step by step. The softmax sums in float32 also where it is given bfloat16."""
+    logits = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)  # (B, heads, N, M)
+    if mask is not None:
+        logits = logits + mask
+    return logits.softmax(-1).to(value.dtype) @ value
 
 
 class SpatialReductionAttention(nn.Module):

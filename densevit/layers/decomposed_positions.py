@@ -10,6 +10,46 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from densevit.layers.attention import attention, plain_attention, plain_is_faster
+
+MANY_KEYS = 2048
+"""With more keys than these nothing of all pairs is kept for a backward pass: bias, logits and weights of an image of
+64x64 patches and 12 heads are 2.4 GB a block. On CPUs that is paid for with 1.2 (float32) to 1.9 (bfloat16) times the
+time."""
+
+
+def decomposed_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    table_h: Tensor,
+    table_w: Tensor,
+    query_size: tuple[int, int],
+    key_size: tuple[int, int],
+    prefix: int = 0,
+) -> Tensor:
+    """`attention` with `decomposed_bias`, (B, heads, prefix + qh*qw, D); the first `prefix` tokens have no positions.
+
+    In the plain form, and in torch's fused one where a bias of all pairs would cost too much memory, the terms are
+    further columns of the queries, and each key marks its own with ones: one product of matrices gives the logits with
+    their bias, which is never there by itself.
+    """
+    terms = decomposed_terms(query[:, :, prefix:], table_h, table_w, query_size, key_size)
+    kept = key.shape[-2] > MANY_KEYS and query.requires_grad and torch.is_grad_enabled()
+    fused = kept or query.device.type != "cpu"
+    if not fused and not plain_is_faster(query, key, terms[0]):
+        bias = (terms[0].unsqueeze(-1) + terms[1].unsqueeze(-2)).flatten(3)
+        return attention(query, key, value, F.pad(bias, (prefix, 0, prefix, 0)) if prefix else bias)
+    columns, marks = torch.cat(terms, -1), marks_of(key_size, key.device).to(key.dtype)
+    if prefix:
+        columns, marks = F.pad(columns, (0, 0, prefix, 0)), F.pad(marks, (0, 0, prefix, 0))
+    wide = torch.cat((query * query.shape[-1] ** -0.5, columns), -1)
+    marked = torch.cat((key, marks.expand(*key.shape[:2], -1, -1)), -1)
+    if fused:  # whose kernels want one width
+        filled = F.pad(value, (0, marked.shape[-1] - value.shape[-1]))
+        return attention(wide, marked, filled, scale=1.0)[..., : value.shape[-1]]
+    return plain_attention(wide, marked, value, scale=1.0)
+
 
 def decomposed_bias(
     query: Tensor, table_h: Tensor, table_w: Tensor, query_size: tuple[int, int], key_size: tuple[int, int]
@@ -65,3 +105,16 @@ def _distances(queries: int, keys: int, device: torch.device) -> Tensor:
         query_step, key_step = max(keys / queries, 1.0), max(queries / keys, 1.0)
         places = torch.arange(queries)[:, None] * query_step - torch.arange(keys)[None, :] * key_step
         return (places + (keys - 1) * key_step).long().to(device)
+
+
+@torch.compiler.assume_constant_result
+def marks_of(size: tuple[int, int], device: torch.device) -> Tensor:
+    """(kh*kw, kh + kw): a one for each place's row and for its column; kept for a few sizes."""
+    return _marks_of(tuple(size), device)
+
+
+@lru_cache(maxsize=32)
+def _marks_of(size: tuple[int, int], device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        rows, columns = torch.eye(size[0]).repeat_interleave(size[1], 0), torch.eye(size[1]).repeat(size[0], 1)
+        return torch.cat((rows, columns), 1).to(device)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.layers.attention import attention
-from densevit.layers.decomposed_positions import decomposed_bias, resize_rows
+from densevit.layers.decomposed_positions import decomposed_attention, resize_rows
 from densevit.layers.rotary import rotate
 from densevit.ops.windows import Windowing, cut_of, cut_windows, join_windows, relative_positions
 
@@ -69,8 +69,11 @@ class SelfAttention(nn.Module):
         query, key, value = packed.unbind(0)
         if rotation is not None:
             query, key = rotate(packed[:2], rotation).unbind(0)
-        out = attention(query, key, value, self.logit_bias(query, size))
-        return out.transpose(1, 2).flatten(2)
+        return self.compare(query, key, value, size).transpose(1, 2).flatten(2)
+
+    def compare(self, query: Tensor, key: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
+        """(B, heads, N, D) each -> (B, heads, N, D)."""
+        return attention(query, key, value, self.logit_bias(query, size))
 
     def logit_bias(self, query: Tensor, size: tuple[int, int]) -> Tensor | None:
         """What is added to the logits, broadcast to (B, heads, N, N); query: (B, heads, N, D)."""
@@ -118,8 +121,8 @@ class DecomposedSelfAttention(SelfAttention):
         super().__init__(dim, num_heads, **options)
         self.rel_pos_h, self.rel_pos_w = (nn.Parameter(torch.zeros(2 * n - 1, dim // num_heads)) for n in grid)
 
-    def logit_bias(self, query: Tensor, size: tuple[int, int]) -> Tensor:
-        return decomposed_bias(query, self.rel_pos_h, self.rel_pos_w, size, size)
+    def compare(self, query: Tensor, key: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
+        return decomposed_attention(query, key, value, self.rel_pos_h, self.rel_pos_w, size, size)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         """Tables of another grid are resized to ours."""

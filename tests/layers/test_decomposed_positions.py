@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from densevit.layers.decomposed_positions import decomposed_bias, of_each_pair
+from densevit.layers import decomposed_positions
+from densevit.layers.decomposed_positions import decomposed_attention, decomposed_bias, of_each_pair
 
 
 def resized(table: torch.Tensor, rows: int) -> torch.Tensor:
@@ -72,3 +73,27 @@ def test_half_precision_gives_what_full_precision_gives():
     rough = decomposed_bias(query.bfloat16(), table, table, (3, 4), (3, 4))
     assert rough.dtype == torch.bfloat16
     assert F.l1_loss(rough.float(), exact) < 0.02 * exact.abs().mean() + 0.02
+
+
+@pytest.mark.parametrize("prefix", [0, 1])
+@pytest.mark.parametrize(("query_size", "key_size"), [((4, 5), (4, 5)), ((6, 4), (3, 2))])
+@pytest.mark.parametrize("most", [0, 10_000], ids=["many keys", "few keys"])
+def test_every_form_gives_the_numbers_and_the_gradients_of_the_definition(
+    query_size, key_size, prefix, most, monkeypatch
+):
+    monkeypatch.setattr(decomposed_positions, "MANY_KEYS", most)
+    torch.manual_seed(0)
+    queries, keys = (prefix + h * w for h, w in (query_size, key_size))
+    shapes = [(2, 3, queries, 8), (2, 3, keys, 8), (2, 3, keys, 8), (7, 8), (9, 8)]
+    given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    query, key, value, *tables = given
+    bias = decomposed_bias(query[:, :, prefix:], *tables, query_size, key_size)
+    logits = query @ key.transpose(2, 3) / 8**0.5 + F.pad(bias, (prefix, 0, prefix, 0))
+    want = logits.softmax(-1) @ value
+    got = decomposed_attention(*given, query_size, key_size, prefix)
+    torch.testing.assert_close(got, want)
+    weight = torch.randn_like(want)
+    for mine, theirs in zip(*(torch.autograd.grad((x * weight).sum(), given) for x in (got, want)), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    with torch.no_grad():
+        torch.testing.assert_close(decomposed_attention(*given, query_size, key_size, prefix), want)

@@ -20,7 +20,8 @@ MAY_IMPORT = {
     "models.backbones": GROUND | {"ops", "layers"},
     "models.necks": GROUND | {"ops", "layers"},
     "models.heads": GROUND | {"ops", "layers", "models.losses", "models.restore"},
-    "models.dense_predictor": GROUND | {"ops"},
+    "models.freezing": GROUND,
+    "models.dense_predictor": GROUND | {"ops", "models.freezing"},
     "datasets": GROUND | {"ops"},
     "metrics": GROUND | {"ops"},
     "visualization": GROUND | {"ops"},
@@ -30,6 +31,8 @@ MAY_IMPORT = {
     "tiling": GROUND | {"ops"},
     "videos": GROUND,
     "predictor": GROUND | {"checkpoints", "engine", "datasets", "visualization", "prediction", "tiling"},
+    "benchmark": GROUND | {"engine", "metrics"},
+    "benchmark.sides": GROUND | {"checkpoints", "engine", "datasets", "ops"},
 }
 SIBLINGS_APART = ("models.backbones", "models.necks", "models.heads")
 # heads of pixel maps have a base in common, and so have those of two stages, which are put together from parts

@@ -22,7 +22,8 @@ from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from densevit.errors import ConfigError, nearest
+from densevit.errors import ConfigError
+from densevit.models.freezing import parts_named
 from densevit.registry import MODELS
 from densevit.structures import DataSample
 
@@ -45,8 +46,9 @@ class DensePredictor(BaseModel):
         auxiliary: configs of heads that exist in training alone, their losses called aux_0.loss_* and so on and added
             as they are. Beside its own arguments each may have `in_index`, a number or several, and `after`: how many
             necks its maps have passed; 0, the default, are the backbone's own.
-        frozen: parts that are not trained, ('backbone',) or ('backbone', 'neck'): their weights and running statistics
-            stay as they are loaded, and nothing of them is kept for a backward pass.
+        frozen: what is not trained, by dotted names of parts, blocks or parameters: 'backbone', or
+            ('backbone.patch_embed', 'backbone.pos_embed', 'backbone.blocks.0-5'), the blocks 0 to 5. Weights and
+            running statistics stay as they are loaded, and nothing that only they need is kept for a backward pass.
         classes: names of the classes, from the data set.
         semantic_classes: names of the classes of pixels, where a data set has both kinds.
     """
@@ -60,7 +62,7 @@ class DensePredictor(BaseModel):
         loss_balance: Mapping | None = None,
         inference: Mapping | None = None,
         auxiliary: Sequence[Mapping] = (),
-        frozen: Sequence[str] = (),
+        frozen: str | Sequence[str] = (),
         classes: Sequence[str] | None = None,
         semantic_classes: Sequence[str] | None = None,
         init_cfg: dict | None = None,
@@ -100,18 +102,17 @@ class DensePredictor(BaseModel):
         self.inference = MODELS.build(inference) if inference else None
         if inference:
             self._require_maps("model.inference", "leave model.inference out")
-        parts = [name for name, _ in self.named_children()]
-        for name in (frozen := (frozen,) if isinstance(frozen, str) else tuple(frozen)):
-            if name not in parts:
-                raise ConfigError(f"model.frozen names {name!r}{nearest(name, parts)}: choose from {', '.join(parts)}")
-            self.get_submodule(name).requires_grad_(False)
-        self.frozen = frozen
+        names = (frozen,) if isinstance(frozen, str) else tuple(frozen)
+        parts = [part for name in names for part in parts_named(self, name)]
+        for part in parts:
+            part.requires_grad_(False)
+        self._frozen = [part for part in parts if isinstance(part, nn.Module)]  # a list: none of it is a child of ours
 
     def train(self, mode: bool = True) -> "DensePredictor":
         """As every module's, but frozen parts stay in evaluation mode."""
         super().train(mode)
-        for name in self.frozen:
-            self.get_submodule(name).eval()
+        for part in self._frozen:
+            part.eval()
         return self
 
     def _build_head(self, name: str, where: str, config: Mapping, maps: nn.Module) -> nn.Module:

@@ -1,6 +1,7 @@
 import pytest
 import tiny
 import torch
+from mmengine.optim import build_optim_wrapper
 
 import densevit.models  # noqa: F401
 from densevit.errors import ConfigError
@@ -132,5 +133,48 @@ def test_frozen_parts_stay_as_they_are_while_the_rest_learns():
     same = {key for key, value in model.state_dict().items() if torch.equal(value, before[key])}
     assert {key for key in before if key.startswith(("backbone.", "neck."))} <= same
     assert not {key for key in before if key.startswith("head.") and "num_batches" not in key} & same
-    with pytest.raises(ConfigError, match="nearest: 'backbone'"):
-        build(frozen="bakbone")
+
+
+PARTLY = ("backbone.patch_embed", "backbone.pos_embed", "backbone.blocks.0-1", "head.convs")
+STILL = ("backbone.patch_embed.", "backbone.pos_embed", "backbone.blocks.0.", "backbone.blocks.1.", "head.convs.")
+
+
+def test_blocks_and_single_parameters_are_frozen_and_nothing_else():
+    """They have no gradient, stand in no group of the optimiser, do not drop and keep their statistics."""
+    arch = dict(embed_dim=16, depth=4, num_heads=2, mlp_ratio=2)
+    backbone = dict(type="ViT", arch=arch, patch_size=8, img_size=32, drop_path_rate=0.9)
+    model = build(backbone=backbone, neck=None, head=dict(type="FCNHead", num_convs=1, channels=8), frozen=PARTLY)
+    assert {name for name, p in model.named_parameters() if not p.requires_grad} == {
+        name for name, _ in model.named_parameters() if name.startswith(STILL)
+    }
+    model.train()
+    names = dict(model.named_modules())
+    assert not any(names[name].training for name in ("backbone.blocks.0", "backbone.blocks.1.drop_path", "head.convs"))
+    assert all(names[name].training for name in ("backbone", "backbone.blocks.2.drop_path", "backbone.blocks", "head"))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    optimizer = dict(type="SGD", lr=0.1, weight_decay=0.1)
+    wrapper = build_optim_wrapper(model, dict(optimizer=optimizer, paramwise_cfg=dict(norm_decay_mult=0.0)))
+    moving = {id(p) for group in wrapper.optimizer.param_groups for p in group["params"]}
+    assert moving == {id(p) for name, p in model.named_parameters() if not name.startswith(STILL)}
+    torch.manual_seed(1)
+    model(**model.data_preprocessor(tiny.batch(), True), mode="loss")["loss_ce"].backward()
+    assert all(p.grad is None for name, p in model.named_parameters() if name.startswith(STILL))
+    wrapper.step()
+    same = {key for key, value in model.state_dict().items() if torch.equal(value, before[key])}
+    assert {key for key in before if key.startswith(STILL)} <= same
+    assert "backbone.blocks.3.mlp.fc1.weight" not in same
+    assert model.state_dict().keys() == before.keys()
+
+
+@pytest.mark.parametrize(
+    ("frozen", "said"),
+    [
+        ("bakbone", "model has no 'bakbone' .nearest: 'backbone'"),
+        (["backbone.block9"], r"model.backbone has no 'block9' .nearest: 'block\d'"),
+        (["backbone.block1.0-7"], r"names 'backbone.block1.0-7', but model.backbone.block1 has no '1'"),
+        (["backbone.block1.0.norm1.weight.data"], "has no 'data': choose from nothing"),
+    ],
+)
+def test_what_cannot_be_frozen_is_named(frozen, said):
+    with pytest.raises(ConfigError, match=said):
+        build(frozen=frozen)

@@ -138,7 +138,8 @@ def _settle_pretrained(cfg: "Config", choice: str | None) -> None:
     if choice not in (None, "none"):
         if not isinstance(cfg.model.get("backbone"), dict):
             raise ConfigError(f"--pretrained {choice}: the model has no backbone that could take weights.")
-        cfg.model["backbone"]["init_cfg"] = dict(type="Pretrained", checkpoint=choice)
+        backbone = cfg.model["backbone"]
+        backbone.get("vit", backbone)["init_cfg"] = dict(type="Pretrained", checkpoint=choice)  # an adapter's ViT
 
     def walk(part: Any) -> None:
         if isinstance(part, dict):

@@ -3,9 +3,10 @@
 import importlib.util
 
 import pytest
+from mmengine.config import Config
 
 from densevit.engine import build_runner, read_config
-from densevit.engine.building import _settle_saving
+from densevit.engine.building import _settle_pretrained, _settle_saving
 from densevit.errors import ConfigError
 
 
@@ -43,3 +44,14 @@ def test_saving_each_epoch_of_a_training_without_epochs_is_refused():
     config = read_config("swin_upernet_ade20k", {"default_hooks.checkpoint.by_epoch": True})
     with pytest.raises(ConfigError, match="saves nothing in a training that counts steps"):
         _settle_saving(config)
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_pretrained_weights_go_to_the_backbone_or_to_the_vit_inside_it(tmp_path, adapter):
+    (tmp_path / "other.pth").touch()
+    first = dict(type="ViT", init_cfg=dict(type="Pretrained", checkpoint="first.pth"))
+    config = Config(dict(model=dict(backbone=dict(type="ViTAdapter", vit=first) if adapter else first)))
+    _settle_pretrained(config, str(tmp_path / "other.pth"))
+    backbone = config.model.backbone
+    assert (backbone.vit if adapter else backbone).init_cfg.checkpoint == str(tmp_path / "other.pth")
+    assert not adapter or "init_cfg" not in backbone

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from densevit.errors import ConfigError
 from densevit.layers.attention import attention
-from densevit.layers.decomposed_positions import decomposed_bias
+from densevit.layers.decomposed_positions import decomposed_attention, resize_rows
 from densevit.layers.tokens import to_map, to_tokens
 from densevit.ops.windows import Windowing, cut_of, cut_windows, join_windows
 
@@ -84,11 +84,11 @@ class PoolingAttention(nn.Module):
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         """x: (B, P + h*w, C), size: (h, w). Returns (B, P + qh*qw, C)."""
-        packed = self.qkv(x).chunk(3, -1)
-        strides = (self.q_stride, self.kv_stride, self.kv_stride)
+        # three products and not one: a convolution copies what is a slice of a wider map
+        biases = (None,) * 3 if self.qkv.bias is None else self.qkv.bias.chunk(3)
         query, key, value = (
-            self.pool(part, size, getattr(self, f"pool_{name}").weight, getattr(self, f"norm_{name}"), stride)
-            for part, name, stride in zip(packed, "qkv", strides, strict=True)
+            self.pool(F.linear(x, weight, bias), size, getattr(self, f"pool_{name}"), getattr(self, f"norm_{name}"))
+            for weight, bias, name in zip(self.qkv.weight.chunk(3), biases, "qkv", strict=True)
         )
         q_size, kv_size = pooled_size(size, self.q_stride), pooled_size(size, self.kv_stride)
         if not self.q_window:
@@ -106,10 +106,10 @@ class PoolingAttention(nn.Module):
             out = out + query
         return self.proj(out)
 
-    def pool(self, x: Tensor, size: Size, weight: Tensor, norm: nn.LayerNorm, stride: int) -> Tensor:
+    def pool(self, x: Tensor, size: Size, conv: nn.Conv2d, norm: nn.LayerNorm) -> Tensor:
         """(B, P + h*w, C) -> (B, P + qh*qw, C), pooled and normed head by head."""
-        weight = weight.repeat(self.num_heads, 1, 1, 1)
-        pooled = F.conv2d(to_map(x[:, self.prefix :], size), weight, stride=stride, padding=1, groups=len(weight))
+        weight = conv.weight.repeat(self.num_heads, 1, 1, 1)
+        pooled = F.conv2d(to_map(x[:, self.prefix :], size), weight, None, conv.stride, 1, groups=len(weight))
         tokens = to_tokens(pooled)
         if self.prefix:
             tokens = torch.cat((x[:, : self.prefix], tokens), 1)
@@ -118,19 +118,18 @@ class PoolingAttention(nn.Module):
     def attend(self, query: Tensor, key: Tensor, value: Tensor, q_size: Size, kv_size: Size) -> Tensor:
         """Attention of the tokens (B, P + qh*qw, C) of a map or a window with those of another (B, P + kh*kw, C)."""
         query, key, value = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (query, key, value))
-        bias = None
         if self.has_positions:
-            bias = decomposed_bias(query[:, :, self.prefix :], self.rel_pos_h, self.rel_pos_w, q_size, kv_size)
-            if self.prefix:
-                bias = F.pad(bias, (self.prefix, 0, self.prefix, 0))
-        return attention(query, key, value, bias).transpose(1, 2).flatten(2)
+            tables = (self.rel_pos_h, self.rel_pos_w)
+            out = decomposed_attention(query, key, value, *tables, q_size, kv_size, self.prefix)
+        else:
+            out = attention(query, key, value)
+        return out.transpose(1, 2).flatten(2)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         """Tables of another grid are resized to ours."""
         for side in "hw" if self.has_positions else "":
             name = f"{prefix}rel_pos_{side}"
             table, ours = state_dict.get(name), getattr(self, f"rel_pos_{side}")
-            if table is not None and table.ndim == 2 and len(table) != len(ours) and table.shape[1] == ours.shape[1]:
-                resized = F.interpolate(table.t()[None], len(ours), mode="linear", align_corners=False)
-                state_dict[name] = resized[0].t()
+            if table is not None and table.ndim == 2 and table.shape[1] == ours.shape[1]:
+                state_dict[name] = resize_rows(table, len(ours))
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -5,7 +5,8 @@ from torch import Tensor
 
 def to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, h*w, C), (h, w) -> (B, C, h, w)."""
-    return tokens.transpose(1, 2).unflatten(2, size)
+    # in this order also a batch of one has the strides by which convolutions know a channels-last map
+    return tokens.unflatten(1, size).permute(0, 3, 1, 2)
 
 
 def to_tokens(image: Tensor) -> Tensor:

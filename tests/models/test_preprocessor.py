@@ -42,3 +42,15 @@ def test_small_crops_fill_the_training_size_and_nothing_else_does():
         assert (prepared["inputs"][..., 40:, :] == 0).all() and (sample.gt_semantic[40:] == 255).all()
     large = preprocessor(dict(inputs=[torch.zeros(3, 100, 170, dtype=torch.uint8)]), True)
     assert large["inputs"].shape[2:] == (128, 192)
+
+
+def test_a_square_is_filled_in_training_and_prediction_and_larger_images_are_not_cut():
+    prepare = Preprocessor(size_divisor=16, square_pad=64)
+    small, large = torch.zeros(3, 20, 50, dtype=torch.uint8), torch.zeros(3, 20, 70, dtype=torch.uint8)
+    for training in (True, False):
+        data = prepare(dict(inputs=[small], data_samples=[tiny.sample(size=(20, 50))]), training)
+        (sample,) = data["data_samples"]
+        assert data["inputs"].shape == (1, 3, 64, 64)
+        assert sample.pad_shape == (32, 64) and sample.batch_input_shape == (64, 64)
+        assert sample.gt_instances.masks.shape[1:] == (64, 64)
+        assert prepare(dict(inputs=[small, large], data_samples=None), training)["inputs"].shape == (2, 3, 64, 80)

@@ -1,5 +1,7 @@
 """ViT: sizes, what each token and table does, windows, and equal forms of the same computation."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ import torch.nn.functional as F
 from densevit.errors import ConfigError
 from densevit.layers.position_table import TableResizing, sincos_table, table_for
 from densevit.layers.rotary import RotaryPositions, rotate
-from densevit.layers.self_attention import RelativeSelfAttention, SelfAttention
+from densevit.layers.self_attention import DecomposedSelfAttention, RelativeSelfAttention, SelfAttention
 from densevit.models.backbones.vit import ViT
 
 SMALL = dict(arch=dict(embed_dim=16, depth=4, num_heads=2, mlp_ratio=2), patch_size=8, img_size=32)
@@ -170,6 +172,80 @@ def test_relative_biases_by_hand():
         torch.testing.assert_close(attn(x, (2, 3)), attention_by_hand(attn, x, bias))
 
 
+@pytest.mark.parametrize("window", [0, 2])
+def test_decomposed_positions_by_hand(window):
+    """Of a whole map, and of each window of a map that windows do not divide."""
+    side = window or 3
+    attn = drawn(DecomposedSelfAttention(8, 2, (side, side), window=window))
+    x = torch.randn(1, 9, 8)
+
+    def by_hand(tokens: torch.Tensor) -> torch.Tensor:
+        query = F.linear(tokens, attn.qkv.weight[:8], attn.qkv.bias[:8])[0].unflatten(1, (2, 4))
+        places = [(i, j) for i in range(side) for j in range(side)]
+        bias = torch.zeros(2, len(places), len(places))
+        for a, (i, j) in enumerate(places):
+            for b, (k, n) in enumerate(places):
+                row, column = attn.rel_pos_h[i - k + side - 1], attn.rel_pos_w[j - n + side - 1]
+                bias[:, a, b] = query[a] @ row + query[a] @ column
+        return attention_by_hand(attn, tokens, bias)
+
+    full = F.pad(x.unflatten(1, (3, 3)), (0, 0, 0, 1, 0, 1)) if window else x.unflatten(1, (3, 3))
+    want = torch.zeros_like(full)
+    with torch.no_grad():
+        for top in range(0, full.shape[1], side):
+            for left in range(0, full.shape[2], side):
+                places = (slice(None), slice(top, top + side), slice(left, left + side))
+                want[places] = by_hand(full[places].flatten(1, 2)).unflatten(1, (side, side))
+        torch.testing.assert_close(attn(x, (3, 3)), want[:, :3, :3].flatten(1, 2))
+
+
+def test_tables_of_relative_positions_have_the_sizes_that_they_are_made_for():
+    model = ViT(
+        **SMALL,
+        class_token=False,
+        relative_positions="decomposed",
+        relative_img_size=64,
+        window_size=3,
+        window_blocks=(0, 2),
+    )
+    assert [len(block.attn.rel_pos_h) for block in model.blocks] == [5, 15, 5, 15]
+    assert model.pos_embed.shape[1] == 16  # img_size=32
+
+
+def test_convolution_propagation_by_hand():
+    options = dict(SMALL, class_token=False, final_norm=None, window_size=2, window_blocks=(0, 1, 2, 3))
+    model = ViT(**options, conv_blocks=(1,))
+    plain, images = ViT(**options).eval(), torch.randn(1, 3, 32, 40)
+    plain.load_state_dict(model.state_dict(), strict=False)
+    with torch.no_grad():  # at first the branch changes nothing
+        torch.testing.assert_close(model.eval()(images), plain(images))
+    drawn(model)
+    branch, seen = model.blocks[1].residual, []
+    branch.register_forward_hook(lambda _, given, out: seen.extend((*given, out)))
+    with torch.no_grad():
+        model(images)
+        x = seen[0]
+        for i, padding in ((1, 0), (2, 1), (3, 0)):
+            norm = branch.get_submodule(f"norm{i}")
+            x = F.conv2d(x, branch.get_submodule(f"conv{i}").weight, padding=padding)
+            x = (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True, unbiased=False) + 1e-6).sqrt()
+            x = x * norm.weight[:, None, None] + norm.bias[:, None, None]
+            x = F.gelu(x) if i < 3 else x
+        torch.testing.assert_close(seen[1], seen[0] + x, rtol=1e-4, atol=1e-4)
+    assert {n.split("residual.")[1] for n, _ in model.named_parameters() if "residual" in n} == {
+        "conv1.weight", "conv2.weight", "conv3.weight", *(f"norm{i}.{k}" for i in (1, 2, 3) for k in ("weight", "bias"))
+    }  # fmt: skip
+
+
+def test_a_vit_may_do_without_absolute_positions():
+    model = drawn(ViT(**SMALL, class_token=False, positions=None))
+    assert not any("pos_embed" in name for name in model.state_dict())
+    images = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():  # nothing tells the patches apart: turned round, they give the same maps turned round
+        turned = images.unflatten(3, (4, 8)).flip(3).flatten(3)
+        torch.testing.assert_close(model(turned)[0], model(images)[0].flip(3), rtol=1e-4, atol=1e-5)
+
+
 def test_relative_biases_of_another_size_are_smooth():
     attn = RelativeSelfAttention(8, 1, (4, 4))
     with torch.no_grad():
@@ -224,8 +300,9 @@ def test_sines_and_cosines_of_the_column_come_first():
     assert (model.pos_embed[:, 0] == 0).all()
 
 
-def test_rotary_logits_depend_on_the_distance_alone():
-    rotary = RotaryPositions(16)
+@pytest.mark.parametrize("options", [dict(), dict(base=10000.0, steps=16)], ids=["DINOv3", "EVA-02"])
+def test_rotary_logits_depend_on_the_distance_alone(options):
+    rotary = RotaryPositions(16, **options)
     rotation = rotary((5, 7), 2)
     q, k = (torch.randn(16).expand(2 + 35, 16) for _ in range(2))
     logits = rotate(q, rotation) @ rotate(k, rotation).T
@@ -244,6 +321,19 @@ def test_rotary_angles_by_hand(coords):
     place = [2 * (n + 0.5) / s - 1 for n, s in zip((1, 4), side, strict=True)]
     want = torch.tensor([2 * torch.pi * p / period for p in place for period in (1.0, 10.0)]).repeat(2)
     torch.testing.assert_close(angles[1, 4], want)
+
+
+def test_eva02s_pairs_are_neighbours_turned_by_places_that_span_the_pretrainings_grid():
+    rotation = RotaryPositions(8, 10000.0, steps=16)((4, 8), 0)
+    x = torch.randn(32, 8)
+    turned = rotate(x, rotation)
+    row, column = 3, 5
+    place = 8 * row + column
+    for pair, angle in enumerate((row / 4 * 16, row / 4 * 16 / 100, column / 8 * 16, column / 8 * 16 / 100)):
+        a, b = x[place, 2 * pair : 2 * pair + 2]
+        cos, sin = math.cos(angle), math.sin(angle)
+        want = torch.stack((a * cos - b * sin, b * cos + a * sin))
+        torch.testing.assert_close(turned[place, 2 * pair : 2 * pair + 2], want)
 
 
 def test_rotary_periods_rise_geometrically_between_given_ends():
@@ -277,6 +367,10 @@ def test_without_its_key_bias_rotary_attention_ignores_that_third():
         (dict(window_padding="key"), "nearest: 'keys'"),
         (dict(append_cls_token=True, class_token=False), "class_token"),
         (dict(relative_positions="bias", register_tokens=2), "relative_positions"),
+        (dict(relative_positions="decomposed"), "class_token=False"),
+        (dict(relative_positions="both"), "decomposed"),
+        (dict(conv_blocks=(1,)), "class_token=False"),
+        (dict(conv_blocks=(4,), class_token=False), "conv_blocks"),
         (dict(table_rows=2), "table_rows"),
         (dict(arch=dict(embed_dim=15, depth=4, num_heads=2, mlp_ratio=2)), "heads"),
     ],
@@ -294,6 +388,7 @@ def test_options_that_do_not_fit_are_told(options, said):
         dict(register_tokens=2, positions="rotary", mlp="swiglu", layer_scale=1.0),
         dict(class_token=False, window_size=3, window_blocks=(0, 2)),
         dict(relative_positions="bias"),
+        dict(class_token=False, relative_positions="decomposed", conv_blocks=(1,), window_size=3, window_blocks=(0,)),
     ],
 )
 def test_compiles_without_a_graph_break(options):

@@ -102,7 +102,7 @@ def translate_part(source: str, settings: Settings) -> dict[str, Any]:
     known = PARTS.get((source, settings.type))
     if known is None and source in ("mmdet", "mmseg"):  # their older versions around whai362's own backbones
         known = PARTS.get(("whai362", settings.type))
-    if known is None and source == "timm" and str(settings.type).startswith(("vit_", "deit")):
+    if known is None and source == "timm" and str(settings.type).startswith(("vit_", "deit", "eva")):
         known = vit_timm.from_name
     if known is None:
         raise NotBuilt(f"{settings.where}.type is {settings.type!r} of {source}, which densevit has no counterpart of.")

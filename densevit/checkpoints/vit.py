@@ -13,10 +13,10 @@ ONLY_IN_TRAINING = [
     Rule(name, None)
     for name in (
         "head.*", "head_dist.*", "fc_norm.*", "pre_logits.*", "mask_token", "decoder_*", "local_cls_norm.*",
-        "attn_pool.*",
+        "attn_pool.*", "lm_head.*", "rope.*",
     )
 ]  # fmt: skip
-"""Classifiers, MAE's decoder, and what only pre-training uses."""
+"""Classifiers, MAE's decoder, what only pre-training uses, and EVA-02's angles, which are computed."""
 
 
 def pack_without_key(query: Tensor, value: Tensor) -> Tensor:
@@ -58,6 +58,11 @@ OFFICIAL_BLOCK = [
     Rule("gamma_1", "ls1.gamma"),  # CaiT's names, which DeiT III and BEiT keep
     Rule("gamma_2", "ls2.gamma"),
     Rule(("attn.q_bias", "attn.v_bias"), "attn.qkv.bias", pack_without_key, unpack_without_key),
+    Rule(tuple(f"attn.{name}_proj.weight" for name in "qkv"), "attn.qkv.weight", pack, unpack),  # EVA-02's
+    Rule(("attn.q_proj.bias", "attn.v_proj.bias"), "attn.qkv.bias", pack_without_key, unpack_without_key),
+    Rule("attn.inner_attn_ln.*", "attn.norm.*"),
+    Rule("mlp.ffn_ln.*", "mlp.norm.*"),
+    Rule("attn.rope.*", None),
     *gated("mlp.fc1_g", "mlp.fc1_x", "mlp.fc2"),  # timm's
     *gated("mlp.w1", "mlp.w2", "mlp.w3"),  # DINOv3's
     Rule("mlp.w12.*", "mlp.fc1.*"),  # DINOv2's

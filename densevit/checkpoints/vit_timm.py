@@ -90,14 +90,14 @@ def read_off(model: nn.Module, name: str) -> dict[str, Any]:
     block = model.blocks[0]
     parts = (model, model.patch_embed, block, getattr(block, "attn", None), getattr(block, "mlp", None))
     kinds, (*_, attn, mlp) = tuple(type(part).__name__ for part in parts), parts
-    rotary, gate = kinds[0] == "Eva", kinds[4] in ("GluMlp", "SwiGLU")
+    eva, gate = kinds[0] == "Eva", kinds[4] in ("GluMlp", "SwiGLU")
     known = (
         kinds[0] in ("VisionTransformer", "VisionTransformerDistilled", "Eva"),
         kinds[1] == "PatchEmbed",
-        kinds[2:4] == (("EvaBlock", "EvaAttention") if rotary else ("Block", "Attention")),
+        kinds[2:4] == (("EvaBlock", "EvaAttention") if eva else ("Block", "Attention")),
         kinds[4] == "Mlp" or gate,
     )
-    if not all(known) or not _plain(model, attn, mlp, rotary, gate):
+    if not all(known) or not _plain(model, attn, mlp, eva, gate):
         raise NotBuilt(f"{name} of timm has parts that densevit's ViT does not have ({', '.join(kinds)}).")
     dim = model.embed_dim
     grid, patch = model.patch_embed.grid_size, model.patch_embed.patch_size
@@ -105,7 +105,8 @@ def read_off(model: nn.Module, name: str) -> dict[str, Any]:
     hidden = mlp.fc2.in_features
     distilled = getattr(model, "dist_token", None) is not None
     registers = 0 if model.reg_token is None else model.reg_token.shape[1]
-    scale = getattr(block, "gamma_1", None) if rotary else getattr(block.ls1, "gamma", None)
+    scale = getattr(block, "gamma_1", None) if eva else getattr(block.ls1, "gamma", None)
+    query = attn.qkv if not eva or attn.q_proj is None else attn.q_proj
     config = {
         "type": "ViT",
         "arch": {
@@ -122,39 +123,51 @@ def read_off(model: nn.Module, name: str) -> dict[str, Any]:
         "class_token": model.cls_token is not None,
         "distillation_token": distilled,
         "register_tokens": registers,
-        "qkv_bias": (attn.q_bias if rotary else attn.qkv.bias) is not None,
+        "qkv_bias": query.bias is not None or getattr(attn, "q_bias", None) is not None,
         "proj_bias": attn.proj.bias is not None,
         "mlp_bias": first.bias is not None,
         "mlp": "swiglu" if gate else "gelu",
         "layer_scale": None if scale is None else 1e-5,
     }
-    if rotary:
+    if eva:
+        config |= {"key_bias": False}
+        norms = {"attn": attn.norm, "mlp": mlp.norm}
+        config |= {"inner_norms": tuple(name for name, norm in norms.items() if not isinstance(norm, nn.Identity))}
+    if eva and model.rope is not None:
         rope = model.rope
-        if not rope.rotate_half or rope.grid_offset or rope.temperature is None or rope.grid_indexing != "ij":
-            raise NotBuilt(f"{name} of timm turns queries and keys in a way that densevit's ViT does not have.")
-        coords = rope.normalize_coords
-        return config | {
-            "positions": "rotary",
-            "key_bias": False,
-            "rotary_base": rope.temperature,
-            "rotary_coords": coords,
-        }
+        config |= {"positions": "rotary" if model.pos_embed is None else "table+rotary"}
+        config |= {"rotary_base": rope.temperature}
+        if type(rope).__name__ == "RotaryEmbeddingCat":
+            config |= {"rotary_steps": rope.ref_feat_shape[0]}
+        else:
+            config |= {"rotary_coords": rope.normalize_coords}
+    if model.pos_embed is None:
+        return config
     rows = model.pos_embed.shape[1] - grid[0] * grid[1]
     return config | {"table_rows": rows, "table_antialias": True}
 
 
-def _plain(model: nn.Module, attn: nn.Module, mlp: nn.Module, rotary: bool, gate: bool) -> bool:
+def _plain(model: nn.Module, attn: nn.Module, mlp: nn.Module, eva: bool, gate: bool) -> bool:
     """Whether a model of known classes has none of the options that ViT does not have."""
-    absent = (getattr(model, "norm_pre", nn.Identity()), mlp.norm, attn.q_norm, attn.k_norm, attn.norm)
+    absent = [getattr(model, "norm_pre", nn.Identity()), attn.q_norm, attn.k_norm]
+    absent += [] if eva and gate else [mlp.norm]
+    absent += [] if eva else [attn.norm]
     act = isinstance(mlp.act, nn.SiLU if gate else nn.GELU) and getattr(mlp.act, "approximate", "none") == "none"
-    if not act or not all(isinstance(part, nn.Identity) for part in absent):
+    if not act or not all(isinstance(part, nn.Identity) for part in absent) or getattr(attn, "gate", None) is not None:
         return False
-    if not rotary:
-        return model.pos_embed is not None
-    rope = model.rope
-    if model.pos_embed is not None or type(rope).__name__ != "RotaryEmbeddingDinoV3" or rope.temperature is None:
+    rope = getattr(model, "rope", None)
+    return model.pos_embed is not None if rope is None else _turned_alike(rope)
+
+
+def _turned_alike(rope: nn.Module) -> bool:
+    """Whether queries and keys are turned as in DINOv3 or EVA-02."""
+    kind = type(rope).__name__
+    if rope.temperature is None or rope.grid_offset or rope.grid_indexing != "ij":
         return False
-    return rope.rotate_half and not rope.grid_offset and rope.grid_indexing == "ij"
+    if kind == "RotaryEmbeddingCat":
+        steps = rope.ref_feat_shape
+        return not rope.in_pixels and not rope.rotate_half and steps is not None and steps[0] == steps[1]
+    return kind == "RotaryEmbeddingDinoV3" and rope.rotate_half
 
 
 CLASSES = (

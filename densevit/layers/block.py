@@ -23,17 +23,22 @@ class Mlp(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """A gated MLP (arXiv 2002.05202): fc2(silu(gate) * value), where fc1 gives the gate and then the value."""
+    """A gated MLP (arXiv 2002.05202): fc2(silu(gate) * value), where fc1 gives the gate and then the value.
 
-    def __init__(self, dim: int, hidden_dim: int, bias: bool = True):
+    inner_eps: of a norm before fc2 (EVA-02, arXiv 2303.11331); None: no such norm.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int, bias: bool = True, inner_eps: float | None = None):
         super().__init__()
         self.fc1 = nn.Linear(dim, 2 * hidden_dim, bias=bias)
+        self.norm = None if inner_eps is None else nn.LayerNorm(hidden_dim, eps=inner_eps)
         self.fc2 = nn.Linear(hidden_dim, dim, bias=bias)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """x: (B, N, C)."""
         gate, value = self.fc1(x).chunk(2, -1)
-        return self.fc2(F.silu(gate) * value)
+        x = F.silu(gate) * value
+        return self.fc2(x if self.norm is None else self.norm(x))
 
 
 class LayerScale(nn.Module):

@@ -1,16 +1,29 @@
 """Rotary positions: queries and keys are turned by angles that grow with a token's place (arXiv 2104.09864).
 
-Here as DINOv3 has them (arXiv 2508.10104, section 3.2), on both axes. Shape letters: B batch, N tokens, D channels of a
-head, P tokens before the patches.
+Here on both axes, as DINOv3 (arXiv 2508.10104, section 3.2) and EVA-02 (arXiv 2303.11331, section 2) have them. Shape
+letters: B batch, N tokens, D channels of a head, P tokens before the patches.
 """
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 COORDS = ("separate", "max", "min")
+
+
+class Rotation(NamedTuple):
+    """What `rotate` needs.
+
+    cosines, sines: (N, D), the sines signed. neighbours: the channels 2 i and 2 i + 1 make a pair instead of i and
+    i + D / 2.
+    """
+
+    cosines: Tensor
+    sines: Tensor
+    neighbours: bool = False
 
 
 class RotaryPositions(nn.Module):
@@ -21,11 +34,19 @@ class RotaryPositions(nn.Module):
         base: the periods rise from 1 to nearly this, in units of half the image's side; or the first and the last.
         coords: the sides that places are measured by, so that they lie within -1 and 1: each axis by its own
             ('separate'), or both by the longer ('max') or the shorter ('min').
+        steps: in its place EVA-02's way: places count from 0 in radians, so many along each side whatever the map's
+            size (the side in patches of the pretraining), and neighbouring channels make a pair.
     """
 
-    def __init__(self, head_dim: int, base: float | Sequence[float] = 100.0, coords: str = "separate"):
+    def __init__(
+        self,
+        head_dim: int,
+        base: float | Sequence[float] = 100.0,
+        coords: str = "separate",
+        steps: int | None = None,
+    ):
         super().__init__()
-        self.coords = coords
+        self.coords, self.steps = coords, steps
         if isinstance(base, Sequence):
             first, last = base
             periods = first * (last / first) ** torch.linspace(0, 1, head_dim // 4)
@@ -34,27 +55,29 @@ class RotaryPositions(nn.Module):
         self.register_buffer("periods", periods)
 
     def angles(self, size: tuple[int, int]) -> Tensor:
-        """(h*w, D): each angle twice, at i and at i + D / 2, which make a pair."""
-        sides = {"separate": size, "max": (max(size),) * 2, "min": (min(size),) * 2}[self.coords]
-        places = [
-            2 * ((torch.arange(n, device=self.periods.device, dtype=self.periods.dtype) + 0.5) / side) - 1
-            for n, side in zip(size, sides, strict=True)
-        ]
+        """(h*w, D): each angle twice, for both channels of a pair."""
+        counts = [torch.arange(n, device=self.periods.device, dtype=self.periods.dtype) for n in size]
+        if self.steps is not None:
+            places = [count / n * self.steps for count, n in zip(counts, size, strict=True)]
+        else:
+            sides = {"separate": size, "max": (max(size),) * 2, "min": (min(size),) * 2}[self.coords]
+            places = [2 * ((count + 0.5) / side) - 1 for count, side in zip(counts, sides, strict=True)]
         places = torch.stack(torch.meshgrid(*places, indexing="ij"), -1).flatten(0, 1)  # (h*w, 2)
-        angles = 2 * math.pi * places[:, :, None] / self.periods
-        return angles.flatten(1).tile(2)
+        angles = ((1 if self.steps else 2 * math.pi) * places[:, :, None] / self.periods).flatten(1)
+        return angles.repeat_interleave(2, 1) if self.steps else angles.tile(2)
 
-    def forward(self, size: tuple[int, int], prefix: int) -> tuple[Tensor, Tensor]:
-        """Cosines and signed sines (P + h*w, D) for `rotate`; the first `prefix` tokens are left as they are."""
+    def forward(self, size: tuple[int, int], prefix: int) -> Rotation:
+        """Of P + h*w tokens; the first `prefix` are left as they are."""
         angles = self.angles(size)
-        sines = angles.sin()
-        half = angles.shape[1] // 2
-        signed = torch.cat((-sines[:, :half], sines[:, half:]), 1)
+        signs = torch.ones_like(self.periods).repeat(4)
+        signs[slice(None, None, 2) if self.steps else slice(len(signs) // 2)] = -1  # of the first channel of each pair
         cosines, still = angles.cos(), angles.new_zeros(prefix, angles.shape[1])
-        return torch.cat((still + 1, cosines)), torch.cat((still, signed))
+        sines = angles.sin() * signs
+        return Rotation(torch.cat((still + 1, cosines)), torch.cat((still, sines)), self.steps is not None)
 
 
-def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """x: (..., N, D), turned by what `RotaryPositions` gives."""
-    cosines, sines = rotation
-    return (x * cosines + x.roll(x.shape[-1] // 2, -1) * sines).to(x.dtype)
+    cosines, sines, neighbours = rotation
+    others = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2) if neighbours else x.roll(x.shape[-1] // 2, -1)
+    return (x * cosines + others * sines).to(x.dtype)

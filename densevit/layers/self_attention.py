@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from densevit.layers.attention import attention
 from densevit.layers.decomposed_positions import decomposed_attention, resize_rows
-from densevit.layers.rotary import rotate
+from densevit.layers.rotary import Rotation, rotate
 from densevit.ops.windows import Windowing, cut_of, cut_windows, join_windows, relative_positions
 
 
@@ -25,6 +25,7 @@ class SelfAttention(nn.Module):
         window_padding: what completes the last windows and takes part unmasked. 'tokens': zeros before the projection,
             so that padded keys equal its bias (ViTDet, arXiv 2203.16527); 'keys': zeros after it (ViT-Adapter, arXiv
             2205.08534).
+        inner_eps: eps of a norm before the last projection (EVA-02's sub-norm); None: no such norm.
     """
 
     def __init__(
@@ -36,18 +37,20 @@ class SelfAttention(nn.Module):
         key_bias: bool = True,
         window: int = 0,
         window_padding: str = "tokens",
+        inner_eps: float | None = None,
     ):
         super().__init__()
         self.num_heads, self.window_padding = num_heads, window_padding
         self.windowing = Windowing((window, window), (0, 0)) if window else None
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.norm = None if inner_eps is None else nn.LayerNorm(dim, eps=inner_eps)
         self.proj = nn.Linear(dim, dim, bias=proj_bias)
         mask = None
         if qkv_bias and not key_bias:
             mask = torch.tensor((1.0, 0.0, 1.0)).repeat_interleave(dim)
         self.register_buffer("bias_mask", mask, persistent=False)
 
-    def forward(self, x: Tensor, size: tuple[int, int], rotation: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, size: tuple[int, int], rotation: Rotation | None = None) -> Tensor:
         """x: (B, P + h*w, C), without the P where there are windows; size: (h, w); rotation: see `rotate`."""
         if self.windowing is None:
             return self.proj(self.attend(self.project(x), size, rotation))
@@ -63,13 +66,14 @@ class SelfAttention(nn.Module):
         """Query, key and value in a row: (B, N, C) -> (B, N, 3 C)."""
         return F.linear(x, self.qkv.weight, self.qkv.bias if self.bias_mask is None else self.qkv.bias * self.bias_mask)
 
-    def attend(self, packed: Tensor, size: tuple[int, int], rotation: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def attend(self, packed: Tensor, size: tuple[int, int], rotation: Rotation | None = None) -> Tensor:
         """Attention among all tokens, of what `project` gives (B, P + h*w, 3 C): (B, P + h*w, C)."""
         packed = packed.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, heads, N, D)
         query, key, value = packed.unbind(0)
         if rotation is not None:
             query, key = rotate(packed[:2], rotation).unbind(0)
-        return self.compare(query, key, value, size).transpose(1, 2).flatten(2)
+        out = self.compare(query, key, value, size).transpose(1, 2).flatten(2)
+        return out if self.norm is None else self.norm(out)
 
     def compare(self, query: Tensor, key: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, heads, N, D) each -> (B, heads, N, D)."""

@@ -71,6 +71,10 @@ def test_reference_cases_pass(check, shared, pattern):
         ("vit_medium_patch16_reg4_gap_256", dict(no_embed_class=False), [(96, 64)]),
         ("vit_small_patch16_dinov3", {}, [(96, 64), (117, 180)]),
         ("vit_small_plus_patch16_dinov3_qkvb", {}, [(117, 180)]),
+        ("eva02_tiny_patch14_224", {}, [(224, 224), (70, 112)]),
+        ("eva02_base_patch14_224", dict(img_size=112), [(112, 112), (70, 112)]),
+        ("eva02_base_patch16_clip_224", dict(img_size=96), [(64, 112)]),
+        ("eva_giant_patch14_224", dict(img_size=56, mlp_ratio=2), [(70, 42)]),
     ],
 )
 def test_features_equal_timms(name, args, sizes):
@@ -298,6 +302,34 @@ def test_a_table_of_another_size_is_resized_once_for_all(mode):
     assert receipt.resized == {"pos_embed": ((1, 17, 16), (1, 16, 16))}
     with torch.no_grad():
         assert_equal(model(image)[0], file(image)[0])
+
+
+def test_eva02s_own_files_have_other_names_for_the_inner_norms_and_carry_angles():
+    options = dict(positions="table+rotary", rotary_base=10000.0, rotary_steps=4, key_bias=False, mlp="swiglu")
+    model = small(**options, inner_norms=("attn", "mlp"))
+    theirs = {"lm_head.weight": torch.zeros(3, 16), "mask_token": torch.zeros(1), "rope.freqs_cos": torch.zeros(1)}
+    for name, value in model.state_dict().items():
+        if name.endswith("attn.qkv.weight"):
+            for letter, part in zip("qkv", value.chunk(3), strict=True):
+                theirs[name.replace("qkv", f"{letter}_proj")] = part
+        elif name.endswith("attn.qkv.bias"):
+            query, _, val = value.chunk(3)
+            theirs |= {name.replace("qkv.bias", "q_bias"): query, name.replace("qkv.bias", "v_bias"): val}
+        elif "mlp.fc1" in name:
+            gate, val = value.chunk(2)
+            theirs |= {name.replace("fc1", "w1"): gate, name.replace("fc1", "w2"): val}
+        elif "periods" not in name:
+            name = name.replace("mlp.fc2", "mlp.w3").replace("mlp.norm", "mlp.ffn_ln")
+            theirs[name.replace("attn.norm", "attn.inner_attn_ln")] = value
+    other = MODELS.build(
+        dict(type="ViT", arch=ARCH, patch_size=8, img_size=32, **options, inner_norms=("attn", "mlp"))
+    ).eval()
+    receipt = load_weights(other, theirs)
+    assert set(receipt.dropped) == {"lm_head.weight", "mask_token", "rope.freqs_cos"}
+    assert receipt.fresh == ["rope_embed.periods"]
+    image = torch.randn(1, 3, 32, 40)
+    with torch.no_grad():
+        assert_equal(other(image)[0], model(image)[0])
 
 
 def test_weights_for_patches_of_14_pixels_go_into_a_model_of_16_and_the_receipt_names_what_was_resized(tmp_path):

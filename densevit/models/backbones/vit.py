@@ -20,7 +20,7 @@ from densevit.layers.conv_residual import ConvBottleneck
 from densevit.layers.drop_path import drop_path_rates
 from densevit.layers.position_table import TableResizing, fit_table, sincos_table, table_for
 from densevit.layers.pyramid import look_up_arch
-from densevit.layers.rotary import COORDS, RotaryPositions
+from densevit.layers.rotary import COORDS, RotaryPositions, Rotation
 from densevit.layers.self_attention import DecomposedSelfAttention, RelativeSelfAttention, SelfAttention
 from densevit.layers.tokens import to_map, to_tokens
 from densevit.ops.resize import resize_kernel
@@ -37,7 +37,7 @@ ARCHS = {
 MLPS = {"gelu": Mlp, "swiglu": SwiGLU}
 CHOICES = {
     "final_norm": ("last", "all", None),
-    "positions": ("table", "sincos", "rotary", None),
+    "positions": ("table", "sincos", "rotary", "table+rotary", None),
     "relative_positions": (None, "bias", "decomposed"),
     "mlp": tuple(MLPS),
     "table_mode": ("bicubic", "bilinear"),
@@ -89,11 +89,12 @@ class ViT(BaseModule):
             registers by their number.
         append_cls_token: each map has the class token's channels after its own, at every place.
         class_norm: the class token's own final norm (DINOv3); it is trained where the token is appended.
-        positions: 'table', learnt; 'sincos', a table that starts as MAE's sines and cosines; 'rotary' (DINOv3); None.
+        positions: 'table', learnt; 'sincos', a table that starts as MAE's sines and cosines; 'rotary' (DINOv3);
+            'table+rotary', both (EVA-02); None.
         table_rows: how many of the tokens before the patches have rows in the table; None: class and distillation.
         table_mode, table_antialias, table_offset, keep_table_on_equal_count: how the table is resized for maps of
             another size, see TableResizing: 'bicubic' to the map's size where nothing is said.
-        rotary_base, rotary_coords: see RotaryPositions.
+        rotary_base, rotary_coords, rotary_steps: see RotaryPositions; rotary_steps: EVA-02's.
         relative_positions: what each block learns of them: 'bias', one for each pair of distances (BEiT), or
             'decomposed', terms of the query for rows and for columns (ViTDet); None: nothing.
         relative_img_size: side in pixels of the images that the 'decomposed' tables of blocks without windows are made
@@ -101,6 +102,7 @@ class ViT(BaseModule):
         qkv_bias, proj_bias, mlp_bias, patch_bias: whether the projections have a bias.
         key_bias: whether the key's part of `qkv_bias` takes part.
         mlp: 'gelu' or 'swiglu'; its hidden width is round(embed_dim * mlp_ratio).
+        inner_norms: which branches have a norm before their last projection (EVA-02): 'attn', 'mlp' with mlp='swiglu'.
         layer_scale: where the factors of the branches' channels start; None: no such factors.
         window_size: side in tokens of the windows that `window_blocks` attend within (ViTDet, arXiv 2203.16527), one
             for all of them or one for each.
@@ -134,6 +136,7 @@ class ViT(BaseModule):
         keep_table_on_equal_count: bool = False,
         rotary_base: float | Sequence[float] = 100.0,
         rotary_coords: str = "separate",
+        rotary_steps: int | None = None,
         relative_positions: str | None = None,
         relative_img_size: int | None = None,
         qkv_bias: bool = True,
@@ -142,6 +145,7 @@ class ViT(BaseModule):
         mlp_bias: bool = True,
         patch_bias: bool = True,
         mlp: str = "gelu",
+        inner_norms: Sequence[str] = (),
         layer_scale: float | None = None,
         window_size: int | Sequence[int] = 0,
         window_blocks: Sequence[int] = (),
@@ -160,7 +164,8 @@ class ViT(BaseModule):
                 )
         size = look_up_arch("ViT", arch, ARCHS)
         dim, self.depth, heads = size["embed_dim"], size["depth"], size["num_heads"]
-        if dim % heads or (positions == "rotary" and dim // heads % 4) or (positions == "sincos" and dim % 4):
+        turned = positions in ("rotary", "table+rotary")
+        if dim % heads or (turned and dim // heads % 4) or (positions == "sincos" and dim % 4):
             raise ConfigError(
                 f"ViT's {dim} channels do not divide among {heads} heads, by 4 for positions={positions!r}"
             )
@@ -179,7 +184,7 @@ class ViT(BaseModule):
             "register_tokens": register_tokens,
         }
         self.num_prefix = sum(tokens.values())
-        bare = not self.num_prefix and positions != "rotary"
+        bare = not self.num_prefix and not turned
         if windows and (min(windows) < 1 or not bare):
             raise ConfigError(
                 "ViT's window_blocks need a window_size, a table of positions and no tokens but the patches: "
@@ -210,12 +215,18 @@ class ViT(BaseModule):
             )
         self.resizing = TableResizing(table_mode, table_antialias, table_offset, keep_table_on_equal_count)
         self.pos_embed, self.rope_embed = None, None
-        if positions == "rotary":
-            self.rope_embed = RotaryPositions(dim // heads, rotary_base, rotary_coords)
-        elif positions is not None:
+        if turned:
+            self.rope_embed = RotaryPositions(dim // heads, rotary_base, rotary_coords, rotary_steps)
+        if positions not in ("rotary", None):
             self.pos_embed = nn.Parameter(torch.zeros(1, self.table_rows + self.grid[0] * self.grid[1], dim))
         self.patch_embed = PatchEmbed(dim, patch_size, patch_bias)
+        if not set(inner_norms) <= {"attn", "mlp"} or ("mlp" in inner_norms and mlp != "swiglu"):
+            raise ConfigError(
+                f"ViT's inner_norms are {inner_norms!r}: 'attn', and with mlp='swiglu' 'mlp', may have one"
+            )
         biases = dict(qkv_bias=qkv_bias, key_bias=key_bias, proj_bias=proj_bias)
+        biases |= dict(inner_eps=norm_eps) if "attn" in inner_norms else {}
+        inner_eps = dict(inner_eps=norm_eps) if "mlp" in inner_norms else {}
         relative_grid = (relative_img_size // patch_size,) * 2 if relative_img_size else self.grid
         self.blocks = nn.ModuleList()
         for i, rate in enumerate(drop_path_rates(drop_path_rate, self.depth)):
@@ -227,7 +238,7 @@ class ViT(BaseModule):
                 attn = DecomposedSelfAttention(dim, heads, grid, **biases, **cut)
             else:
                 attn = SelfAttention(dim, heads, **biases, **cut)
-            inner = MLPS[mlp](dim, round(dim * size["mlp_ratio"]), mlp_bias)
+            inner = MLPS[mlp](dim, round(dim * size["mlp_ratio"]), mlp_bias, **inner_eps)
             after = ConvBottleneck(dim) if i in conv_blocks else None
             self.blocks.append(Block(dim, attn, inner, rate, norm_eps, layer_scale, after))
         normed = final_norm == "all" or (final_norm == "last" and self.depth - 1 in self.out_indices)
@@ -265,11 +276,11 @@ class ViT(BaseModule):
                 maps.append(to_map(self.readout(tokens, i), size))
         return tuple(maps)
 
-    def rotation(self, size: tuple[int, int]) -> tuple[Tensor, Tensor] | None:
+    def rotation(self, size: tuple[int, int]) -> Rotation | None:
         """What turns queries and keys of a map of `size`, where positions are rotary; see `rotate`."""
         return None if self.rope_embed is None else self.rope_embed(size, self.num_prefix)
 
-    def step(self, block: int, tokens: Tensor, size: tuple[int, int], rotation: tuple | None) -> Tensor:
+    def step(self, block: int, tokens: Tensor, size: tuple[int, int], rotation: Rotation | None) -> Tensor:
         """What a block makes of the tokens (B, P + h*w, C)."""
         if self.with_checkpointing and self.training:
             return checkpoint(self.blocks[block], tokens, size, rotation, use_reentrant=False)

@@ -1,0 +1,139 @@
+"""densevit's own side, or that of another version of it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .side import Side, detections, sharpen, stir
+
+
+class OwnModel(Side):
+    """A recipe's model, or the one that another project's file of weights describes.
+
+    request: beside the rest `weights`, the file of the other side, None to draw some; `imported`, whether the file says
+    what the model is; `classes`, their number.
+    """
+
+    def __init__(self, request: Mapping[str, Any]):
+        super().__init__(request)
+        from densevit.checkpoints import import_model, load_weights
+
+        weights, self.saved = request.get("weights"), None
+        if request.get("imported"):
+            self.model = import_model(weights)
+        else:
+            self.model = _of_recipe(request["model"], request["options"], request["classes"])
+            if weights is not None:
+                load_weights(self.model, weights)
+        self.task = request.get("task") or _task(self.model)
+        self.model = self.model.to(self.device).eval()
+        if weights is None:
+            stir(self.model, request["seed"])
+            self._sharpen()
+            self.saved = str(Path(request["folder"]) / "drawn.pth")
+            torch.save({"state_dict": self.model.state_dict()}, self.saved)
+        if self.task == "maps":
+            self.input = self.normalised().contiguous(memory_format=torch.channels_last)  # as our preprocessor gives it
+
+    def facts(self) -> dict[str, Any]:
+        return {"task": self.task, "weights": self.saved, "random_loss": self._two_stages()}
+
+    def predict(self) -> Any:
+        return self.model(self.input) if self.task == "maps" else self.model.test_step(self._data(False))
+
+    def outputs(self) -> dict[str, np.ndarray]:
+        found = self.predict()
+        if self.task == "maps":
+            maps = found if isinstance(found, (list, tuple)) else [found]
+            return {f"map_{i}": image.float().cpu().numpy() for i, image in enumerate(maps)}
+        arrays: dict[str, np.ndarray] = {}
+        if self.task == "classes":
+            batch = self.model.data_preprocessor(self._data(False), False)["inputs"]
+            arrays["logits"] = self.model(batch, mode="tensor").float().cpu().numpy()
+            return arrays | {f"pred_{i}": x.pred_semantic.cpu().numpy() for i, x in enumerate(found)}
+        from densevit.ops.masks import decode_rle
+
+        for i, sample in enumerate(found):
+            objects = sample.pred_instances
+            masks = [decode_rle(rle).astype(bool) for rle in objects.masks] if "masks" in objects else None
+            stacked = None if masks is None else np.stack(masks) if masks else np.zeros((0, *sample.ori_shape), bool)
+            arrays |= detections(objects.bboxes, objects.scores, objects.labels, stacked, i)
+        return arrays
+
+    def loss(self) -> Tensor:
+        if self.task == "maps":
+            found = self.model(self.input)
+            return sum(x.float().square().mean() for x in (found if isinstance(found, (list, tuple)) else [found]))
+        data = self.model.data_preprocessor(self._data(True), True)
+        losses = self.model(**data, mode="loss")
+        return self.model.parse_losses(losses)[0]
+
+    def parts(self) -> list[nn.Module]:
+        if not hasattr(self.model, "heads"):
+            return [self.model]
+        neck = self.model.neck
+        necks = list(neck) if isinstance(neck, nn.ModuleList) else [neck] if neck is not None else []
+        heads = [head for _, head in self.model.heads() if not hasattr(head, "region_parts")]
+        return [self.model.backbone, *necks, *heads]
+
+    def _data(self, training: bool) -> dict[str, list]:
+        """A batch as the data loader gives it."""
+        from densevit.structures import DataSample, InstanceData
+
+        samples = []
+        for i, truth in enumerate(self.truths()):
+            size, original = truth["size"], truth["original"]
+            factor = (size[1] / original[1], size[0] / original[0])
+            meta = dict(img_id=i, img_path=None, ori_shape=original, img_shape=size, scale_factor=factor, flip=False)
+            sample = DataSample(metainfo=meta)
+            if training:
+                sample.gt_instances = InstanceData(bboxes=truth["boxes"], labels=truth["labels"])
+                sample.gt_instances.masks = torch.from_numpy(truth["masks"]).bool()
+                sample.gt_semantic = truth["classes"]
+                sample.gt_depth = 1.0 + truth["classes"].float() % 9
+            samples.append(sample)
+        return {"inputs": self.images(), "data_samples": samples}
+
+    def _two_stages(self) -> bool:
+        """Whether a training step draws regions at random, so that losses cannot be compared."""
+        return hasattr(getattr(self.model, "head", None), "region_parts")
+
+    def _sharpen(self) -> None:
+        modules = dict(self.model.named_modules())
+        for ending, background in (("retina_cls", False), ("classify", True)):
+            layers = [m for name, m in modules.items() if name.endswith(ending) and self.task == "detections"]
+            if layers:
+                sharpen(layers, self.predict, background, 1000 * len(self.batch["images"]), 0.05)
+
+
+def _of_recipe(name: str, options: Mapping[str, Any], classes: int) -> nn.Module:
+    from densevit.engine.config import read_config
+    from densevit.registry import MODELS
+
+    settings = read_config(name, dict(options)).model.to_dict()
+    _drop_weights(settings)
+    if "head" in settings and settings.get("classes") is None:
+        settings["classes"] = [f"class {i}" for i in range(classes)]
+    return MODELS.build(settings)
+
+
+def _drop_weights(settings: dict) -> None:
+    """Nothing is fetched to measure."""
+    settings.pop("init_cfg", None)
+    for value in settings.values():
+        if isinstance(value, dict):
+            _drop_weights(value)
+
+
+def _task(model: nn.Module) -> str:
+    """'detections', 'classes', or 'maps' of a part alone and of models of depth."""
+    if not hasattr(model, "heads"):
+        return "maps"
+    results = [getattr(head, "result", "detections") for _, head in model.heads()]
+    if results == ["pred_semantic"]:
+        return "classes"
+    return "maps" if results == ["pred_depth"] else "detections"

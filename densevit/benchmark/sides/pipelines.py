@@ -1,0 +1,117 @@
+"""Training pipelines: the same images with their truth through each project's transforms, one worker's work."""
+
+import random
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from .mmlab import config_of
+
+
+class Pipeline:
+    """A data set whose items are made one after the other, in this process and on one thread.
+
+    A subclass's `build(request)` gives the data set.
+    """
+
+    def __init__(self, request: Mapping[str, Any]):
+        import cv2
+
+        cv2.setNumThreads(0)  # as in a worker
+        torch.set_num_threads(1)
+        self.dataset = self.build(request)
+
+    def facts(self) -> dict[str, Any]:
+        """Number of items, and where ours has them, for the other side."""
+        return {"length": len(self.dataset)}
+
+    def build(self, request: Mapping[str, Any]) -> Any:
+        """The data set."""
+        raise NotImplementedError
+
+    def run(self, number: int, seed: int) -> float:
+        """Seconds an item, of so many drawn from the data set."""
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        places = np.random.default_rng(seed).integers(0, len(self.dataset), number)
+        begun = time.perf_counter()
+        for place in places:
+            self.dataset[int(place)]
+        return (time.perf_counter() - begun) / number
+
+
+class OwnPipeline(Pipeline):
+    """A recipe's training set."""
+
+    def build(self, request: Mapping[str, Any]) -> Any:
+        from mmengine.registry import init_default_scope
+
+        from densevit.engine.config import read_config
+        from densevit.registry import DATASETS
+
+        init_default_scope("densevit")
+
+        config = read_config(request["model"], dict(request["options"]), request["data_root"])
+        settings = config.train_dataloader.dataset
+        self.given = {key: settings.get(key) for key in ("data_root", "ann_file", "data_prefix", "type")}
+        dataset = DATASETS.build(settings)
+        dataset.full_init()
+        self.classes = list(dataset.metainfo.get("classes") or ())
+        return dataset
+
+    def facts(self) -> dict[str, Any]:
+        prefix = self.given["data_prefix"]
+        return {**super().facts(), **self.given, "data_prefix": dict(prefix or {}), "classes": self.classes}
+
+
+class OpenMMLabPipeline(Pipeline):
+    """The training set of a configuration file, moved to the recipe's files."""
+
+    package: str
+
+    def build(self, request: Mapping[str, Any]) -> Any:
+        config = config_of(self.package, request["model"])
+        import importlib
+
+        from mmengine.registry import init_default_scope
+
+        init_default_scope(self.package)
+        importlib.import_module(f"{self.package}.datasets")
+        settings = config.train_dataloader.dataset
+        while "dataset" in settings:  # repeated, or with several images in one
+            settings = settings.dataset
+        settings.data_root = request["data_root"] or ""
+        settings.metainfo = dict(classes=tuple(request["classes"]))
+        self.move(settings, request)
+        dataset = importlib.import_module(f"{self.package}.registry").DATASETS.build(settings)
+        dataset.full_init()
+        return dataset
+
+    def move(self, settings: Any, request: Mapping[str, Any]) -> None:
+        """Where the images and their truth are."""
+        raise NotImplementedError
+
+
+class DetectionPipeline(OpenMMLabPipeline):
+    """mmdetection's."""
+
+    package = "mmdet"
+
+    def move(self, settings: Any, request: Mapping[str, Any]) -> None:
+        settings.ann_file = request["ann_file"]
+        settings.data_prefix = dict(img=request["data_prefix"].get("img", ""))
+
+
+class SegmentationPipeline(OpenMMLabPipeline):
+    """mmsegmentation's."""
+
+    package = "mmseg"
+
+    def move(self, settings: Any, request: Mapping[str, Any]) -> None:
+        prefix = request["data_prefix"]
+        settings.data_prefix = dict(img_path=prefix["img"], seg_map_path=prefix["seg"])
+        settings.pop("metainfo")  # the file's own classes

@@ -1,0 +1,59 @@
+"""The time until a package is imported, each time in a fresh interpreter."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import densevit
+from densevit.benchmark.process import how_to_install
+from densevit.benchmark.ratios import Ratio, alternate, ratio_of
+from densevit.errors import ConfigError
+
+STAND_IN = Path(__file__).parent / "sides" / "mmcv_stand_in.py"
+OURS = ("import densevit", "from densevit import Predictor")
+"""The package, and with all that a prediction needs: the first does not import torch."""
+
+
+def measure_import(peer: str, peer_python: str | os.PathLike | None = None, rounds: int = 5) -> dict[str, Ratio]:
+    """Seconds of `python -c "import densevit"` against `import mmdet.apis` or `import mmseg.apis`.
+
+    The first of all runs of a side, which reads the files from the disk, is left out.
+
+    Returns:
+        dict: our statement -> the ratio.
+
+    Raises:
+        ConfigError: `peer_python` cannot be started, or cannot import the peer.
+    """
+    python = str(peer_python or sys.executable)
+    prepare = f"exec(open({str(STAND_IN)!r}).read()); install(); "
+    theirs = [python, "-c", f"{prepare}import {peer}.apis"]
+    found = {}
+    for statement in OURS:
+        ours = [sys.executable, "-c", statement]
+        _time(ours, "densevit"), _time(theirs, peer)
+        times = alternate(lambda ours=ours: _time(ours, "densevit"), lambda: _time(theirs, peer), rounds)
+        found[f"{statement}; {peer}: import {peer}.apis"] = ratio_of(*times)
+    return found
+
+
+def _time(command: list[str], project: str) -> float:
+    environment = dict(os.environ, PYTHONWARNINGS="ignore")
+    if project == "densevit":
+        above = str(Path(densevit.__file__).parents[1])
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), above)))
+    begun = time.perf_counter()
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    except OSError as error:
+        raise ConfigError(f"--peer-python {command[0]} cannot be started ({error.strerror}).") from None
+    taken = time.perf_counter() - begun
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["?"])[-1]
+        raise ConfigError(
+            f"{command[0]} cannot import {project} ({last[:200]}): name another one with --peer-python, made with "
+            f"{how_to_install(project)}."
+        )
+    return taken

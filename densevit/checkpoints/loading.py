@@ -126,9 +126,10 @@ def _fresh(model: nn.Module, wanted: Mapping, renamed: Renamed, dropped: list[st
     absent = [key for key in wanted if key not in renamed.state]
     fresh = _named(model, OPTIONAL, absent)
     for prefix, kind in parts_of(model).items():
-        names = _named(model, {kind: GROWN.get(kind, "")}, [key for key in wanted if key.startswith(prefix)])
-        if set(names) <= set(absent):
-            fresh += names
+        for pattern in GROWN.get(kind, ()):
+            names = _named(model, {kind: pattern}, [key for key in wanted if key.startswith(prefix)])
+            if set(names) <= set(absent):
+                fresh += names
     if any(LAST_NORM.fullmatch(key) for key in dropped):
         for prefix, kind in parts_of(model).items():
             names = _named(model, {kind: FRESH.get(kind, "")}, [key for key in wanted if key.startswith(prefix)])

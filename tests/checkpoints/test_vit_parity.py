@@ -378,6 +378,18 @@ def test_a_classifier_that_norms_the_mean_leaves_our_norm_fresh():
     assert receipt.complete
 
 
+def test_factors_of_the_branches_start_fresh_where_a_file_has_none_at_all():
+    plain = small().state_dict()
+    options = dict(type="ViT", arch=ARCH, patch_size=8, img_size=32, layer_scale=1.0)
+    model = MODELS.build(options)
+    receipt = load_weights(model, plain)
+    assert receipt.complete and {name.split(".")[2] for name in receipt.fresh} == {"ls1", "ls2"}
+    file = model.state_dict()
+    del file["blocks.0.ls1.gamma"]  # some of them is a torn file
+    with pytest.raises(CheckpointError, match=r"blocks\.0\.ls1"):
+        load_weights(MODELS.build(options), file)
+
+
 SHAPES = SimpleNamespace(plain={"img_size": 32}, wide={"img_size": (32, 64)})
 
 

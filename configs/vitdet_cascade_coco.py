@@ -1,0 +1,52 @@
+# Cascade Mask R-CNN on a plain ViT-B/16 (ViTDet, arXiv 2203.16527), COCO, large-scale jitter at 1024x1024, 100 epochs.
+# Published box / mask AP: base 54.0 / 46.7, large 57.6 / 50.0, huge 58.7 / 51.0, from MAE's ImageNet-1K weights
+# (github.com/facebookresearch/detectron2, projects/ViTDet; 64 images a step; sizes: see vitdet_maskrcnn_coco.py).
+_base_ = ["_base_/coco_instance.py", "_base_/schedule_100ep.py", "_base_/runtime.py"]
+
+model = dict(
+    type="DensePredictor",
+    data_preprocessor=dict(type="Preprocessor", square_pad=1024),
+    backbone=dict(
+        type="ViT",
+        arch="base",
+        relative_img_size=1024,
+        class_token=False,
+        final_norm=None,
+        relative_positions="decomposed",
+        window_size=14,
+        window_blocks=(0, 1, 3, 4, 6, 7, 9, 10),
+        drop_path_rate=0.1,
+        init_cfg=dict(
+            type="Pretrained", checkpoint="https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_base.pth"
+        ),
+    ),
+    neck=dict(type="SimplePyramid"),
+    head=dict(
+        type="CascadeHead",
+        rpn=dict(num_convs=2),
+        box=dict(num_convs=4, num_fcs=1, norm="LN", smooth_l1_beta=0.0),
+        mask=dict(norm="LN"),
+        mask_each_stage=False,
+        stage_weights=(1.0, 1.0, 1.0),
+        average="probabilities",
+        resample=False,
+        scale_gradients=True,
+    ),
+)
+train_pipeline = [
+    dict(type="LoadImage"),
+    dict(type="LoadAnnotations", with_masks=True),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="RandomResize", scale=(1024, 1024), ratio_range=(0.1, 2.0), keep_ratio=True),
+    dict(type="RandomCrop", size=(1024, 1024), boxes_from_masks=True, allow_empty=True),
+    dict(type="PackSample"),
+]
+test_pipeline = [
+    dict(type="LoadImage"),
+    dict(type="LoadAnnotations", with_masks=True),
+    dict(type="Resize", scale=(1024, 1024), keep_ratio=True),
+    dict(type="PackSample"),
+]
+train_dataloader = dict(batch_size=1, dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader

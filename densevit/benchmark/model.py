@@ -108,8 +108,8 @@ def measure_model(
             facts = other.ask("open", model=name, **common)
             common |= {"classes": facts.get("classes") or CLASSES}
         own = stack.enter_context(SideProcess("densevit", None, threads))
-        request = dict(common, model=config, weights=facts.get("weights"), imported=imported, task=facts.get("task"))
-        own.ask("open", **request)
+        told = {key: facts.get(key) for key in ("weights", "task", "source", "settings")}
+        own.ask("open", **common, **told, model=config, imported=imported)
 
         agreed = None
         if other is not None:

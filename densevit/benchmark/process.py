@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from densevit.errors import ConfigError
 SIDES = Path(__file__).parent / "sides"
 BEGIN = """
 import importlib.util, sys
-folder, above, threads = sys.argv[1:]
+folder, above = sys.argv[1:]
 sys.path = [entry for entry in sys.path if entry] + ([above] if above else [])
 spec = importlib.util.spec_from_file_location(
     "benchmark_sides", folder + "/__init__.py", submodule_search_locations=[folder]
@@ -51,12 +52,13 @@ class SideProcess:
         environment = {**os.environ, **{f"{kind}_NUM_THREADS": str(threads) for kind in ("OMP", "MKL", "OPENBLAS")}}
         environment |= {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
         above = "" if python else str(Path(densevit.__file__).parents[1])
+        self.printed = tempfile.TemporaryFile("w+")  # noqa: SIM115  a pipe that nobody reads would fill up
         try:
             self.process = subprocess.Popen(
-                [self.python, "-c", BEGIN, str(SIDES), above, str(threads)],
+                [self.python, "-c", BEGIN, str(SIDES), above],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE if not os.environ.get("DENSEVIT_BENCHMARK_TRACE") else None,
+                stderr=self.printed,
                 text=True,
                 env=environment,
             )
@@ -84,7 +86,8 @@ class SideProcess:
             return answer["done"]
         if not answer:
             code = self.process.wait()
-            last = (self.process.stderr.read().strip().splitlines() or [""])[-1] if self.process.stderr else ""
+            self.printed.seek(0)
+            last = (self.printed.read().strip().splitlines() or [""])[-1]
             raise ConfigError(
                 f"the process of {self.project} ({self.python}) ended with code {code} {last[:200]}: an environment "
                 f"for it is made with {how_to_install(self.project)}."
@@ -109,9 +112,8 @@ class SideProcess:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        for pipe in (self.process.stdout, self.process.stderr):
-            if pipe is not None:
-                pipe.close()
+        self.process.stdout.close()
+        self.printed.close()
 
     def __enter__(self) -> "SideProcess":
         return self

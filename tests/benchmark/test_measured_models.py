@@ -13,6 +13,7 @@ from densevit.benchmark.process import SideProcess
 from densevit.benchmark.sides.own import OwnModel
 from densevit.benchmark.sides.side import ellipses
 from densevit.benchmark.sides.timm_models import TimmModel
+from densevit.benchmark.sides.torchvision_models import TorchvisionModel
 from densevit.errors import ConfigError
 
 SIZE = (96, 64)
@@ -54,6 +55,14 @@ def test_a_model_of_timms_and_ours_give_the_same_and_are_run(sides, tmp_path):
             assert side.memory() >= 0
 
 
+def test_torchvisions_swin_and_ours_give_the_same(tmp_path):
+    theirs = TorchvisionModel(request(tmp_path, model="swin_t"))
+    ours = OwnModel(request(tmp_path, model="swin_t", **theirs.facts()))
+    found = outputs(ours, tmp_path / "ours.npz"), outputs(theirs, tmp_path / "theirs.npz")
+    assert require_same(*found, "maps", "torchvision").startswith("numbers within")
+    assert [found[0][f"map_{i}"].shape[1] for i in range(4)] == [96, 192, 384, 768]
+
+
 def test_other_weights_are_noticed(sides, tmp_path):
     ours, theirs = sides
     next(iter(ours.model.parameters())).data.mul_(1.1)
@@ -80,7 +89,7 @@ def test_what_a_user_gets_wrong_is_said_in_a_sentence():
         with pytest.raises(ConfigError, match="is no height and width in pixels"):
             parse_size(text)
     assert parse_size("800x1216") == (800, 1216)
-    with pytest.raises(ConfigError, match=r"cannot be started .* pip install .*mmdet==3.3.0"):
+    with pytest.raises(ConfigError, match=r"cannot be started .*pip install .*mmdet==3.3.0"):
         SideProcess("mmdet", "/no/such/python")
     with (
         pytest.raises(ConfigError, match=r"ended with code 1 .* mmsegmentation==1.2.2"),

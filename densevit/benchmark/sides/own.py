@@ -15,15 +15,20 @@ class OwnModel(Side):
     """A recipe's model, or the one that another project's file of weights describes.
 
     request: beside the rest `weights`, the file of the other side, None to draw some; `imported`, whether the file says
-    what the model is; `classes`, their number.
+    what the model is; or `settings`, our configuration of it, and `source`, whose names the file has; `classes`, the
+    number of a recipe's classes.
     """
 
     def __init__(self, request: Mapping[str, Any]):
         super().__init__(request)
         from densevit.checkpoints import import_model, load_weights
+        from densevit.registry import MODELS
 
         weights, self.saved = request.get("weights"), None
-        if request.get("imported"):
+        if request.get("settings"):
+            self.model = MODELS.build(request["settings"])
+            load_weights(self.model, weights, request["source"])
+        elif request.get("imported"):
             self.model = import_model(weights)
         else:
             self.model = _of_recipe(request["model"], request["options"], request["classes"])

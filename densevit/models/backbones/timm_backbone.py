@@ -23,9 +23,9 @@ from densevit.registry import MODELS
 
 ANY_SIZE = dict(dynamic_img_size=True, strict_img_size=False, always_partition=True)
 """What timm's constructors call it that images of any size are taken; where it is partitioned, in windows as given."""
-PROBES = ((5, 7), (5, 8))
-"""Heights and widths, in strides of the coarsest map, of images that show whether a model takes any size: the first
-that has not as many pixels as those that it is made for."""
+PROBES = {1: ((5, 7), (5, 8)), 2: ((6, 10),), 7: ((7, 14),), 8: ((8, 16),)}
+"""Heights and widths of images, in strides of the coarsest map, that show whether a model takes images whose sides are
+multiples of so many strides: of 1; of 2 (patches within maps: MobileViT V2), 7 or 8 (windows: MaxViT, GC ViT)."""
 FINEST = 4
 """Stride of the finest map that is returned where nothing is said: heads are made for 4 and coarser."""
 
@@ -35,8 +35,8 @@ class TimmBackbone(BaseModule):
     """A model of timm by its name: ConvNeXt, EfficientFormer, MobileViT, LeViT, Hiera, CaiT, EVA-02, DINOv3 and others.
 
     Images are completed with zeros at the right and the bottom to what the model needs: a multiple of its coarsest
-    stride, or, where its tables fix the size of images (CaiT, LeViT, Hiera, BEiT), `img_size`. Weights: a file of
-    timm's (`model.safetensors` of a folder of huggingface.co/timm, fetched beforehand) by
+    stride or of a few of them, or, where its tables fix the size of images (CaiT, LeViT, Hiera, BEiT), `img_size`.
+    Weights: a file of timm's (`model.safetensors` of a folder of huggingface.co/timm, fetched beforehand) by
     `init_cfg=dict(type='Pretrained', checkpoint=FILE)` or `--pretrained FILE`.
 
     Args:
@@ -74,9 +74,8 @@ class TimmBackbone(BaseModule):
         self.model = create(name, given)
         self.image = tuple(given.get("img_size", self.model.pretrained_cfg["input_size"][1:]))
         every = tuple(self.model.state_dict())
-        self.fixed, shapes, probe = self._look()
-        strides = [_stride(name, probe, shape) for shape in shapes]
-        self.divisor = math.lcm(*strides)
+        self.fixed, shapes, strides, times = self._look()
+        self.divisor = times * math.lcm(*strides)
         if out_indices is None:
             coarse = {stride: i for i, stride in enumerate(strides) if stride >= min(FINEST, max(strides))}
             out_indices = tuple(coarse.values())
@@ -95,23 +94,32 @@ class TimmBackbone(BaseModule):
             with _said(f"{name} of timm cannot recompute its activations: leave with_checkpointing out"):
                 self.model.set_grad_checkpointing(True)
 
-    def _look(self) -> tuple[bool, list[torch.Size], tuple[int, int]]:
-        """Whether images of one size alone are taken, the shapes of all maps, and of which image they are."""
+    def _look(self) -> tuple[bool, list[torch.Size], list[int], int]:
+        """Whether images of one size alone are taken, the shapes and strides of all maps, and of how many of the
+        coarsest strides a side has to be a multiple."""
         coarsest = max(round(info["reduction"]) for info in self.model.feature_info)
-        sizes = [tuple(n * coarsest for n in sides) for sides in PROBES]
-        for fixed, size in ((False, sizes[math.prod(sizes[0]) == math.prod(self.image)]), (True, self.image)):
-            image = torch.zeros(1, 3, *size, device=next(self.model.parameters()).device)
-            was = self.model.training
-            try:
-                with torch.no_grad():
-                    maps = self.model.eval().forward_intermediates(image, norm=self.norm, intermediates_only=True)
-                return fixed, [x.shape for x in maps], size
-            except (AssertionError, RuntimeError, ValueError) as error:
-                if fixed:
-                    raise ConfigError(f"{self.name} of timm gives no maps of images of {size}: {error}") from error
-            finally:
-                self.model.train(was)
-        raise AssertionError("unreachable")
+        for times, probes in PROBES.items():
+            for sides in probes:
+                size = tuple(n * coarsest for n in sides)
+                if math.prod(size) == math.prod(self.image):  # as many tokens as its tables have say nothing
+                    continue
+                with contextlib.suppress(AssertionError, RuntimeError, ValueError, ConfigError):
+                    shapes = self._shapes(size)
+                    return False, shapes, [_stride(self.name, size, shape) for shape in shapes], times
+                break
+        with _said(f"{self.name} of timm gives no maps of images of {self.image}"):
+            shapes = self._shapes(self.image)
+        return True, shapes, [_stride(self.name, self.image, shape) for shape in shapes], 1
+
+    def _shapes(self, size: tuple[int, int]) -> list[torch.Size]:
+        """Of all maps of an image of this size."""
+        image, was = torch.zeros(1, 3, *size, device=next(self.model.parameters()).device), self.model.training
+        try:
+            with torch.no_grad():
+                maps = self.model.eval().forward_intermediates(image, norm=self.norm, intermediates_only=True)
+        finally:
+            self.model.train(was)
+        return [x.shape for x in maps]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """images: (B, 3, H, W). Returns (B, C_i, ceil(H / s_i), ceil(W / s_i)) for each of out_indices."""

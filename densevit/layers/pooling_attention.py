@@ -68,6 +68,7 @@ class PoolingAttention(nn.Module):
         self.num_heads, self.q_stride, self.kv_stride = num_heads, q_stride, kv_stride
         self.prefix, self.residual, self.prefix_residual = prefix, residual, prefix_residual
         self.q_window, self.kv_window = window // q_stride, window // kv_stride
+        self.q_windowing, self.kv_windowing = (Windowing((n, n), (0, 0)) for n in (self.q_window, self.kv_window))
         self.qkv = nn.Linear(dim, 3 * dim_out, bias=qkv_bias)
         self.proj = nn.Linear(dim_out, dim_out)
         width = dim_out // num_heads
@@ -94,11 +95,11 @@ class PoolingAttention(nn.Module):
         if not self.q_window:
             out = self.attend(query, key, value, q_size, kv_size)
         else:
-            q_sides, kv_sides = (self.q_window,) * 2, (self.kv_window,) * 2
-            q_cut = cut_of(Windowing(q_sides, (0, 0)), len(x), q_size, x.device)
-            kv_cut = cut_of(Windowing(kv_sides, (0, 0)), len(x), kv_size, x.device)
-            windows = (cut_windows(part, kv_cut, self.kv_window**2) for part in (key, value))
-            out = self.attend(cut_windows(query, q_cut, self.q_window**2), *windows, q_sides, kv_sides)
+            q_cut = cut_of(self.q_windowing, len(x), q_size, x.device)
+            kv_cut = cut_of(self.kv_windowing, len(x), kv_size, x.device)
+            keys, values = (cut_windows(part, kv_cut, self.kv_window**2) for part in (key, value))
+            queries = cut_windows(query, q_cut, self.q_window**2)
+            out = self.attend(queries, keys, values, self.q_windowing.window, self.kv_windowing.window)
             out = join_windows(out, q_cut, len(x))
         if self.residual:
             if self.prefix and not self.prefix_residual:

@@ -10,11 +10,12 @@ from densevit.datasets.image_dataset import (
     IMAGES,
     WAYS_ON,
     ImageDataset,
+    endings_of,
     image_files,
     lines_of,
     listed_files,
-    missing_or_empty,
     pair_folders,
+    require_files,
     require_folders,
 )
 from densevit.datasets.reading_depth import DepthReader
@@ -107,10 +108,11 @@ class DepthDataset(ImageDataset):
         pairs = lines_of(self.ann_file) if self.ann_file else []
         items = self._listed_pairs(pairs) if pairs and len(pairs[0].split()) > 1 else self._named_alike(folder, maps)
         if not items:
-            endings = self._endings()
-            raise DataError(f"There is no image {'*' + endings} in {os.path.abspath(folder)}: {WAYS_ON}.")
+            endings = endings_of(self.img_suffix)
+            raise DataError(f"There is no image *{endings} in {os.path.abspath(folder)}: {WAYS_ON}.")
         if self.check_files and not (self.on_broken == "skip" and not self.test_mode):
-            self._check_files(items)
+            way_on = f"correct depth_suffix={self.depth_suffix!r} or the list if the maps"
+            require_files(items, self.data_prefix, "depth", "depth map", way_on)
         print_log(f"{self._metainfo['ann_file']}: {len(items)} images", logger="current")
         return items
 
@@ -118,7 +120,7 @@ class DepthDataset(ImageDataset):
         """Images and maps of one name."""
         found = image_files(folder, self.img_suffix, self.depth_suffix if maps == folder else None, "depth map")
         if self.ann_file:
-            found = listed_files(self.ann_file, found, folder, self._endings())
+            found = listed_files(self.ann_file, found, folder, endings_of(self.img_suffix))
         items = [dict(img_id=name, img_path=path) for name, path in found.items()]
         return items if maps is None else [dict(item, depth_path=item["img_id"] + self.depth_suffix) for item in items]
 
@@ -143,22 +145,6 @@ class DepthDataset(ImageDataset):
         if without:
             print_log(f"{self._metainfo['ann_file']}: {without} images without a depth map left out", logger="current")
         return items
-
-    def _endings(self) -> str:
-        return self.img_suffix if isinstance(self.img_suffix, str) else f"({'|'.join(self.img_suffix)})"
-
-    def _check_files(self, items: list[dict]) -> None:
-        for key, what in (("img", "images"), ("depth", "depth maps")):
-            folder = self.data_prefix.get(key)
-            if folder is None:
-                continue
-            missing = missing_or_empty([os.path.join(folder, item[f"{key}_path"]) for item in items])
-            if missing:
-                raise DataError(
-                    f"{len(missing)} of {len(items)} {what} are missing or empty, the first is "
-                    f"{os.path.abspath(missing[0])}: copy them there, correct depth_suffix={self.depth_suffix!r} or "
-                    "the list if the maps are called otherwise, or set on_broken='skip' on the data set."
-                )
 
     def get_data_info(self, idx: int) -> dict:
         """Entry of one image, with the absolute paths of its files and what reads its map."""

@@ -203,6 +203,29 @@ def require_folders(folder: str, maps: str | None, what: str) -> None:
             raise DataError(f"There is no {kind} {os.path.abspath(place)}: {WAYS_ON}.")
 
 
+def require_files(items: list[dict], folders: Mapping[str, str], truth: str, what: str, way_on: str) -> None:
+    """DataError where an image (`img_path` below folders['img']) or its map (`<truth>_path`) is no file or empty.
+
+    Args:
+        truth: key of the maps' folder; `what` calls them in the message, which ends in `way_on`.
+    """
+    for key, kind in (("img", "images"), (truth, f"{what}s")):
+        missing = missing_or_empty(
+            [os.path.join(folders[key], item[f"{key}_path"]) for item in items if f"{key}_path" in item]
+        )
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(items)} {kind} are missing or empty, the first is "
+                f"{os.path.abspath(missing[0])}: copy them there, {way_on} are called otherwise, or set "
+                "on_broken='skip' on the data set."
+            )
+
+
+def endings_of(suffix: str | tuple[str, ...]) -> str:
+    """The endings of images' names, for messages."""
+    return suffix if isinstance(suffix, str) else f"({'|'.join(suffix)})"
+
+
 def lines_of(path: str) -> list[str]:
     """The lines of a list of names that say something, without blanks around them."""
     try:

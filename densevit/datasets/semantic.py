@@ -12,10 +12,11 @@ from densevit.datasets.image_dataset import (
     IMAGES,
     WAYS_ON,
     ImageDataset,
+    endings_of,
     image_files,
     listed_files,
-    missing_or_empty,
     pair_folders,
+    require_files,
     require_folders,
 )
 from densevit.datasets.reading_images import read_image
@@ -100,7 +101,7 @@ class SemanticDataset(ImageDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """One dict per image: `img_id`, its name without ending, and `img_path`."""
+        """One dict per image: `img_id`, its name without ending, `img_path` and, where there are maps, `seg_path`."""
         folder, maps = self.data_prefix["img"], self.data_prefix.get("seg")
         require_folders(folder, maps, "class map")
         names, palette = self.semantic.names, self.semantic.palette
@@ -113,40 +114,25 @@ class SemanticDataset(ImageDataset):
         )
         found = image_files(folder, self.img_suffix, self.seg_suffix if maps == folder else None, "class map")
         if self.ann_file:
-            found = listed_files(self.ann_file, found, folder, self._endings())
+            found = listed_files(self.ann_file, found, folder, endings_of(self.img_suffix))
         if not found:
-            raise DataError(f"There is no image {'*' + self._endings()} in {os.path.abspath(folder)}: {WAYS_ON}.")
+            raise DataError(
+                f"There is no image {'*' + endings_of(self.img_suffix)} in {os.path.abspath(folder)}: {WAYS_ON}."
+            )
         items = [dict(img_id=name, img_path=path) for name, path in found.items()]
+        if maps is not None:
+            items = [dict(item, seg_path=item["img_id"] + self.seg_suffix) for item in items]
         if self.check_files and not (self.on_broken == "skip" and not self.test_mode):
-            self._check_files(items)
+            way_on = f"correct seg_suffix={self.seg_suffix!r} if the maps"
+            require_files(items, self.data_prefix, "seg", "class map", way_on)
         print_log(f"{self._metainfo['ann_file']}: {len(items)} images, {len(names)} classes", logger="current")
         return items
-
-    def _endings(self) -> str:
-        return self.img_suffix if isinstance(self.img_suffix, str) else f"({'|'.join(self.img_suffix)})"
-
-    def _check_files(self, items: list[dict]) -> None:
-        for key, what in (("img", "images"), ("seg", "class maps")):
-            folder = self.data_prefix.get(key)
-            if folder is None:
-                continue
-            paths = [
-                os.path.join(folder, item["img_path"] if key == "img" else item["img_id"] + self.seg_suffix)
-                for item in items
-            ]
-            missing = missing_or_empty(paths)
-            if missing:
-                raise DataError(
-                    f"{len(missing)} of {len(items)} {what} are missing or empty, the first is "
-                    f"{os.path.abspath(missing[0])}: copy them there, correct seg_suffix={self.seg_suffix!r} if the "
-                    "maps are called otherwise, or set on_broken='skip' on the data set."
-                )
 
     def get_data_info(self, idx: int) -> dict:
         """Entry of one image, with the absolute paths of its files and what reads its map."""
         info = super().get_data_info(idx)
-        if "seg" in self.data_prefix:
-            info["seg_path"] = os.path.join(self.data_prefix["seg"], info["img_id"] + self.seg_suffix)
+        if "seg_path" in info:
+            info["seg_path"] = os.path.join(self.data_prefix["seg"], info["seg_path"])
             info["read_map"] = self.read_map
         return info
 

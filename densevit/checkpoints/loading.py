@@ -14,7 +14,7 @@ from densevit.checkpoints.receipt import Receipt
 from densevit.checkpoints.rules import Renamed
 from densevit.errors import CheckpointError
 
-WRAPPERS = ("state_dict", "model", "ema")
+WRAPPERS = ("state_dict", "model", "model_state", "ema")
 """Keys under which files keep the weights, in the order in which they are looked for."""
 LAST_NORM = re.compile(r"(.*\.)?(fc_norm|norm|layernorm)\.weight")
 

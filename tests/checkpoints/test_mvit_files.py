@@ -135,12 +135,14 @@ def test_what_densevit_does_not_have_of_the_repositorys_is_named(changes, named)
         translate("facebookresearch-mvit", mvit(**changes))
 
 
-def test_a_classifier_of_the_repository_starts_a_detector():
+def test_a_classifier_of_the_repository_starts_a_detector(tmp_path):
     classifier = build("facebookresearch-mvit", mvit(CLS_EMBED_ON=True))
     theirs = {name: torch.randn_like(value) for name, value in classifier.state_dict().items()}
     theirs |= {"head.projection.weight": torch.randn(5, 64), "head.projection.bias": torch.randn(5)}
     detector = build("detectron2", {**SMALL, "img_size": 64})
-    receipt = load_weights(detector, theirs)
+    file = tmp_path / "MViTv2_T_in1k.pyth"
+    torch.save({"epoch": 3, "model_state": theirs, "optimizer_state": {"state": {}}}, file)
+    receipt = load_weights(detector, file)
     assert receipt.complete
     assert receipt.fresh == [f"scale{i}_norm.{kind}" for i in (2, 3, 4, 5) for kind in ("weight", "bias")]
     assert {"cls_token", "norm.weight", "norm.bias", "head.projection.weight"} <= set(receipt.dropped)

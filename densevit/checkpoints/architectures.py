@@ -66,8 +66,8 @@ FRESH = {
 """Our class -> names that a classifier's file has nothing for by nature: the norms of a dense model's maps."""
 
 GROWN = {"ViT": vit.GROWN}
-"""Our class -> kinds of names of parts that are added to a pretrained network and at first change nothing: all of a kind
-are missing in files of such networks."""
+"""Our class -> kinds of names of parts that are added to a pretrained network and at first change nothing: all of a
+kind are missing in files of such networks."""
 
 OPTIONAL = {"ViT": vit.OPTIONAL}
 """Our class -> names that follow from the configuration, whether a file states them or not."""

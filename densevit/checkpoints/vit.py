@@ -162,8 +162,8 @@ FRESH = r"norm\.(weight|bias)"
 """What a classifier that norms the mean of its patches (`fc_norm`) has nothing for."""
 
 GROWN = (r"blocks\.\d+\.attn\.rel_pos_[hw]", r"blocks\.\d+\.residual\..*", r"blocks\.\d+\.ls[12]\.gamma")
-"""What a detector adds to a pretrained network (ViTDet, ViT-Adapter), kind by kind: at its start it changes nothing (the
-LayerScale where it starts at 1)."""
+"""What a detector adds to a pretrained network (ViTDet, ViT-Adapter), kind by kind: at its start it changes nothing
+(LayerScale where it starts at 1)."""
 
 OPTIONAL = r"rope_embed\.periods"
 """What follows from the configuration, and DINOv3's own files state all the same."""

@@ -8,7 +8,7 @@ train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type="TrainSampler"),
-    dataset=dict(**scenes, images=4200, pipeline=train_pipeline),
+    dataset=dict(**scenes, images=4500, pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=16,

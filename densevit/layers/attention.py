@@ -7,11 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from densevit.layers.linear import Linear
 from densevit.layers.tokens import to_map, to_tokens
 
 FEW_KEYS = 256
-"""Up to so many keys the plain form is the faster one in bfloat16 on CPUs; with 850 to 4096 it took 1.5 to 2.4 times as
-long as the fused one, and memory for all pairs."""
+"""Up to so many keys the plain form is the faster one in bfloat16 on CPUs also where it is trained; with more it needs
+memory for all pairs."""
+PAIRS = 2**21
+"""Logits that the plain form makes at a time where nothing is trained: about what a processor's caches take."""
 
 
 def attention(
@@ -27,21 +30,44 @@ def attention(
 
 
 def plain_is_faster(query: Tensor, key: Tensor, mask: Tensor | None) -> bool:
-    """On a CPU the plain form is the faster one in bfloat16 where there are few keys or a mask, as torch's fused one
-    converts tile by tile, and with a mask (or what one is made of) that is trained, for which torch has no fused one.
+    """On a CPU the plain form is the faster one in bfloat16, as torch's fused one converts tile by tile, and with a
+    mask (or what one is made of) that is trained, for which torch has no fused one.
     """
-    trained = mask is not None and mask.requires_grad and torch.is_grad_enabled()
-    small = query.dtype == torch.bfloat16 and (mask is not None or key.shape[-2] <= FEW_KEYS)
-    return query.device.type == "cpu" and (small or trained)
+    if query.device.type != "cpu":
+        return False
+    if query.dtype == torch.bfloat16 and (mask is not None or key.shape[-2] <= FEW_KEYS or _by_rows()):
+        return True
+    return mask is not None and mask.requires_grad and torch.is_grad_enabled()
 
 
 def plain_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, scale: float | None = None
 ) -> Tensor:
     """`attention` step by step. The softmax sums in float32 also where it is given bfloat16."""
-    logits = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)  # (B, heads, N, M)
+    query, key = query * (query.shape[-1] ** -0.5 if scale is None else scale), key.transpose(-2, -1)
+    rows = max(1, PAIRS // (key.shape[-1] * query.shape[:-2].numel())) if _by_rows() else query.shape[-2]
+    if rows >= query.shape[-2]:
+        return _plain_rows(query, key, value, mask)
+    query, key, value = query.contiguous(), key.contiguous(), value.contiguous()  # once, not for each part
+    parts = []
+    for first in range(0, query.shape[-2], rows):
+        some = slice(first, first + rows)
+        part = mask[..., some, :] if mask is not None and mask.shape[-2] > 1 else mask
+        parts.append(_plain_rows(query[..., some, :], key, value, part))
+    return torch.cat(parts, dim=-2)
+
+
+def _by_rows() -> bool:
+    """Whether the plain form may take some queries at a time: a backward pass keeps all pairs anyhow, and a graph of
+    torch.compile would be one for each size."""
+    return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def _plain_rows(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """query: (B, heads, n, D), scaled; key: (B, heads, D, M); value: (B, heads, M, D)."""
+    logits = query @ key  # (B, heads, n, M)
     if mask is not None:
-        logits = logits + mask
+        logits = logits + mask if torch.is_grad_enabled() else logits.add_(mask)
     return logits.softmax(-1).to(value.dtype) @ value
 
 
@@ -57,9 +83,9 @@ class SpatialReductionAttention(nn.Module):
     ):
         super().__init__()
         self.num_heads, self.sr_ratio, self.linear = num_heads, sr_ratio, linear
-        self.q = nn.Linear(dim, dim, bias=qkv_bias)
-        self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.q = Linear(dim, dim, bias=qkv_bias)
+        self.kv = Linear(dim, 2 * dim, bias=qkv_bias)
+        self.proj = Linear(dim, dim)
         if linear:
             self.sr = nn.Conv2d(dim, dim, 1)
         elif sr_ratio > 1:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.layers.drop_path import DropPath
+from densevit.layers.linear import Linear
 from densevit.layers.tokens import to_map, to_tokens
 
 
@@ -13,13 +14,12 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int, bias: bool = True, out_dim: int | None = None):
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim, bias=bias)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden_dim, out_dim or dim, bias=bias)
+        self.fc1 = Linear(dim, hidden_dim, bias=bias, gelu=True)
+        self.fc2 = Linear(hidden_dim, out_dim or dim, bias=bias)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """x: (B, h*w, C); size (h, w) is for MLPs that look at the map."""
-        return self.fc2(self.act(self.fc1(x)))
+        return self.fc2(self.fc1(x))
 
 
 class SwiGLU(nn.Module):
@@ -30,9 +30,9 @@ class SwiGLU(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int, bias: bool = True, inner_eps: float | None = None):
         super().__init__()
-        self.fc1 = nn.Linear(dim, 2 * hidden_dim, bias=bias)
+        self.fc1 = Linear(dim, 2 * hidden_dim, bias=bias)
         self.norm = None if inner_eps is None else nn.LayerNorm(hidden_dim, eps=inner_eps)
-        self.fc2 = nn.Linear(hidden_dim, dim, bias=bias)
+        self.fc2 = Linear(hidden_dim, dim, bias=bias)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """x: (B, N, C)."""

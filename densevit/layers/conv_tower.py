@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError
+from densevit.layers.conv import Conv2d
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -39,7 +40,7 @@ def conv_block(in_channels: int, out_channels: int, kernel_size: int = 3, norm: 
     norm: None, 'LN' for ChannelNorm or 'BN' for BatchNorm; another one raises ConfigError.
     """
     _check(norm)
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=norm is None)
+    conv = Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=norm is None)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     block = nn.Sequential()
     block.add_module("conv", conv)

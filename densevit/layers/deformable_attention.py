@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError
+from densevit.layers.linear import Linear
 from densevit.ops.deformable_attention import deformable_attention
 
 
@@ -75,10 +76,10 @@ class DeformableAttention(nn.Module):
                 f"{dim} channels by {ratio} do not divide among {num_heads} heads of deformable attention"
             )
         self.num_heads, self.levels, self.points = num_heads, levels, points
-        self.sampling_offsets = nn.Linear(dim, num_heads * levels * points * 2)
-        self.attention_weights = nn.Linear(dim, num_heads * levels * points)
-        self.value_proj = nn.Linear(dim, inner)
-        self.output_proj = nn.Linear(inner, dim)
+        self.sampling_offsets = Linear(dim, num_heads * levels * points * 2)
+        self.attention_weights = Linear(dim, num_heads * levels * points)
+        self.value_proj = Linear(dim, inner)
+        self.output_proj = Linear(inner, dim)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -7,12 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError
+from densevit.layers.conv import Conv2d
 
 
 def conv_norm_relu(in_channels: int, out_channels: int) -> nn.Sequential:
     """3x3 convolution without bias, batch norm, ReLU."""
     norm = nn.BatchNorm2d(out_channels)
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False), norm, nn.ReLU(inplace=True))
+    return nn.Sequential(Conv2d(in_channels, out_channels, 3, padding=1, bias=False), norm, nn.ReLU(inplace=True))
 
 
 class MergedPyramid(nn.Module):

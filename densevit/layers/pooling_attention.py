@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from densevit.errors import ConfigError
 from densevit.layers.attention import attention
 from densevit.layers.decomposed_positions import decomposed_attention, resize_rows
+from densevit.layers.linear import Linear, linear
 from densevit.layers.tokens import to_map, to_tokens
 from densevit.ops.windows import Windowing, cut_of, cut_windows, join_windows
 
@@ -69,8 +70,8 @@ class PoolingAttention(nn.Module):
         self.prefix, self.residual, self.prefix_residual = prefix, residual, prefix_residual
         self.q_window, self.kv_window = window // q_stride, window // kv_stride
         self.q_windowing, self.kv_windowing = (Windowing((n, n), (0, 0)) for n in (self.q_window, self.kv_window))
-        self.qkv = nn.Linear(dim, 3 * dim_out, bias=qkv_bias)
-        self.proj = nn.Linear(dim_out, dim_out)
+        self.qkv = Linear(dim, 3 * dim_out, bias=qkv_bias)
+        self.proj = Linear(dim_out, dim_out)
         width = dim_out // num_heads
         for name, stride in (("q", q_stride), ("k", kv_stride), ("v", kv_stride)):
             self.add_module(f"pool_{name}", nn.Conv2d(width, width, 3, stride, padding=1, groups=width, bias=False))
@@ -88,7 +89,7 @@ class PoolingAttention(nn.Module):
         # three products and not one: a convolution copies what is a slice of a wider map
         biases = (None,) * 3 if self.qkv.bias is None else self.qkv.bias.chunk(3)
         query, key, value = (
-            self.pool(F.linear(x, weight, bias), size, getattr(self, f"pool_{name}"), getattr(self, f"norm_{name}"))
+            self.pool(linear(x, weight, bias), size, getattr(self, f"pool_{name}"), getattr(self, f"norm_{name}"))
             for weight, bias, name in zip(self.qkv.weight.chunk(3), biases, "qkv", strict=True)
         )
         q_size, kv_size = pooled_size(size, self.q_stride), pooled_size(size, self.kv_stride)

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from densevit.ops.winograd import conv_same
+
 
 def conv_of_resized(conv: nn.Conv2d, maps: Sequence[Tensor], size: Sequence[int], align_corners: bool) -> Tensor:
     """conv(cat([bilinear resize of x to `size` for x in maps], dim=1)): (B, P, H, W).
@@ -32,7 +34,7 @@ def conv_of_resized(conv: nn.Conv2d, maps: Sequence[Tensor], size: Sequence[int]
     if whole:
         joined = torch.cat([maps[i] for i in whole], dim=1) if len(whole) > 1 else maps[whole[0]]
         kernel = torch.cat([kernels[i] for i in whole], dim=1) if len(whole) > 1 else kernels[whole[0]]
-        out = F.conv2d(joined, kernel, conv.bias, padding=conv.padding)
+        out = conv_same(joined, kernel, conv.bias)
     for i, x in enumerate(maps):
         if i in whole:
             continue

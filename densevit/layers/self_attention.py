@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from densevit.layers.attention import attention
 from densevit.layers.decomposed_positions import decomposed_attention, resize_rows
+from densevit.layers.linear import Linear, linear
 from densevit.layers.rotary import Rotation, rotate
 from densevit.ops.windows import Windowing, cut_of, cut_windows, join_windows, relative_positions
 
@@ -42,9 +43,9 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads, self.window_padding = num_heads, window_padding
         self.windowing = Windowing((window, window), (0, 0)) if window else None
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.norm = None if inner_eps is None else nn.LayerNorm(dim, eps=inner_eps)
-        self.proj = nn.Linear(dim, dim, bias=proj_bias)
+        self.proj = Linear(dim, dim, bias=proj_bias)
         mask = None
         if qkv_bias and not key_bias:
             mask = torch.tensor((1.0, 0.0, 1.0)).repeat_interleave(dim)
@@ -64,7 +65,7 @@ class SelfAttention(nn.Module):
 
     def project(self, x: Tensor) -> Tensor:
         """Query, key and value in a row: (B, N, C) -> (B, N, 3 C)."""
-        return F.linear(x, self.qkv.weight, self.qkv.bias if self.bias_mask is None else self.qkv.bias * self.bias_mask)
+        return linear(x, self.qkv.weight, self.qkv.bias if self.bias_mask is None else self.qkv.bias * self.bias_mask)
 
     def attend(self, packed: Tensor, size: tuple[int, int], rotation: Rotation | None = None) -> Tensor:
         """Attention among all tokens, of what `project` gives (B, P + h*w, 3 C): (B, P + h*w, C)."""

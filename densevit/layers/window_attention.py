@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from densevit.layers.attention import attention
+from densevit.layers.linear import Linear
 from densevit.ops.windows import Windowing, cut_of, cut_windows, join_windows, relative_positions
 
 
@@ -23,7 +24,7 @@ class WindowAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, windowing: Windowing):
         super().__init__()
         self.num_heads, self.windowing = num_heads, windowing
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         places = relative_positions(windowing.window)
         self.num_places = len(places)
         self.register_buffer("relative_position_index", places.flatten(), persistent=False)

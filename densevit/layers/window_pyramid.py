@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from densevit.errors import ConfigError
+from densevit.layers.linear import Linear
 from densevit.layers.tokens import to_map, to_tokens
 from densevit.ops.resize import resize_table
 from densevit.ops.windows import Windowing
@@ -54,7 +55,7 @@ class PatchMerging(nn.Module):
     def __init__(self, dim: int, norm: str, eps: float):
         super().__init__()
         self.norm_after = norm == "after"
-        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.reduction = Linear(4 * dim, 2 * dim, bias=False)
         self.norm = nn.Identity() if norm == "none" else nn.LayerNorm((2 if self.norm_after else 4) * dim, eps=eps)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from densevit.errors import ConfigError
 from densevit.layers.block import Mlp
 from densevit.layers.drop_path import DropPath, drop_path_rates
+from densevit.layers.linear import Linear
 from densevit.layers.pooling_attention import PoolingAttention, pooled_size
 from densevit.layers.pyramid import look_up_arch
 from densevit.layers.tokens import to_map, to_tokens
@@ -81,7 +82,7 @@ class PoolingBlock(nn.Module):
         self.mlp = Mlp(attn_dim, int(attn_dim * mlp_ratio), out_dim=dim_out)
         self.grows_in_attention, self.grows_in_mlp = dim != attn_dim, attn_dim != dim_out
         if dim != dim_out:
-            self.proj = nn.Linear(dim, dim_out)
+            self.proj = Linear(dim, dim_out)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.layers.block import Mlp
 from densevit.layers.drop_path import DropPath, drop_path_rates
+from densevit.layers.linear import Linear, linear
 from densevit.layers.pyramid import look_up_arch
 from densevit.layers.window_attention import WindowAttention
 from densevit.layers.window_pyramid import ARCHS, PatchMerging, Stage, WindowPyramid, pairs, windowings
@@ -41,7 +41,7 @@ class CosineAttention(WindowAttention):
 
     def __init__(self, dim: int, num_heads: int, windowing: Windowing, pretrained: tuple[int, int], qkv_bias: bool):
         super().__init__(dim, num_heads, windowing)
-        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.qkv = Linear(dim, 3 * dim, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
         self.v_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
         self.logit_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(10)))
@@ -54,11 +54,13 @@ class CosineAttention(WindowAttention):
         bias = None  # keys have none
         if self.q_bias is not None:
             bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        packed = F.linear(windows, self.qkv.weight, bias).unflatten(-1, (3, self.num_heads, -1))
-        query, key, value = packed.permute(2, 0, 3, 1, 4).unbind(0)
-        factor = self.logit_scale.clamp(max=LARGEST_SCALE).exp()
-        query, key = F.normalize(query, dim=-1) * factor, F.normalize(key, dim=-1)
-        return query.to(value.dtype), key.to(value.dtype), value
+        packed = linear(windows, self.qkv.weight, bias).unflatten(-1, (3, self.num_heads, -1))
+        both, value = packed[:, :, :2], packed[:, :, 2].transpose(1, 2)  # (n, N, 2, heads, D)
+        factor = self.logit_scale.clamp(max=LARGEST_SCALE).exp().squeeze(2)  # (heads, 1)
+        lengths = torch.linalg.vector_norm(both, dim=-1, keepdim=True).clamp(min=1e-12)
+        both = both * (torch.stack((factor, torch.ones_like(factor))) / lengths).to(both.dtype)
+        query, key = both.permute(2, 0, 3, 1, 4).unbind(0)
+        return query, key, value
 
     def bias_table(self) -> Tensor:
         """(relative positions, heads), each in (0, 16)."""

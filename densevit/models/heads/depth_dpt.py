@@ -6,6 +6,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from densevit.layers.conv import Conv2d
 from densevit.models.heads.depth_maps import DepthHead
 from densevit.models.heads.pixel_maps import last_map
 from densevit.registry import MODELS
@@ -40,8 +41,8 @@ class DPTDepthHead(DepthHead):
         width, stride = last_map(in_channels, in_strides, "DPTDepthHead")
         self.factor = 2 if doubled else stride
         super().__init__(stride / self.factor, channels, kind, max_depth, **rest)
-        self.projection = nn.Conv2d(width, width, 3, padding=1) if projection else None
-        self.conv1 = nn.Conv2d(width, width // 2, 3, padding=1)
+        self.projection = Conv2d(width, width, 3, padding=1) if projection else None
+        self.conv1 = Conv2d(width, width // 2, 3, padding=1)
         self.conv2 = nn.Conv2d(width // 2, channels, 3, padding=1)
 
     def decode(self, features: Sequence[Tensor]) -> Tensor:

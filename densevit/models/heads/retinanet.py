@@ -14,6 +14,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError, fill_options
+from densevit.layers.conv import Conv2d
 from densevit.models.losses.detection import box_regression_loss, sigmoid_focal_loss
 from densevit.models.restore import restore_boxes
 from densevit.ops.anchors import octave_scales, pyramid_anchors, usable_anchors
@@ -102,9 +103,9 @@ class RetinaNetHead(BaseModule):
         self.class_loss_weight, self.box_loss_weight = class_loss_weight, box_loss_weight
 
         widths = [in_channels[0], *[feat_channels] * stacked_convs]
-        self.cls_convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
-        self.reg_convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
-        self.retina_cls = nn.Conv2d(widths[-1], self.num_anchors * num_classes, 3, padding=1)
+        self.cls_convs = nn.ModuleList(Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
+        self.reg_convs = nn.ModuleList(Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
+        self.retina_cls = Conv2d(widths[-1], self.num_anchors * num_classes, 3, padding=1)
         self.retina_reg = nn.Conv2d(widths[-1], self.num_anchors * 4, 3, padding=1)
         for conv in (*self.cls_convs, *self.reg_convs, self.retina_cls, self.retina_reg):
             nn.init.normal_(conv.weight, std=0.01)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from densevit.errors import ConfigError, fill_options
 from densevit.layers.conv_tower import conv_tower
+from densevit.layers.linear import Linear
 from densevit.models.losses.detection import box_regression_loss, class_loss, giou_loss
 from densevit.ops.boxes import decode_deltas, encode_deltas
 from densevit.ops.matching import match_by_iou
@@ -127,9 +128,9 @@ class RoIBox(BaseModule):
         widths = [in_channels, *[conv_channels] * num_convs]
         self.convs = conv_tower(widths, norm)
         widths = [widths[-1] * self.pooling["size"] ** 2, *[fc_channels] * num_fcs]
-        self.fcs = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        self.classify = nn.Linear(widths[-1], num_classes + 1)
-        self.regress = nn.Linear(widths[-1], 4 if class_agnostic else 4 * num_classes)
+        self.fcs = nn.ModuleList(Linear(a, b) for a, b in pairwise(widths))
+        self.classify = Linear(widths[-1], num_classes + 1)
+        self.regress = Linear(widths[-1], 4 if class_agnostic else 4 * num_classes)
         for fc in self.fcs:
             nn.init.xavier_uniform_(fc.weight)
         nn.init.normal_(self.classify.weight, std=0.01)

@@ -6,6 +6,7 @@ Shape letters: N regions, P positive ones, K classes, C channels, s side of the 
 from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -66,14 +67,20 @@ class RoIMask(BaseModule):
     def forward(self, pooled: Tensor, labels: Tensor | None = None) -> Tensor:
         """pooled: (N, C, s, s). labels: (N,) int64. Returns logits (N, m, m), each region's of its class alone, or of
         all classes (N, K, m, m) where there are no labels."""
-        x = self.upsample(self.convs(pooled)).relu_()
+        x = self.convs(pooled)
         if labels is None:
-            return self.logits(x).float()
+            return self.logits(self.upsample(x).relu_()).float()
         if self.class_agnostic:
             labels = torch.zeros_like(labels)
+        # kernels of the doubling do not overlap: each place of x gives 2 x 2 by products of its own, and what moves to
+        # its place in the mask is one logit of each, not its channels
+        kernel = self.upsample.weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None]  # (2 * 2 * C, C, 1, 1)
+        x = F.conv2d(x, kernel, self.upsample.bias.repeat(4)).relu_()
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2).unflatten(2, (4, -1))  # (N, s * s, 2 * 2, C)
         weight = self.logits.weight[labels, :, 0, 0]  # (N, C): a mask a region instead of K
-        logits = (weight[:, None] @ x.flatten(2))[:, 0] + self.logits.bias[labels, None]
-        return logits.float().unflatten(1, x.shape[2:])
+        logits = (pixels.flatten(1, 2) @ weight[:, :, None])[..., 0] + self.logits.bias[labels, None]
+        masks = logits.float().view(len(x), *x.shape[2:], 2, 2).transpose(2, 3)  # (N, s, 2, s, 2)
+        return masks.flatten(3).flatten(1, 2)
 
     def loss(
         self,

@@ -11,6 +11,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError, fill_options
+from densevit.layers.conv import Conv2d
 from densevit.models.losses.detection import box_regression_loss, object_loss
 from densevit.ops.anchors import pyramid_anchors, usable_anchors
 from densevit.ops.boxes import clip_boxes, decode_deltas, encode_deltas
@@ -95,7 +96,7 @@ class RPN(BaseModule):
         self.test_proposals = fill_options("rpn.test", test, TEST)
 
         widths = [in_channels, *[feat_channels] * num_convs]
-        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
+        self.convs = nn.ModuleList(Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
         self.objectness = nn.Conv2d(widths[-1], self.num_anchors, 1)
         self.deltas = nn.Conv2d(widths[-1], self.num_anchors * 4, 1)
         for conv in (*self.convs, self.objectness, self.deltas):

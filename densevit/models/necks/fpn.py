@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError
+from densevit.layers.conv import Conv2d
 from densevit.registry import MODELS
 
 EXTRA_LEVELS = ("max_pool", "conv_on_input", "conv_on_lateral", "conv_on_output")
@@ -54,7 +55,7 @@ class FPN(BaseModule):
         self.extra_levels, self.relu_before_extra = extra_levels, relu_before_extra
         self.num_extra = num_levels - len(used)
         self.lateral_convs = nn.ModuleList(nn.Conv2d(channels, out_channels, 1) for channels in used)
-        self.fpn_convs = nn.ModuleList(nn.Conv2d(out_channels, out_channels, 3, padding=1) for _ in used)
+        self.fpn_convs = nn.ModuleList(Conv2d(out_channels, out_channels, 3, padding=1) for _ in used)
         if extra_levels != "max_pool":
             channels = used[-1] if extra_levels == "conv_on_input" else out_channels
             for _ in range(self.num_extra):

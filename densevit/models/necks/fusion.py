@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError
+from densevit.layers.conv import Conv2d
 from densevit.layers.conv_tower import BatchNorm
 from densevit.registry import MODELS
 
@@ -21,8 +22,8 @@ class ResidualUnit(nn.Module):
 
     def __init__(self, channels: int, norm: str | None, conv_bias: bool):
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=conv_bias)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=conv_bias)
+        self.conv1 = Conv2d(channels, channels, 3, padding=1, bias=conv_bias)
+        self.conv2 = Conv2d(channels, channels, 3, padding=1, bias=conv_bias)
         self.norm1 = BatchNorm(channels) if norm else nn.Identity()
         self.norm2 = BatchNorm(channels) if norm else nn.Identity()
 
@@ -85,7 +86,7 @@ class DPTFusion(BaseModule):
             raise ConfigError(f"DPTFusion has no fit={fit!r}: choose from {', '.join(FITS)}")
         self.fit = fit
         conv_bias = norm is None if conv_bias is None else conv_bias
-        self.lateral_convs = nn.ModuleList(nn.Conv2d(c, channels, 3, padding=1, bias=False) for c in in_channels)
+        self.lateral_convs = nn.ModuleList(Conv2d(c, channels, 3, padding=1, bias=False) for c in in_channels)
         # the coarsest map's first
         self.blocks = nn.ModuleList(FusionBlock(channels, norm, conv_bias, i > 0) for i in range(len(in_channels)))
         stride = in_strides[0] / 2

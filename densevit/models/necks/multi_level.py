@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError
+from densevit.layers.conv import Conv2d
 from densevit.registry import MODELS
 
 
@@ -45,7 +46,7 @@ class MultiLevelNeck(BaseModule):
         self.out_channels = (channels,) * len(scales)
         self.out_strides = tuple(_stride(stride, scale) for stride, scale in zip(strides, scales, strict=True))
         self.lateral_convs = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in in_channels)
-        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in scales)
+        self.convs = nn.ModuleList(Conv2d(channels, channels, 3, padding=1) for _ in scales)
         for conv in (*self.lateral_convs, *self.convs):
             nn.init.xavier_uniform_(conv.weight)
             nn.init.zeros_(conv.bias)

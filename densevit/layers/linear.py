@@ -1,0 +1,57 @@
+"""Linear layers, the one place where their kernel on a CPU is chosen.
+
+torch hands float32 to MKL. Where that does not use all of a processor, as on AMD's, oneDNN's product takes half to nine
+tenths of the time; elsewhere they are alike. oneDNN adds the bias and applies the GELU while it writes, also in
+bfloat16. What is trained takes a 1x1 convolution, which is oneDNN's too and has a backward pass.
+
+Shape letters: C channels that come, K channels that go.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+HAS_BOTH = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+LARGE, LARGE_TRAINED = 2**22, 2**29
+"""Multiplications from which on the longer way to oneDNN is paid for; and with a backward pass."""
+
+
+class Linear(nn.Linear):
+    """torch.nn.Linear by way of `linear`. gelu: with a GELU after it."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, gelu: bool = False):
+        super().__init__(in_features, out_features, bias)
+        self.gelu = gelu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (..., C). Returns (..., K)."""
+        return linear(x, self.weight, self.bias, self.gelu)
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (", gelu=True" if self.gelu else "")
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: bool = False) -> Tensor:
+    """F.linear, and a GELU after it where `gelu` is set. x: (..., C). weight: (K, C). bias: (K,) or None. Returns
+    (..., K)."""
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    if x.device.type != "cpu" or not HAS_BOTH or not torch.backends.mkldnn.enabled:
+        out = F.linear(x, weight, bias)
+    elif torch.compiler.is_compiling() or torch.is_grad_enabled():
+        # a bound would make a graph of its own for sizes on either side
+        large = torch.compiler.is_compiling() or x.numel() * len(weight) >= LARGE_TRAINED
+        out = (_pixelwise if large and dtype == weight.dtype == torch.float32 else F.linear)(x, weight, bias)
+    elif dtype in (torch.float32, torch.bfloat16) and x.numel() * len(weight) >= LARGE:
+        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+        after = ("gelu", [], "none") if gelu else ("none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *after)
+    else:
+        out = F.linear(x, weight, bias)
+    return F.gelu(out) if gelu else out
+
+
+def _pixelwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """F.linear as a 1x1 convolution of a channels-last image of one row."""
+    pixels = x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)
+    out = F.conv2d(pixels, weight[:, :, None, None], bias)
+    return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))

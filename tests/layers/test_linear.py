@@ -1,0 +1,57 @@
+"""A linear layer gives torch's numbers and gradients whichever kernel it takes."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from densevit.layers import linear as room
+from densevit.layers.linear import Linear
+
+
+@pytest.fixture(params=["small", "large"])
+def kernels(request, monkeypatch):
+    """Both ways: the bounds as they are, and without them."""
+    if request.param == "large":
+        monkeypatch.setattr(room, "LARGE", 0)
+        monkeypatch.setattr(room, "LARGE_TRAINED", 0)
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("shape", [(2, 5, 12), (7, 12), (12,), (1, 3, 4, 12)])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("gelu", [True, False])
+def test_values_and_gradients_are_those_of_torch(shape, bias, gelu):
+    torch.manual_seed(0)
+    layer = Linear(12, 16, bias, gelu)
+    x = torch.randn(shape, requires_grad=True)
+    wanted = F.linear(x, layer.weight, layer.bias)
+    wanted = F.gelu(wanted) if gelu else wanted
+    found = layer(x)
+    assert found.shape == wanted.shape and found.is_contiguous()
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    inputs = (x, *layer.parameters())
+    for a, b in zip(
+        torch.autograd.grad(found.square().sum(), inputs),
+        torch.autograd.grad(wanted.square().sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("kernels")
+def test_rows_that_do_not_follow_one_another_in_memory():
+    torch.manual_seed(0)
+    layer, x = Linear(12, 16), torch.randn(3, 12, 5).transpose(1, 2)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("kernels")
+def test_no_rows_and_autocast():
+    layer = Linear(12, 16, gelu=True)
+    with torch.no_grad():
+        assert layer(torch.randn(0, 12)).shape == (0, 16)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(torch.randn(3, 12)).dtype == torch.bfloat16

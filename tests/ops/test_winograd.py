@@ -1,0 +1,57 @@
+"""Winograd's form gives the plain convolution's numbers in every size of map, and is not taken where it may not."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from densevit.layers.conv import Conv2d
+from densevit.ops import winograd
+
+
+@pytest.mark.parametrize("size", [(4, 4), (1, 1), (3, 9), (17, 22), (64, 48)])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("bias", [True, False])
+def test_equals_the_plain_convolution(size, batch, bias):
+    torch.manual_seed(0)
+    x, weight = torch.randn(batch, 24, *size), torch.randn(40, 24, 3, 3)
+    b = torch.randn(40) if bias else None
+    wanted = F.conv2d(x.double(), weight.double(), None if b is None else b.double(), padding=1)
+    for memory in (torch.contiguous_format, torch.channels_last):
+        found = winograd.winograd(x.contiguous(memory_format=memory), weight.contiguous(memory_format=memory), b)
+        assert found.shape == wanted.shape
+        assert (found - wanted).abs().max() / wanted.abs().max() < 2e-5
+
+
+def test_the_strips_join_without_a_seam(monkeypatch):
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 16, 37, 21), torch.randn(16, 16, 3, 3)
+    whole = winograd.winograd(x, weight)
+    monkeypatch.setattr(winograd, "STRIP", 1)  # a row of tiles at a time
+    torch.testing.assert_close(winograd.winograd(x, weight), whole, rtol=0, atol=1e-4)
+
+
+def test_is_taken_by_large_convolutions_that_are_not_trained(monkeypatch):
+    taken = []
+    plain = winograd.winograd
+    monkeypatch.setattr(winograd, "winograd", lambda *given: taken.append(1) or plain(*given))
+    conv, x = Conv2d(128, 128, 3, padding=1), torch.randn(1, 128, 48, 48)
+    conv(x).sum().backward()
+    assert not taken and conv.weight.grad is not None
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        conv(x)
+    assert not taken
+    with torch.no_grad():
+        found = conv(x)
+    assert taken
+    torch.testing.assert_close(found, F.conv2d(x, conv.weight, conv.bias, padding=1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("changed", [dict(stride=2), dict(dilation=2), dict(padding=0), dict(groups=2)])
+def test_other_convolutions_stay_as_torch_has_them(changed):
+    torch.manual_seed(0)
+    conv = Conv2d(128, 128, 3, **{"padding": 1, **changed})
+    plain = torch.nn.Conv2d(128, 128, 3, **{"padding": 1, **changed})
+    plain.load_state_dict(conv.state_dict())
+    x = torch.randn(1, 128, 48, 48)
+    with torch.no_grad():
+        assert torch.equal(conv(x), plain(x))

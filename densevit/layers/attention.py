@@ -45,8 +45,8 @@ def plain_attention(
 ) -> Tensor:
     """`attention` step by step. The softmax sums in float32 also where it is given bfloat16."""
     query, key = query * (query.shape[-1] ** -0.5 if scale is None else scale), key.transpose(-2, -1)
-    rows = max(1, PAIRS // (key.shape[-1] * query.shape[:-2].numel())) if _by_rows() else query.shape[-2]
-    if rows >= query.shape[-2]:
+    rows = max(1, PAIRS // (key.shape[-1] * query.shape[:-2].numel()))
+    if rows >= query.shape[-2] or key.shape[-1] <= FEW_KEYS or not _by_rows():
         return _plain_rows(query, key, value, mask)
     query, key, value = query.contiguous(), key.contiguous(), value.contiguous()  # once, not for each part
     parts = []

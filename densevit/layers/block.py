@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.layers.drop_path import DropPath
-from densevit.layers.linear import Linear
+from densevit.layers.linear import Linear, parts_of
 from densevit.layers.tokens import to_map, to_tokens
 
 
@@ -19,7 +19,10 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """x: (B, h*w, C); size (h, w) is for MLPs that look at the map."""
-        return self.fc2(self.fc1(x))
+        tokens = x.flatten(0, -2)
+        parts = tokens.split(parts_of(x, len(tokens), self.fc1.out_features))
+        done = [self.fc2(self.fc1(part)) for part in parts]
+        return (done[0] if len(done) == 1 else torch.cat(done)).view(*x.shape[:-1], -1)
 
 
 class SwiGLU(nn.Module):

@@ -15,6 +15,9 @@ HAS_BOTH = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_availa
 LARGE, LARGE_TRAINED = 2**22, 2**29
 """Multiplications from which on the longer way to oneDNN is paid for; and with a backward pass."""
 
+NUMBERS = 2**22
+"""Intermediate numbers that are held at a time where a layer may be taken in parts: about what caches take."""
+
 
 class Linear(nn.Linear):
     """torch.nn.Linear by way of `linear`. gelu: with a GELU after it."""
@@ -55,3 +58,14 @@ def _pixelwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     pixels = x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)
     out = F.conv2d(pixels, weight[:, :, None, None], bias)
     return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
+
+
+def parts_of(x: Tensor, rows: int, numbers: int) -> int:
+    """How many of the rows made of x are to be taken at a time, where each has so many intermediate `numbers`.
+
+    All of them on other devices than a CPU, where its caches hold them, where a backward pass keeps them anyhow, and in
+    a graph of torch.compile, which would be one for each size.
+    """
+    if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return max(rows, 1)
+    return max(rows, 1) if rows * numbers <= 2 * NUMBERS else max(1, NUMBERS // numbers)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from densevit.layers.attention import attention
-from densevit.layers.linear import Linear
+from densevit.layers.linear import Linear, parts_of
 from densevit.ops.windows import Windowing, cut_of, cut_windows, join_windows, relative_positions
 
 
@@ -40,16 +40,34 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """x: (B, h*w, C), size: (h, w)."""
         cut = cut_of(self.windowing, len(x), size, x.device)
-        query, key, value = self.project(cut_windows(x, cut, self.num_places))
+        windows = cut_windows(x, cut, self.num_places)
         bias = self.bias_table().index_select(0, self.relative_position_index)
-        bias = bias.t().unflatten(1, (self.num_places, -1))[None].to(query.dtype)  # (1, heads, N, N)
-        groups = []  # windows that the shift tore apart need masks of their own; the many others share the bias
-        if cut.inner:
-            inner = slice(None, cut.inner)
-            groups.append(attention(query[inner], key[inner], value[inner], bias, self.scale))
-        if cut.mask is not None:
-            torn, masks = slice(cut.inner, None), bias + cut.mask.to(bias.dtype)
-            groups.append(attention(query[torn], key[torn], value[torn], masks, self.scale))
+        bias = bias.t().unflatten(1, (self.num_places, -1))[None]  # (1, heads, N, N)
+        many = parts_of(windows, len(windows), self.num_places * 3 * x.shape[-1])
+        done = []
+        for first in range(0, len(windows), many):
+            part = windows[first : first + many]
+            inner = min(max(cut.inner - first, 0), len(part))  # those that the shift did not tear apart come first
+            torn = None
+            if inner < len(part):
+                torn = cut.mask[first + inner - cut.inner : first + len(part) - cut.inner]
+            done.append(self.attend(part, bias, inner, torn))
+        return join_windows(done[0] if len(done) == 1 else torch.cat(done), cut, len(x))
+
+    def attend(self, windows: Tensor, bias: Tensor, inner: int, torn: Tensor | None) -> Tensor:
+        """Attention within each of windows (n, N, C): the same form.
+
+        bias: (1, heads, N, N). inner: how many windows come first that share the bias alone. torn: the masks of the
+        others, (n - inner, 1, N, N), None where there are none.
+        """
+        query, key, value = self.project(windows)
+        bias = bias.to(query.dtype)
+        groups = []
+        if inner:
+            some = slice(None, inner)
+            groups.append(attention(query[some], key[some], value[some], bias, self.scale))
+        if torn is not None:
+            some = slice(inner, None)
+            groups.append(attention(query[some], key[some], value[some], bias + torn.to(bias.dtype), self.scale))
         groups = [group.transpose(1, 2).flatten(2) for group in groups]  # (n, N, C)
-        out = groups[0] if len(groups) == 1 else torch.cat(groups)
-        return join_windows(self.proj(out), cut, len(x))
+        return self.proj(groups[0] if len(groups) == 1 else torch.cat(groups))

@@ -45,7 +45,9 @@ class TimmModel(Side):
         save_file(state, self.folder / "model.safetensors")
         self.input = self.normalised()
         plain = hasattr(model, "pos_embed") and hasattr(model, "blocks") and not hasattr(model, "stages")
-        self.asked = {"indices": 1, "norm": True} if plain else {}
+        self.asked: dict[str, Any] = {"indices": 1, "norm": True} if plain else {}
+        if type(model).__name__ == "MultiScaleVit":  # its one norm belongs to the last map
+            self.asked = {"norm": True}
 
     def facts(self) -> dict[str, Any]:
         return {"task": self.task, "weights": str(self.folder)}

@@ -8,10 +8,12 @@ Shape letters: B images, C channels, K channels of the outcome, H, W size of the
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 STRIP = 3 * 2**20
 """Numbers at all points that are held at a time: about what a processor's caches take."""
@@ -32,14 +34,14 @@ def conv_same(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     x: (B, C, H, W). weight: (K, C, k, k), k odd. bias: (K,) or None. Returns (B, K, H, W).
     """
     if winograd_is_faster(x, weight):
-        return winograd(x, weight, bias)
+        return _Winograd.apply(x, weight, bias) if torch.is_grad_enabled() else winograd(x, weight, bias)
     return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
 
 
 def winograd_is_faster(x: Tensor, weight: Tensor) -> bool:
-    """3x3 in float32 on a CPU, where nothing is trained: many channels, and a map large enough to pay for the kernel's
-    way to the points and for what the last tiles stick out."""
-    if weight.shape[2:] != (3, 3) or torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu":
+    """3x3 in float32 on a CPU: many channels, and a map large enough to pay for the kernel's way to the points and for
+    what the last tiles stick out."""
+    if weight.shape[2:] != (3, 3) or torch.compiler.is_compiling() or x.device.type != "cpu":
         return False
     if x.dtype != torch.float32 or weight.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return False
@@ -49,14 +51,38 @@ def winograd_is_faster(x: Tensor, weight: Tensor) -> bool:
     return channels >= 128 and len(x) * tiles >= 128 and tiles * 16 <= 1.2 * height * width
 
 
+class _Winograd(torch.autograd.Function):
+    """`winograd` with its backward pass: the gradient of a map is such a convolution too, with the kernel turned."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.bias_sizes = None if bias is None else list(bias.shape)
+        out = winograd(x, weight, bias)
+        return out.contiguous(memory_format=torch.channels_last)  # what autograd hands on may not be a view
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        for_x, for_weight, for_bias = ctx.needs_input_grad
+        of_x = conv_same(grad, weight.flip(2, 3).transpose(0, 1)) if for_x else None
+        shape = [1, 1], [1, 1], [1, 1], False, [0, 0], 1  # stride, padding, dilation, not transposed, groups
+        _, of_weight, of_bias = torch.ops.aten.convolution_backward(
+            grad, x, weight, ctx.bias_sizes, *shape, [False, for_weight, for_bias]
+        )
+        return of_x, of_weight, of_bias
+
+
 @torch.no_grad()
 def winograd(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`conv_same` by way of the points, strip by strip of the map; nothing in it is differentiated."""
+    """`conv_same` by way of the points, strip by strip of the map; it is not differentiated itself."""
     many, channels, height, width = x.shape
     n, m = -(-height // 4), -(-width // 4)
     kernel = _kernel_at_points(weight)
     pixels = x.permute(0, 2, 3, 1)
-    out = x.new_empty(many, 4 * n, 4 * m, len(weight))
+    out = torch.empty((many, len(weight), 4 * n, 4 * m), dtype=x.dtype, memory_format=torch.channels_last)
+    by_tile = out.permute(0, 2, 3, 1)
     rows = max(1, STRIP // (36 * many * m * max(channels, len(weight))))
     for first in range(0, n, rows):
         some = min(rows, n - first)
@@ -75,9 +101,9 @@ def winograd(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             products[1, 1] += bias  # at the point (1, 1) a number reaches each pixel of the tile once
         along_x = x.new_empty(4, 6, many, some, m, len(weight))
         _from_points(products, along_x)
-        tiles = out[:, 4 * first : 4 * (first + some)].view(many, some, 4, m, 4, -1).permute(2, 4, 0, 1, 3, 5)
+        tiles = by_tile[:, 4 * first : 4 * (first + some)].view(many, some, 4, m, 4, -1).permute(2, 4, 0, 1, 3, 5)
         _from_points(along_x.transpose(0, 1), tiles)
-    return out[:, :height, :width].permute(0, 3, 1, 2)
+    return out if out.shape[2:] == x.shape[2:] else out[:, :, :height, :width]
 
 
 def _kernel_at_points(weight: Tensor) -> Tensor:

@@ -45,8 +45,8 @@ def plain_attention(
 ) -> Tensor:
     """`attention` step by step. The softmax sums in float32 also where it is given bfloat16."""
     query, key = query * (query.shape[-1] ** -0.5 if scale is None else scale), key.transpose(-2, -1)
-    rows = max(1, PAIRS // (key.shape[-1] * query.shape[:-2].numel()))
-    if rows >= query.shape[-2] or key.shape[-1] <= FEW_KEYS or not _by_rows():
+    rows = queries_at_once(query, value, PAIRS)
+    if rows >= query.shape[-2] or key.shape[-1] <= FEW_KEYS:
         return _plain_rows(query, key, value, mask)
     query, key, value = query.contiguous(), key.contiguous(), value.contiguous()  # once, not for each part
     parts = []
@@ -55,6 +55,12 @@ def plain_attention(
         part = mask[..., some, :] if mask is not None and mask.shape[-2] > 1 else mask
         parts.append(_plain_rows(query[..., some, :], key, value, part))
     return torch.cat(parts, dim=-2)
+
+
+def queries_at_once(query: Tensor, key: Tensor, pairs: int) -> int:
+    """How many of the queries (B, heads, N, D) are looked at together, so that with the keys (B, heads, M, D) about so
+    many pairs are held; all where that may not be chosen."""
+    return max(1, pairs // max(1, key.shape[-2] * query.shape[:-2].numel())) if _by_rows() else max(1, query.shape[-2])
 
 
 def _by_rows() -> bool:

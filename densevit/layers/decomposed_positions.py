@@ -5,13 +5,16 @@ Shape letters: B batch, D channels of a head, qh, qw size of the queries' map, k
 """
 
 from functools import lru_cache
+from operator import index
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from densevit.layers.attention import attention, plain_attention, plain_is_faster
+from densevit.layers.attention import attention, plain_attention, plain_is_faster, queries_at_once
 
+BIASES = 2**24
+"""Numbers of a bias that are made at a time where nothing is trained, so that memory does not grow with all pairs."""
 MANY_KEYS = 2048
 """With more keys than these nothing of all pairs is kept for a backward pass: bias, logits and weights of an image of
 64x64 patches and 12 heads are 2.4 GB a block. On CPUs that is paid for with 1.2 (float32) to 1.9 (bfloat16) times the
@@ -38,8 +41,14 @@ def decomposed_attention(
     kept = key.shape[-2] > MANY_KEYS and query.requires_grad and torch.is_grad_enabled()
     fused = kept or query.is_cuda  # not on 'meta', where multiply-adds are counted
     if not fused and not plain_is_faster(query, key, terms[0]):
-        bias = (terms[0].unsqueeze(-1) + terms[1].unsqueeze(-2)).flatten(3)
-        return attention(query, key, value, F.pad(bias, (prefix, 0, prefix, 0)) if prefix else bias)
+        down, right = (F.pad(term, (0, 0, prefix, 0)) if prefix else term for term in terms)
+        rows, done = queries_at_once(query, key, BIASES), []
+        for first in range(0, query.shape[-2], rows):
+            some = slice(first, first + rows)
+            bias = (down[:, :, some].unsqueeze(-1) + right[:, :, some].unsqueeze(-2)).flatten(3)
+            bias = F.pad(bias, (prefix, 0)) if prefix else bias
+            done.append(attention(query[:, :, some], key, value, bias))
+        return done[0] if len(done) == 1 else torch.cat(done, -2)
     columns, marks = torch.cat(terms, -1), marks_of(key_size, key.device).to(key.dtype)
     if prefix:
         columns, marks = F.pad(columns, (0, 0, prefix, 0)), F.pad(marks, (0, 0, prefix, 0))
@@ -92,9 +101,13 @@ def resize_rows(table: Tensor, rows: int) -> Tensor:
     return F.interpolate(table.t()[None], rows, mode="linear", align_corners=False)[0].t()
 
 
-@torch.compiler.assume_constant_result
 def distances(queries: int, keys: int, device: torch.device) -> Tensor:
     """(queries, keys): which of 2 * max(queries, keys) - 1 rows belongs to two places; kept for a few sizes."""
+    return _constant_distances(index(queries), index(keys), device)
+
+
+@torch.compiler.assume_constant_result
+def _constant_distances(queries: int, keys: int, device: torch.device) -> Tensor:
     return _distances(queries, keys, device)
 
 
@@ -107,10 +120,14 @@ def _distances(queries: int, keys: int, device: torch.device) -> Tensor:
         return (places + (keys - 1) * key_step).long().to(device)
 
 
-@torch.compiler.assume_constant_result
 def marks_of(size: tuple[int, int], device: torch.device) -> Tensor:
     """(kh*kw, kh + kw): a one for each place's row and for its column; kept for a few sizes."""
-    return _marks_of(tuple(size), device)
+    return _constant_marks((index(size[0]), index(size[1])), device)
+
+
+@torch.compiler.assume_constant_result
+def _constant_marks(size: tuple[int, int], device: torch.device) -> Tensor:
+    return _marks_of(size, device)
 
 
 @lru_cache(maxsize=32)

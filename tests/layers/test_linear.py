@@ -5,7 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from densevit.layers import linear as room
+from densevit.layers.block import Mlp
 from densevit.layers.linear import Linear
+from densevit.models.backbones.swin import Swin
 
 
 @pytest.fixture(params=["small", "large"])
@@ -55,3 +57,15 @@ def test_no_rows_and_autocast():
         assert layer(torch.randn(0, 12)).shape == (0, 16)
         with torch.autocast("cpu", torch.bfloat16):
             assert layer(torch.randn(3, 12)).dtype == torch.bfloat16
+
+
+def test_an_mlp_and_windows_in_parts_give_what_they_give_whole(monkeypatch):
+    torch.manual_seed(0)
+    mlp, x = Mlp(12, 48), torch.randn(2, 55, 12)
+    swin = Swin(dict(embed_dim=12, depths=(2,), num_heads=(3,), mlp_ratio=4), out_indices=(0,)).eval()
+    images = torch.randn(2, 3, 90, 71)
+    with torch.no_grad():
+        wanted, maps = mlp(x, (5, 11)), swin(images)
+        monkeypatch.setattr(room, "NUMBERS", 48 * 7)  # seven tokens or one window at a time
+        torch.testing.assert_close(mlp(x, (5, 11)), wanted, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(swin(images)[0], maps[0], rtol=1e-5, atol=1e-5)

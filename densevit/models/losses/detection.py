@@ -7,17 +7,19 @@ from torch import Tensor
 from densevit.ops.boxes import box_area
 
 
-def sigmoid_focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
+def sigmoid_focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float | Tensor = 0.25) -> Tensor:
     """Focal loss of independent classes (RetinaNet, arXiv 1708.02002, equation 5).
 
-    logits: (N, K). target: (N,) int64, K = background (an all-zero row). Returns (N, K), nothing summed.
+    logits: (N, K). target: (N,) int64, K = background (an all-zero row). alpha: weight of the positives, one for all
+    or one a class (K,). Returns (N, K), nothing summed.
     """
     classes = logits.shape[1]
-    positive = F.one_hot(target, classes + 1)[:, :classes].to(logits)
-    probability = logits.sigmoid()
-    miss = (1 - probability) * positive + probability * (1 - positive)  # 1 - p_t
-    weight = (alpha * positive + (1 - alpha) * (1 - positive)) * miss.pow(gamma)
-    return F.binary_cross_entropy_with_logits(logits, positive, reduction="none") * weight
+    loss = (1 - alpha) * logits.sigmoid().pow(gamma) * F.softplus(logits)  # as if all were background
+    column = target.clamp(max=classes - 1)[:, None]
+    own = logits.gather(1, column)
+    alpha_of_own = alpha[column] if isinstance(alpha, Tensor) and alpha.ndim else alpha
+    hit = alpha_of_own * (-own).sigmoid().pow(gamma) * F.softplus(-own)
+    return loss.scatter(1, column, torch.where(target[:, None] < classes, hit, loss.gather(1, column)))
 
 
 def box_regression_loss(pred: Tensor, target: Tensor, beta: float = 0.0) -> Tensor:

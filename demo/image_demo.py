@@ -37,6 +37,11 @@ def parse_args() -> argparse.Namespace:
         "--overlap", type=int, metavar="PIXELS", help="least overlap of the tiles (default: a quarter of a tile)"
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile the model: minutes at first, pays for many images of few sizes (padded to a multiple)",
+    )
     depth_outputs.add_options(parser)
     return parser.parse_args()
 
@@ -60,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     images = images_under(args.images)
     args.camera = depth_outputs.camera(args, [image for image in images if is_video(image)])
     targets = places(images, args.out_dir)
-    predictor = Predictor(args.config, args.weights, args.device)
+    predictor = Predictor(args.config, args.weights, args.device, args.compile)
     print(predictor.receipt)
     broken = 0
     for image, target in zip(images, targets, strict=True):

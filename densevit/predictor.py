@@ -48,9 +48,12 @@ class Predictor:
         weights: a checkpoint of ours or of others (see `densevit.load_weights`), or the name of shipped weights; None
             takes the shipped model's own, or the config's `load_from`.
         device: 'cpu', 'cuda', 'cuda:1', ...; None takes a GPU where there is one.
+        compile: torch.compile the model, see `DensePredictor.compile`: minutes at first, pays for many images of few
+            sizes.
 
     Raises:
-        ConfigError: the config cannot be read or lacks what is needed, or the device is not there.
+        ConfigError: the config cannot be read or lacks what is needed, the device is not there, or torch.compile has
+            nothing to build code with.
         CheckpointError: the weights cannot be read, or are not this model's.
     """
 
@@ -59,6 +62,7 @@ class Predictor:
         config: str | os.PathLike | Config | None = None,
         weights: str | os.PathLike | None = None,
         device: str | torch.device | None = None,
+        compile: bool = False,
     ) -> None:
         self.device = _device(device)
         if config is None:
@@ -78,6 +82,8 @@ class Predictor:
             self.classes, self.semantic_classes, self.palette = names
             pipeline = _pipeline(config)
         self.model.to(self.device).eval()
+        if compile:
+            self.model.compile()
         self.pipeline = pipeline
 
     def __call__(

@@ -32,6 +32,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--flip", action="store_true", help="look at each image mirrored, too")
     parser.add_argument("--show-dir", metavar="DIR", help="draw each image's truth beside the prediction")
     parser.add_argument("--score-thr", type=float, default=0.3, help="least score that is drawn; default 0.3")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile the model: minutes at first, pays for many images of few sizes (padded to a multiple)",
+    )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)
     settings = "settings in place of the config's"
@@ -58,7 +63,7 @@ def main() -> None:
             data = cfg.test_dataloader.dataset
             data.pipeline = with_views(data.pipeline, args.scales, args.flip)
         draw = _drawer(Path(args.show_dir), args.score_thr) if args.show_dir else None
-        test_checkpoint(cfg, args.checkpoint, out=args.out, on_sample=draw, palette=args.palette)
+        test_checkpoint(cfg, args.checkpoint, out=args.out, on_sample=draw, palette=args.palette, compile=args.compile)
 
 
 def _drawer(folder: Path, score_thr: float) -> Any:

@@ -44,7 +44,7 @@ def read_image(
     """
     name, data = read_bytes(source)
     if data[:2] == b"\xff\xd8":
-        complete, kind = _jpeg_is_complete(data), "JPEG"
+        complete, kind = jpeg_is_complete(data), "JPEG"
     elif data[:8] == b"\x89PNG\r\n\x1a\n":
         complete, kind = data.rfind(b"IEND") > 0, "PNG"
     else:
@@ -93,7 +93,7 @@ def _decode(data: bytes, flags: int = 0) -> np.ndarray | None:
         return None
 
 
-def _jpeg_is_complete(data: bytes) -> bool:
+def jpeg_is_complete(data: bytes) -> bool:
     """Whether the end marker is there: some OpenCV versions fill a torn JPEG up with grey and say nothing.
 
     Inside a scan 0xFF is only ever followed by 0x00 or a restart marker, so the end marker (EOI) of the image, unlike a

@@ -25,6 +25,7 @@ def test_checkpoint(
     out: str | None = None,
     on_sample: Callable[[Any, np.ndarray, Mapping], None] | None = None,
     palette: bool = False,
+    compile: bool = False,
 ) -> dict:
     """Predict the test set with a checkpoint and score the predictions.
 
@@ -35,12 +36,14 @@ def test_checkpoint(
         on_sample: called with each sample (truth and predictions), the network's input as (H, W, 3) uint8 BGR, and the
             data set's metainfo.
         palette: write the PNG maps with the data set's colours.
+        compile: torch.compile the model, see `DensePredictor.compile`.
 
     Returns:
         dict: the metrics by name.
 
     Raises:
         CheckpointError: the file cannot be read, is of another model, or of other classes than the data set's.
+        ConfigError: torch.compile has nothing to build code with.
     """
     meta = _meta(read_file(checkpoint))
     runner = build_runner(cfg, training=False)
@@ -48,6 +51,8 @@ def test_checkpoint(
     compare_classes(checkpoint, meta, classes)
     receipt = load_weights(runner.bare_model, checkpoint)
     runner.logger.info(str(receipt))
+    if compile:
+        runner.bare_model.compile()
     if out is not None:
         _write_results_to(runner, out, palette)
     for metric in runner.test_loop.evaluator.metrics:

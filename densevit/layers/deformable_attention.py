@@ -7,6 +7,7 @@ levels' maps together.
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import index
 from typing import NamedTuple
 
 import torch
@@ -36,11 +37,19 @@ class Places(NamedTuple):
     sizes: tuple[tuple[int, int], ...]
 
 
-@torch.compiler.assume_constant_result
 def places_of(queries: Sequence[Grid], maps: Sequence[Grid], device: torch.device) -> Places:
     """The centres of the places of `queries`, all maps one after the other, on `maps`, which cover one image from its
     upper left corner on and have one extent; kept for the sizes used last."""
-    return _places_of(tuple(queries), tuple(maps), device)
+    return _constant_places(*(tuple(_constant(grid) for grid in grids) for grids in (queries, maps)), device)
+
+
+def _constant(grid: Grid) -> Grid:
+    return Grid((index(grid.size[0]), index(grid.size[1])), grid.stride)
+
+
+@torch.compiler.assume_constant_result
+def _constant_places(queries: tuple[Grid, ...], maps: tuple[Grid, ...], device: torch.device) -> Places:
+    return _places_of(queries, maps, device)
 
 
 @lru_cache(maxsize=64)

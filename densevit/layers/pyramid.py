@@ -31,6 +31,19 @@ def look_up_arch(family: str, arch: str | Mapping, table: Mapping[str, Mapping])
     return dict(arch)
 
 
+def checkpointed_stages(with_checkpointing: bool | Sequence[int], stages: int) -> tuple[int, ...]:
+    """Numbers of the stages whose blocks are recomputed in the backward pass: all, none, or those given.
+
+    Raises ConfigError for a stage that there is not.
+    """
+    if isinstance(with_checkpointing, bool):
+        return tuple(range(stages)) if with_checkpointing else ()
+    chosen = tuple(with_checkpointing)
+    if not all(isinstance(i, int) and 0 <= i < stages for i in chosen):
+        raise ConfigError(f"with_checkpointing is {chosen}: give True, False, or some of the stages 0 to {stages - 1}")
+    return chosen
+
+
 def init_transformer(module: nn.Module) -> None:
     """PVT's initial weights: linear layers normal (0.02) cut at two sigma, convolutions normal by fan-out."""
     if isinstance(module, nn.Linear):
@@ -51,7 +64,7 @@ class PyramidTransformer(BaseModule):
     where the family has one, the norm `norm{i}` on a stage's last tokens; i counts from 1.
     """
 
-    def __init__(self, embed_dims: Sequence[int], out_indices: Sequence[int], with_checkpointing: bool, init_cfg):
+    def __init__(self, embed_dims: Sequence[int], out_indices: Sequence[int], with_checkpointing, init_cfg):
         super().__init__(init_cfg)
         self.num_stages = len(embed_dims)
         self.out_indices = tuple(out_indices)
@@ -59,7 +72,7 @@ class PyramidTransformer(BaseModule):
             raise ConfigError(f"out_indices {self.out_indices}: choose from the stages 0 to {self.num_stages - 1}")
         self.out_channels = tuple(embed_dims[i] for i in self.out_indices)
         self.out_strides = tuple(4 * 2**i for i in self.out_indices)
-        self.with_checkpointing = with_checkpointing
+        self.checkpointed = checkpointed_stages(with_checkpointing, self.num_stages)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """images: (B, 3, H, W). Returns (B, C_i, ceil(H / s_i), ceil(W / s_i)) for each of out_indices."""
@@ -68,7 +81,7 @@ class PyramidTransformer(BaseModule):
             tokens, size = getattr(self, f"patch_embed{i}")(x)
             tokens = self.add_position(i, tokens, size)
             for block in getattr(self, f"block{i}"):
-                if self.with_checkpointing and self.training:
+                if i - 1 in self.checkpointed and self.training:
                     tokens = checkpoint(block, tokens, size, use_reentrant=False)
                 else:
                     tokens = block(tokens, size)

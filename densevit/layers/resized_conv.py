@@ -8,14 +8,18 @@ Shape letters: B images, C channels of a map, P channels of the outcome, h, w si
 side of the kernel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from operator import index
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.ops.winograd import conv_same
+
+BLOCK = 128
+"""Side in places of what is made at a time where nothing is trained."""
 
 
 def conv_of_resized(conv: nn.Conv2d, maps: Sequence[Tensor], size: Sequence[int], align_corners: bool) -> Tensor:
@@ -36,35 +40,61 @@ def conv_of_resized(conv: nn.Conv2d, maps: Sequence[Tensor], size: Sequence[int]
         kernel = torch.cat([kernels[i] for i in whole], dim=1) if len(whole) > 1 else kernels[whole[0]]
         out = conv_same(joined, kernel, conv.bias)
     for i, x in enumerate(maps):
-        if i in whole:
-            continue
-        part = _shifted_sum(x, kernels[i], size, align_corners)
-        if out is None and conv.bias is not None:
-            part = part + conv.bias[:, None, None]
-        out = part if out is None else out + part
-    return out
+        if i not in whole:
+            out = _add_resized(out, x, kernels[i], size, align_corners)
+    return out if whole or conv.bias is None else out + conv.bias[:, None, None]
 
 
-def _shifted_sum(x: Tensor, kernel: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
-    """conv(resize(x)) of one map (B, C, h, w) and its kernel (P, C, k, k): (B, P, H, W), channels last in memory."""
+def _add_resized(out: Tensor | None, x: Tensor, kernel: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+    """out + conv(resize(x)) of one map (B, C, h, w) and its kernel (P, C, k, k): (B, P, H, W), channels last in memory.
+
+    Where nothing is trained `out` itself is added to, block by block: each sees a few places of x alone.
+    """
     many, channels, h, w = x.shape
     taps = kernel.shape[2]
     to_y = shifted_resize(h, size[0], taps, align_corners, x.dtype, x.device)
     to_x = shifted_resize(w, size[1], taps, align_corners, x.dtype, x.device)
-    tokens = x.permute(0, 2, 3, 1).reshape(many, 1, h * w, channels)
-    products = tokens @ kernel.permute(2, 1, 3, 0).flatten(2)  # (B, k_y, h * w, k_x * P)
-    rows = torch.bmm(to_y.flatten(1).expand(many, -1, -1), products.reshape(many, taps * h, -1))  # (B, H, w * k_x * P)
-    rows = rows.reshape(many * size[0], w * taps, -1)
-    columns = to_x.transpose(1, 2).flatten(1).expand(many * size[0], -1, -1)  # in the order of `rows`: w, then k_x
-    return torch.bmm(columns, rows).unflatten(0, (many, size[0])).permute(0, 3, 1, 2)
+    tokens, kernel = x.permute(0, 2, 3, 1), kernel.permute(2, 1, 3, 0).flatten(2)  # (k_y, C, k_x * P)
+    whole = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    part = None
+    for rows, above, below in [(slice(None), 0, h)] if whole else _blocks(to_y):
+        weights = to_y[rows, :, above:below].flatten(1)
+        seen = tokens[:, above:below].reshape(many, 1, -1, channels)
+        products = (seen @ kernel).reshape(many, weights.shape[1], -1)  # (B, k_y * h, w * k_x * P)
+        strip = torch.bmm(weights.expand(many, -1, -1), products)
+        strip = strip.view(many * len(weights), w, -1)  # (B * rows, w, k_x * P)
+        for columns, left, right in [(slice(None), 0, w)] if whole else _blocks(to_x):
+            places = to_x[columns, :, left:right].transpose(1, 2).flatten(1)  # in the order of `strip`: w, then k_x
+            taken = strip[:, left:right].reshape(len(strip), places.shape[1], -1)
+            part = torch.bmm(places.expand(len(strip), -1, -1), taken)  # (B * rows, columns, P)
+            part = part.unflatten(0, (many, -1)).permute(0, 3, 1, 2)
+            if not whole:
+                if out is None:
+                    out = part.new_zeros(many, *size, part.shape[1]).permute(0, 3, 1, 2)
+                out[:, :, rows, columns] += part
+    return out if not whole else part if out is None else out + part
 
 
-@torch.compiler.assume_constant_result
+def _blocks(resize: Tensor) -> Iterator[tuple[slice, int, int]]:
+    """Ranges of the outgoing places of matrices (new, taps, old), and for each the incoming ones that it sees."""
+    for first in range(0, len(resize), BLOCK):
+        some = slice(first, first + BLOCK)
+        seen = resize[some].abs().amax((0, 1)).nonzero()
+        yield some, int(seen[0]), int(seen[-1]) + 1
+
+
 def shifted_resize(
     old: int, new: int, taps: int, align_corners: bool, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     """The matrices (new, taps, old) that resize a side of `old` places bilinearly to `new` and then look at the place
     `tap - taps // 2` further; beyond the border is 0. Kept for a few sizes."""
+    return _constant_resize(index(old), index(new), taps, align_corners, dtype, device)
+
+
+@torch.compiler.assume_constant_result
+def _constant_resize(
+    old: int, new: int, taps: int, align_corners: bool, dtype: torch.dtype, device: torch.device
+) -> Tensor:
     return _shifted_resize(old, new, taps, align_corners, dtype, device)
 
 

@@ -4,6 +4,7 @@ Shape letters: B batch, N tokens, P tokens before the patches, C channels, D = C
 """
 
 from functools import lru_cache
+from operator import index
 
 import torch
 import torch.nn.functional as F
@@ -148,10 +149,14 @@ def resize_relative(table: Tensor, grid: tuple[int, int], size: tuple[int, int])
     return torch.cat((image[0].flatten(1).t(), table[-3:]))
 
 
-@torch.compiler.assume_constant_result
 def relative_places(size: tuple[int, int], device: torch.device) -> Tensor:
     """(1 + h*w, 1 + h*w): which row of the table belongs to two tokens, the class token first; kept for a few sizes."""
-    return _relative_places(tuple(size), device)
+    return _constant_places((index(size[0]), index(size[1])), device)
+
+
+@torch.compiler.assume_constant_result
+def _constant_places(size: tuple[int, int], device: torch.device) -> Tensor:
+    return _relative_places(size, device)
 
 
 @lru_cache(maxsize=4)

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from densevit.errors import ConfigError
 from densevit.layers.linear import Linear
+from densevit.layers.pyramid import checkpointed_stages
 from densevit.layers.tokens import to_map, to_tokens
 from densevit.ops.resize import resize_table
 from densevit.ops.windows import Windowing
@@ -92,12 +93,13 @@ class WindowPyramid(BaseModule):
         patch_norm: bool,
         output_norm: bool,
         norm_eps: float,
-        with_checkpointing: bool,
+        with_checkpointing: bool | Sequence[int],
         init_cfg: dict | None,
         in_channels: int = 3,
     ):
         super().__init__(init_cfg)
-        self.num_stages, self.with_checkpointing = len(dims), with_checkpointing
+        self.num_stages = len(dims)
+        self.checkpointed = checkpointed_stages(with_checkpointing, self.num_stages)
         self.out_indices = tuple(out_indices)
         if not self.out_indices or not all(0 <= i < self.num_stages for i in self.out_indices):
             raise ConfigError(f"out_indices {self.out_indices}: choose from the stages 0 to {self.num_stages - 1}")
@@ -129,7 +131,7 @@ class WindowPyramid(BaseModule):
             x = x + resize_table(self.absolute_pos_embed, self.grid, size, "bicubic")
         for i, stage in enumerate(self.layers):
             for block in stage.blocks:
-                if self.with_checkpointing and self.training:
+                if i in self.checkpointed and self.training:
                     x = checkpoint(block, x, size, use_reentrant=False)
                 else:
                     x = block(x, size)

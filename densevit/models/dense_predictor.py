@@ -17,6 +17,7 @@ The sockets (any part that fits works with every other):
 import inspect
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 from densevit.errors import ConfigError
 from densevit.models.freezing import parts_named
+from densevit.ops.compiling import require_compiler
 from densevit.registry import MODELS
 from densevit.structures import DataSample
 
@@ -114,6 +116,27 @@ class DensePredictor(BaseModel):
         for part in self._frozen:
             part.eval()
         return self
+
+    def compile(self, **options: Any) -> None:
+        """torch.compile the backbone, the necks and the heads' forward in place; what follows a head's maps and what
+        looks at regions stays as it is.
+
+        The first image makes graphs for its size, the next of another size graphs for most sizes; parts that hold
+        constants of a size (windows, relative positions, UPerNet) one for each. A part that has more than dynamo's
+        `recompile_limit` goes on uncompiled at further sizes.
+
+        Args:
+            options: those of torch.compile.
+
+        Raises:
+            ConfigError: this machine has nothing to build code with.
+        """
+        if options.get("backend", "inductor") == "inductor":
+            require_compiler(next(self.parameters()).device)
+        necks = self.neck if isinstance(self.neck, nn.ModuleList) else [self.neck]
+        for part in (self.backbone, *necks, *(head for _, head in self.heads())):
+            if part is not None:
+                part.compile(**options)
 
     def _build_head(self, name: str, where: str, config: Mapping, maps: nn.Module) -> nn.Module:
         """One head on the maps that it asks for."""

@@ -4,6 +4,7 @@ Shape letters: B batch, C channels, h, w size of a map, N places of a window, W 
 """
 
 from functools import lru_cache
+from operator import index
 from typing import NamedTuple
 
 import torch
@@ -61,12 +62,16 @@ def _axis(side: int, window: int, shift: int, pad_first: bool) -> tuple[Tensor, 
     return token.view(-1, window), band.view(-1, window)
 
 
-@torch.compiler.assume_constant_result
 def cut_of(windowing: Windowing, batch: int, size: tuple[int, int], device: torch.device) -> Cut:
     """The places of a batch of maps of `size` (h, w); kept for the sizes used last.
 
-    In a graph of torch.compile they are constants, so that each size of image has a graph (dynamic=False).
+    In a graph of torch.compile they are constants, so that each size of image has a graph.
     """
+    return _cut_of(windowing, index(batch), (index(size[0]), index(size[1])), device)
+
+
+@torch.compiler.assume_constant_result
+def _cut_of(windowing: Windowing, batch: int, size: tuple[int, int], device: torch.device) -> Cut:
     return _cut(windowing, batch, size, device)
 
 

@@ -13,7 +13,7 @@ from densevit.datasets.transforms.colour import PhotometricDistortion
 from densevit.datasets.transforms.geometry import Pad, RandomFlip, RandomResize, Resize
 from densevit.datasets.transforms.loading import LoadImage
 from densevit.datasets.transforms.pack import PackSample
-from densevit.datasets.transforms.random_crop import RandomCrop
+from densevit.datasets.transforms.random_crop import RandomCrop, _count_classes
 from densevit.errors import ConfigError
 from densevit.models.preprocessor import Preprocessor
 
@@ -217,3 +217,12 @@ def test_pad_fills_image_and_class_map():
     assert (results["img"][60:] == 0).all() and (results["gt_semantic"][60:] == 255).all()
     assert (results["gt_semantic"][:, 80:] == 255).all()
     assert np.array_equal(results["gt_semantic"][:60, :80], classes)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (33, 57), (4100, 4100)])
+def test_classes_of_a_window_are_counted_exactly(size):
+    """Also beyond the whole numbers that OpenCV's float32 counts hold."""
+    classes = np.random.default_rng(0).integers(0, 256, (size[0] + 2, size[1] + 3), dtype=np.uint8)
+    classes[:, : size[1] // 2] = 7
+    window = classes[1:-1, 2:-1]
+    assert np.array_equal(_count_classes(window), np.bincount(window.ravel(), minlength=256))

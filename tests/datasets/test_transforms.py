@@ -377,3 +377,22 @@ def test_cubic_samples_are_neither_rounded_nor_cut_off():
 def test_ways_to_fit_that_do_not_exist_are_told(settings):
     with pytest.raises(ConfigError, match="fit is one of"):
         Resize((98, 98), **settings)
+
+
+@pytest.mark.parametrize("between", [[], [RandomFlip(1.0)], [Pad(size=(150, 130))], [RandomCrop((40, 30))]])
+def test_masks_drawn_for_their_boxes_are_the_ones_that_are_packed(between):
+    """Drawn anew, or kept from the crop: the same pixels, whatever stands between."""
+    found = []
+    for seed in range(12):
+        for forget in (False, True):
+            np.random.seed(seed)
+            results = RandomCrop((50, 40), boxes_from_masks=True, allow_empty=True).transform(scene())
+            assert results["drawn_masks"][0] is results["gt_masks"]
+            if forget:
+                del results["drawn_masks"]
+            for step in between:
+                results = results and step.transform(results)
+            found.append(packed_masks(results) if results else [np.zeros(0)])
+    assert any(masks[0].any() for masks in found)
+    for kept, anew in zip(found[::2], found[1::2], strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(kept, anew, strict=True))

@@ -1,5 +1,6 @@
 """ops/masks against pycocotools on the whole image, brute force and shapely."""
 
+import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
@@ -209,3 +210,69 @@ def test_boxes_around_bitmaps():
 def test_polygons_that_enclose_nothing_are_left_out():
     kept = masks.valid_polygons([[0, 0, 5, 0, 5, 5], [1, 2, 3, 4], [0, 0, 5, 0, 5, 5, 1]])
     assert len(kept) == 1 and kept[0].shape == (3, 2)
+
+
+def random_way(mask, size, steps):
+    """A mask through random sizes, flips, windows and, last, padding; and the steps that were taken."""
+    for step in steps:
+        kind, *numbers = step
+        if kind == "resize":
+            mask, size = masks.resize_mask(mask, size, tuple(numbers)), tuple(numbers)
+        elif kind == "flip":
+            mask = masks.flip_mask(mask, size[1])
+        elif kind == "crop":
+            y, x, *size = numbers
+            mask, size = masks.crop_mask(mask, x, y, tuple(size)), tuple(size)
+        else:
+            mask, size = masks.pad_mask(mask, tuple(numbers)), tuple(numbers)
+    return masks.rasterise([mask], size)[0]
+
+
+def draw_steps(rng, size):
+    steps = []
+    for kind in rng.choice(["resize", "flip", "crop"], rng.integers(0, 5)):
+        if kind == "resize":
+            size = tuple(rng.integers(1, 150, 2).tolist())
+            steps.append((kind, *size))
+        elif kind == "flip":
+            steps.append((kind,))
+        else:
+            y, x = (int(rng.integers(side)) for side in size)
+            size = tuple(int(rng.integers(1, side - first + 1)) for side, first in zip(size, (y, x), strict=True))
+            steps.append((kind, y, x, *size))
+    if rng.random() < 0.5:
+        steps.append(("pad", *(side + int(rng.integers(20)) for side in size)))
+    return steps
+
+
+def test_run_lengths_looked_at_through_transforms_are_the_bitmap_that_went_through_them():
+    rng = np.random.default_rng(3)
+    shown = 0
+    for _ in range(600):
+        size = tuple(rng.integers(1, 100, 2).tolist())
+        bitmap = (rng.random(size) < rng.choice([0.02, 0.5, 0.98])).astype(np.uint8)
+        if rng.random() < 0.6:  # a part of the image alone
+            y, x = (int(rng.integers(side)) for side in size)
+            bitmap[:y], bitmap[:, x:] = 0, 0
+        steps = draw_steps(rng, size)
+        expected = random_way(bitmap, size, steps)
+        mask = masks.RleMask(masks.encode_bitmaps(bitmap[None])[0])
+        assert mask.shape == size
+        assert np.array_equal(random_way(mask, size, steps), expected), steps
+        shown += expected.any()
+    assert shown > 200
+
+
+def test_run_lengths_that_are_not_those_of_their_image_are_refused():
+    rle = masks.encode_bitmaps(np.ones((1, 20, 30), np.uint8))[0]
+    with pytest.raises(ValueError, match="do not add up"):
+        masks.rasterise([masks.RleMask({**rle, "size": [20, 31]})], (20, 31))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nearest_places_are_opencvs(seed):
+    rng = np.random.default_rng(seed)
+    for old, new in rng.integers(1, 3000, (100, 2)).tolist():
+        line = np.arange(old, dtype=np.float32)[None]
+        taken = cv2.resize(line, (new, 1), interpolation=cv2.INTER_NEAREST)[0]
+        assert np.array_equal(masks.nearest(old, new), taken.astype(int)), (old, new)

@@ -77,14 +77,6 @@ class OwnModel(Side):
         losses = self.model(**data, mode="loss")
         return self.model.parse_losses(losses)[0]
 
-    def parts(self) -> list[nn.Module]:
-        if not hasattr(self.model, "heads"):
-            return [self.model]
-        neck = self.model.neck
-        necks = list(neck) if isinstance(neck, nn.ModuleList) else [neck] if neck is not None else []
-        heads = [head for _, head in self.model.heads() if not hasattr(head, "region_parts")]
-        return [self.model.backbone, *necks, *heads]
-
     def _data(self, training: bool) -> dict[str, list]:
         """A batch as the data loader gives it."""
         from densevit.structures import DataSample, InstanceData

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from densevit.datasets.reading_reduced import require_pixels
 from densevit.registry import TRANSFORMS
 
 
@@ -36,6 +37,7 @@ class PhotometricDistortion(BaseTransform):
         self.swap_channels = swap_channels
 
     def transform(self, results: dict) -> dict:
+        require_pixels(results, self)
         chosen = np.random.randint(2, size=6).astype(bool)
         added = np.random.uniform(-self.brightness, self.brightness) * chosen[0]
         contrast = np.random.uniform(*self.contrast) if chosen[1] else 1.0

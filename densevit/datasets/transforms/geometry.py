@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from densevit.datasets.reading_reduced import UnreadJpeg, require_pixels
 from densevit.errors import ConfigError
 from densevit.ops.masks import flip_mask, pad_mask, resize_mask
 from densevit.registry import TRANSFORMS
@@ -19,7 +20,12 @@ MAPS = ("gt_semantic", "gt_depth")
 
 
 def require_unpadded(results: dict, transform: BaseTransform) -> None:
-    """Padding must be last: behind it nobody could tell image from padding any more."""
+    """Padding must be last: behind it nobody could tell image from padding any more.
+
+    Resize alone takes an image that is not decoded yet.
+    """
+    if not isinstance(transform, Resize):
+        require_pixels(results, transform)
     if tuple(results["img"].shape[:2]) != tuple(results["img_shape"]):
         raise ConfigError(f"{type(transform).__name__} stands after Pad in a pipeline: put Pad behind it.")
 
@@ -69,7 +75,9 @@ def resize(results: dict, size: tuple[int, int], clip_boxes: bool = True, cubic:
     old_size = results["img"].shape[:2]
     (old_h, old_w), (height, width) = old_size, size
     scale = (width / old_w, height / old_h)
-    if cubic:
+    if isinstance(results["img"], UnreadJpeg):
+        results["img"] = results["img"].resized(size, cubic)
+    elif cubic:
         image = results["img"].astype(np.float32)
         results["img"] = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
     else:

@@ -3,6 +3,7 @@
 from mmcv.transforms import BaseTransform
 
 from densevit.datasets.reading_images import BrokenImage
+from densevit.datasets.reading_reduced import require_pixels
 from densevit.datasets.transforms.geometry import MAPS
 from densevit.errors import ConfigError
 from densevit.ops.depth_crops import KB_SIZE, kb_window
@@ -26,6 +27,7 @@ class KBCrop(BaseTransform):
         self.size = tuple(size)
 
     def transform(self, results: dict) -> dict:
+        require_pixels(results, self)
         if results.get("resized") or results.get("flip") or "gt_bboxes" in results:
             raise ConfigError(
                 "KBCrop cuts the image as it was loaded, for depth: put it right behind LoadImage (and, in training, "

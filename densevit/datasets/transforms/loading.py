@@ -2,7 +2,7 @@
 
 | key | value |
 |---|---|
-| `img` | uint8 (H, W, 3) BGR |
+| `img` | uint8 (H, W, 3) BGR; an `UnreadJpeg` between LoadImage(reduced=True) and Resize |
 | `img_id`, `img_path` | of the data set |
 | `ori_shape`, `img_shape` | (height, width) of the file, and now, without padding |
 | `scale_factor`, `flip` | (x, y) resized / original; mirrored left to right |
@@ -10,7 +10,8 @@
 | `window` | (top, left, height, width) of the original image that is left: behind a KBCrop |
 | `gt_bboxes` | (N, 4) float32 xyxy pixels |
 | `gt_labels`, `gt_ignore` | (N,) int64; (N,) bool, True for crowds |
-| `gt_masks` | list of N: polygons, each (n, 2) float64, or a bitmap (H, W) uint8 |
+| `gt_masks` | list of N: polygons, each (n, 2) float64, an RleMask, or a bitmap (H, W) uint8 |
+| `drawn_masks` | (`gt_masks`, their (N, H, W) bool bitmaps) where they are drawn already: those of that very list |
 | `gt_semantic` | (H, W) class of each pixel, 255 = ignore |
 | `original_semantic` | the same in the original image's frame, for metrics: what is loaded behind a Resize |
 | `gt_depth` | (H, W) float32 metres, 0 = no measurement |
@@ -23,8 +24,9 @@ from mmcv.transforms import BaseTransform
 from densevit.datasets.reading_depth import depth_size
 from densevit.datasets.reading_images import BrokenImage, read_image
 from densevit.datasets.reading_maps import map_size
+from densevit.datasets.reading_reduced import open_image
 from densevit.errors import ConfigError
-from densevit.ops.masks import decode_rle
+from densevit.ops.masks import RleMask, encode_rle
 from densevit.registry import TRANSFORMS
 
 __all__ = ["LoadAnnotations", "LoadImage", "read_image"]
@@ -36,7 +38,16 @@ class LoadImage(BaseTransform):
 
     Where the entry says `height` and `width`, or has a class map or a depth map, the image must have that size; see
     `read_image`.
+
+    Args:
+        reduced: decode a JPEG only at the `Resize` that follows, at a half, a quarter or an eighth of its size where
+            that is no less than what is asked for. Sizes, boxes and maps stay exact; the pixels are smoother.
     """
+
+    reduced = False
+
+    def __init__(self, reduced: bool = False) -> None:
+        self.reduced = reduced
 
     def transform(self, results: dict) -> dict:
         if results.get("img") is None:
@@ -47,7 +58,8 @@ class LoadImage(BaseTransform):
                 size, truth = map_size(results["seg_path"]), f"class map {results['seg_path']} is"
             elif "depth_path" in results:
                 size, truth = depth_size(results["depth_path"]), f"depth map {results['depth_path']} is"
-            results["img"] = read_image(results["img_path"], size, truth)
+            read = open_image if self.reduced else read_image
+            results["img"] = read(results["img_path"], size, truth)
         results.setdefault("img_path", None)
         results.setdefault("img_id", 0)
         results["ori_shape"] = results["img_shape"] = results["img"].shape[:2]
@@ -98,4 +110,6 @@ class LoadAnnotations(BaseTransform):
                 raise ConfigError(
                     "LoadAnnotations wants masks that its data set does not hold: set with_masks=True there."
                 )
-            results["gt_masks"] = [decode_rle(mask) if isinstance(mask, dict) else mask for mask in results["masks"]]
+            results["gt_masks"] = [
+                RleMask(encode_rle(mask)) if isinstance(mask, dict) else mask for mask in results["masks"]
+            ]

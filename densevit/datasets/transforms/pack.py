@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 
+from densevit.datasets.reading_reduced import require_pixels
 from densevit.datasets.transforms.geometry import clip_to_image
 from densevit.ops.masks import rasterise
 from densevit.registry import TRANSFORMS
@@ -29,6 +30,7 @@ class PackSample(BaseTransform):
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict) -> dict:
+        require_pixels(results, self)
         image = np.ascontiguousarray(results["img"])
         sample = DataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
         if "gt_bboxes" in results:
@@ -51,7 +53,16 @@ class PackSample(BaseTransform):
                 bboxes=torch.from_numpy(boxes[chosen]), labels=torch.from_numpy(results["gt_labels"][chosen])
             )
             if "gt_masks" in results:
-                masks = [results["gt_masks"][i] for i in np.flatnonzero(chosen)]
-                instances.masks = torch.from_numpy(rasterise(masks, results["img"].shape[:2]))
+                instances.masks = torch.from_numpy(_draw(results, chosen))
             packed.append(instances)
         return packed[0], packed[1]
+
+
+def _draw(results: dict, chosen: np.ndarray) -> np.ndarray:
+    """(M, H, W) bool bitmaps of the M instances that `chosen` (N,) marks; none is drawn a second time."""
+    masks, size = results["gt_masks"], results["img"].shape[:2]
+    drawn_from, bitmaps = results.get("drawn_masks", (None, None))
+    # each transform that changes masks makes a list of its own: the bitmaps of an older one are not these
+    if drawn_from is masks and bitmaps.shape[1:] == size:
+        return bitmaps if chosen.all() else bitmaps[chosen]
+    return rasterise([masks[i] for i in np.flatnonzero(chosen)], size)

@@ -1,5 +1,6 @@
 """A random window of the image, with boxes, masks, class map and depth."""
 
+import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
@@ -72,7 +73,7 @@ class RandomCrop(BaseTransform):
             return place
         for _ in range(TRIES):
             y, x = place
-            counts = np.bincount(classes[y : y + size[0], x : x + size[1]].ravel(), minlength=256)
+            counts = _count_classes(classes[y : y + size[0], x : x + size[1]])
             counts[IGNORED] = 0
             if np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio:
                 break
@@ -99,11 +100,21 @@ class RandomCrop(BaseTransform):
             # only after the selection: no work on masks that are dropped anyway
             results["gt_masks"] = [crop_mask(mask, x, y, size) for mask in results["gt_masks"]]
             if self.boxes_from_masks:
-                boxes = bitmap_boxes(rasterise(results["gt_masks"], size))
+                bitmaps = rasterise(results["gt_masks"], size)
+                boxes = bitmap_boxes(bitmaps)
                 left = boxes[:, 2] > 0
                 results["gt_bboxes"] = np.where(left[:, None], boxes, results["gt_bboxes"])
-                _keep(results, left | results["gt_ignore"])
+                kept = left | results["gt_ignore"]
+                _keep(results, kept)
+                results["drawn_masks"] = (results["gt_masks"], bitmaps if kept.all() else bitmaps[kept])
         return results if len(results["gt_bboxes"]) or self.allow_empty else None
+
+
+def _count_classes(classes: np.ndarray) -> np.ndarray:
+    """(256,) how many pixels of a window (H, W) uint8 have each class."""
+    if classes.dtype != np.uint8 or classes.size >= 1 << 24:  # OpenCV's counts are float32
+        return np.bincount(classes.ravel(), minlength=256)
+    return cv2.calcHist([classes], [0], None, [256], [0, 256]).ravel().astype(np.int64)
 
 
 def _keep(results: dict, kept: np.ndarray) -> None:

@@ -19,7 +19,7 @@ from densevit.layers.block import Mlp
 from densevit.layers.drop_path import DropPath, drop_path_rates
 from densevit.layers.linear import Linear
 from densevit.layers.pooling_attention import PoolingAttention, pooled_size
-from densevit.layers.pyramid import look_up_arch
+from densevit.layers.pyramid import checkpointed_stages, look_up_arch
 from densevit.layers.tokens import to_map, to_tokens
 from densevit.ops.resize import resize_table
 from densevit.registry import MODELS
@@ -129,7 +129,8 @@ class MViTv2(BaseModule):
         output_norm: 'each': a norm for each returned map, as in detection; 'last': one, of the last stage, as in
             classification; None: none. What is fed forward is not normed.
         norm_eps: eps of all norms.
-        with_checkpointing: recompute each block in the backward pass instead of keeping its activations.
+        with_checkpointing: recompute each block in the backward pass instead of keeping its activations; or the numbers
+            of the stages where that is done: the first, of the largest maps, hold most of it.
     """
 
     def __init__(
@@ -150,7 +151,7 @@ class MViTv2(BaseModule):
         out_indices: Sequence[int] = (0, 1, 2, 3),
         output_norm: str | None = "each",
         norm_eps: float = 1e-6,
-        with_checkpointing: bool = False,
+        with_checkpointing: bool | Sequence[int] = False,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
@@ -159,7 +160,8 @@ class MViTv2(BaseModule):
         for value, name, known in ((grow_in, "grow_in", GROWTH), (output_norm, "output_norm", NORMS)):
             if value not in known:
                 raise ConfigError(f"MViTv2's {name} is {value!r}: choose from {', '.join(map(repr, known))}")
-        self.num_stages, self.with_checkpointing = len(dims), with_checkpointing
+        self.num_stages = len(dims)
+        self.checkpointed = checkpointed_stages(with_checkpointing, self.num_stages)
         self.out_indices = tuple(out_indices)
         if not self.out_indices or not all(0 <= i < self.num_stages for i in self.out_indices):
             raise ConfigError(f"out_indices {self.out_indices}: choose from the stages 0 to {self.num_stages - 1}")
@@ -232,7 +234,7 @@ class MViTv2(BaseModule):
         features, stage = [], 0
         x, size = self.embed(images)
         for i, block in enumerate(self.blocks):
-            if self.with_checkpointing and self.training:
+            if stage in self.checkpointed and self.training:
                 x = checkpoint(block, x, size, use_reentrant=False)
             else:
                 x = block(x, size)

@@ -67,7 +67,8 @@ class PVT(PyramidTransformer):
             the original and mmdetection do. They differ only where a side is no multiple of 32.
         keep_table_on_equal_count: as the original does, stage 1 uses its table without resizing when the number of
             places is the same, even where height and width differ.
-        with_checkpointing: recompute each block in the backward pass instead of keeping its activations.
+        with_checkpointing: recompute each block in the backward pass instead of keeping its activations; or the numbers
+            of the stages where that is done: the first, of the largest maps, hold most of it.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class PVT(PyramidTransformer):
         embed_norm_eps: float = 1e-5,
         odd_sizes: str = "pad",
         keep_table_on_equal_count: bool = False,
-        with_checkpointing: bool = False,
+        with_checkpointing: bool | Sequence[int] = False,
         init_cfg: dict | None = None,
     ):
         size = look_up_arch("PVT", arch, ARCHS)

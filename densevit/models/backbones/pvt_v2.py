@@ -86,7 +86,8 @@ class PVTv2(PyramidTransformer):
         out_indices: stages (0 to 3) whose maps are returned.
         norm_eps: eps of the blocks' norms and of the norm after a stage.
         embed_norm_eps: eps of the norms after a patch embedding and a spatial reduction.
-        with_checkpointing: recompute each block in the backward pass instead of keeping its activations.
+        with_checkpointing: recompute each block in the backward pass instead of keeping its activations; or the numbers
+            of the stages where that is done: the first, of the largest maps, hold most of it.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class PVTv2(PyramidTransformer):
         out_indices: Sequence[int] = (0, 1, 2, 3),
         norm_eps: float = 1e-6,
         embed_norm_eps: float = 1e-5,
-        with_checkpointing: bool = False,
+        with_checkpointing: bool | Sequence[int] = False,
         init_cfg: dict | None = None,
     ):
         size = look_up_arch("PVTv2", arch, ARCHS)

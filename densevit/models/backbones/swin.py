@@ -75,7 +75,8 @@ class Swin(WindowPyramid):
         pad_first: complete a map to whole windows before the shift, or after it.
         norm_eps: eps of all norms.
         in_channels: channels of an image; two photographs of one place have 6.
-        with_checkpointing: recompute each block in the backward pass instead of keeping its activations.
+        with_checkpointing: recompute each block in the backward pass instead of keeping its activations; or the numbers
+            of the stages where that is done: the first, of the largest maps, hold most of it.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Swin(WindowPyramid):
         pad_first: bool = True,
         norm_eps: float = 1e-5,
         in_channels: int = 3,
-        with_checkpointing: bool = False,
+        with_checkpointing: bool | Sequence[int] = False,
         init_cfg: dict | None = None,
     ):
         sizes = look_up_arch("Swin", arch, ARCHS)

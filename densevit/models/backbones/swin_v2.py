@@ -103,7 +103,8 @@ class SwinV2(WindowPyramid):
         shift_size: shift of every other block, given like window_size; None: half a window.
         pad_first: complete a map to whole windows before the shift, or after it.
         norm_eps: eps of all norms.
-        with_checkpointing: recompute each block in the backward pass instead of keeping its activations.
+        with_checkpointing: recompute each block in the backward pass instead of keeping its activations; or the numbers
+            of the stages where that is done: the first, of the largest maps, hold most of it.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class SwinV2(WindowPyramid):
         shift_size: int | Sequence | None = None,
         pad_first: bool = True,
         norm_eps: float = 1e-5,
-        with_checkpointing: bool = False,
+        with_checkpointing: bool | Sequence[int] = False,
         init_cfg: dict | None = None,
     ):
         sizes = look_up_arch("SwinV2", arch, ARCHS)

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -71,6 +72,10 @@ class RCNNHead(BaseModule):
             )
             for name, part in parts.items()
         ]
+
+    def compile(self, **options: Any) -> None:
+        """torch.compile the RPN: how many regions there are changes from image to image."""
+        self.rpn.compile(**options)
 
     def region_losses(
         self, features: Sequence[Tensor], proposals: Sequence[Tensor], samples: Sequence[DataSample]

@@ -84,10 +84,10 @@ def test_what_holds_constants_of_a_size_makes_one_graph_for_each(name):
     assert all(b - a <= 3 for a, b in pairwise([0, *counts])), counts
 
 
-def test_beyond_the_limit_of_graphs_a_part_goes_on_uncompiled(monkeypatch):
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
+def test_beyond_the_limit_of_graphs_a_part_goes_on_uncompiled():
     model = build(tiny_backbone("PVTv2"), ONE_GRAPH_A_SIZE["PVTv2"], dict(type="FCNHead", num_convs=0))
-    counts = graphs(model, SIZES)  # whose values are compared, too
+    with torch._dynamo.config.patch(recompile_limit=2):
+        counts = graphs(model, SIZES)  # whose values are compared, too
     assert counts[-1] <= 2 * 3
 
 

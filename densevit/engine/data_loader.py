@@ -10,6 +10,7 @@ from mmengine.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
 from mmengine.runner.runner import _SlicedDataset
 from torch.utils.data import BatchSampler, DataLoader
 
+from densevit.engine.allocator import keep_freed_memory
 from densevit.engine.sampler import PlacedBatches
 from densevit.errors import ConfigError
 
@@ -53,8 +54,8 @@ def build_dataloader(dataloader: Any, seed: int | None = None) -> DataLoader:
         batches = _build(DATA_SAMPLERS, batches, sampler=sampler, batch_size=size)
     collate = _function(settings.pop("collate_fn", dict(type="pseudo_collate")))
     quiet = settings.pop("disable_subprocess_warning", False)
-    begin_worker = functools.partial(
-        worker_init_fn, num_workers=workers, rank=get_rank(), seed=seed or 0, disable_subprocess_warning=quiet
+    begin = functools.partial(
+        _begin_worker, num_workers=workers, rank=get_rank(), seed=seed or 0, disable_subprocess_warning=quiet
     )
     given = settings.pop("worker_init_fn", None)
     if not workers:  # meant for workers, and an error or a warning of torch's without them
@@ -64,10 +65,15 @@ def build_dataloader(dataloader: Any, seed: int | None = None) -> DataLoader:
         dataset,
         batch_sampler=PlacedBatches(batches),
         collate_fn=collate,
-        worker_init_fn=begin_worker if given is None else _function(given),
+        worker_init_fn=begin if given is None else _function(given),
         generator=torch.Generator().manual_seed(seed or 0),
         **settings,
     )
+
+
+def _begin_worker(worker_id: int, **settings: Any) -> None:
+    keep_freed_memory()
+    worker_init_fn(worker_id, **settings)
 
 
 def _build(registry: Any, config: Any, **known: Any) -> Any:

@@ -50,10 +50,12 @@ class OwnPipeline(Pipeline):
     def build(self, request: Mapping[str, Any]) -> Any:
         from mmengine.registry import init_default_scope
 
+        from densevit.engine.allocator import keep_freed_memory
         from densevit.engine.config import read_config
         from densevit.registry import DATASETS
 
         init_default_scope("densevit")
+        keep_freed_memory()  # as our data loader's workers do
 
         config = read_config(request["model"], dict(request["options"]), request["data_root"])
         settings = config.train_dataloader.dataset

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from mmengine.logging import print_log
 
-from densevit.datasets.coco_file import WAYS_ON, CocoFile, garbage_collection_off, read_coco
+from densevit.datasets.coco_file import WAYS_ON, CocoFile, read_coco
 from densevit.datasets.image_dataset import ImageDataset, missing_or_empty
 from densevit.datasets.reading_images import read_image
 from densevit.errors import ConfigError, DataError, nearest
+from densevit.ops.garbage import garbage_collection_off
 from densevit.ops.masks import encode_rle, valid_polygons
 from densevit.registry import DATASETS
 

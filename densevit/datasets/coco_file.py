@@ -4,15 +4,14 @@
 collects them all and goes on without the faulty record.
 """
 
-import contextlib
-import gc
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from densevit.errors import DataError
+from densevit.ops.garbage import garbage_collection_off
 
 WAYS_ON = (
     "lay the COCO tree out there as data/README.md shows, or pass another tree, for example "
@@ -42,18 +41,6 @@ class CocoFile:
 def raise_problem(sentence: str) -> None:
     """The `on_problem` of training: stop at the first mistake."""
     raise DataError(sentence)
-
-
-@contextlib.contextmanager
-def garbage_collection_off() -> Iterator[None]:
-    """Half the time of reading a large file goes into looking for garbage among its millions of living lists."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @garbage_collection_off()

@@ -7,11 +7,10 @@ them is computed here, once. A figure that has no object to be measured on is -1
 """
 
 import contextlib
-import gc
 import importlib.util
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 
 from densevit.errors import ConfigError
 from densevit.metrics.coco_records import Truth, read_results
+from densevit.ops.garbage import garbage_collection_off
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 METRICS = ("bbox", "segm")
@@ -45,19 +45,7 @@ def check_metrics(metric: str | Sequence[str]) -> list[str]:
     return metrics
 
 
-@contextlib.contextmanager
-def _without_collection() -> Iterator[None]:
-    """Some hundred thousand records are made, none in a circle: looking for circles among them takes half the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-@_without_collection()
+@garbage_collection_off()
 def evaluate_coco(
     ground_truth: dict | str | PathLike,
     results: list[dict] | str | PathLike,

@@ -165,8 +165,9 @@ class Truth:
         stated = self.images[image_id]
         if type(mask) is dict and type(mask.get("counts")) is str:  # nearly all: the shortest way
             size = mask.get("size")
-            if type(size) is list and size == [stated.get("height"), stated.get("width")]:
-                return {"size": size, "counts": mask["counts"]}
+            same = type(size) is list and size == [stated.get("height"), stated.get("width")]
+            if same and all(type(side) is int for side in size):
+                return {"size": list(size), "counts": mask["counts"]}
         try:
             if isinstance(mask, list):
                 if not all(len(part) >= 4 and abs(np.asarray(part, float)).max() < FARTHEST for part in mask):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-CHUNK = 4000  # masks decoded at once: some tens of megabytes
+CHUNK = 100  # masks decoded at once: the arrays stay so small that the C library need not ask the system for each
 
 
 def first_broken(rles: Sequence[dict]) -> int | None:
@@ -27,36 +27,40 @@ def _broken(rles: Sequence[dict]) -> np.ndarray:
     texts = [rle["counts"].encode("utf-8") for rle in rles]
     lengths = np.array([len(text) for text in texts])
     pixels = np.array([rle["size"][0] * rle["size"][1] for rle in rles], np.float64)
-    characters = np.frombuffer(b"".join(texts), np.uint8).astype(np.int64) - 48
-    owner = np.repeat(np.arange(len(rles)), lengths)
+    characters = np.frombuffer(b"".join(texts), np.uint8) - np.uint8(48)  # what lies below 48 comes out beyond 63
     broken = lengths == 0
     if broken.all():
         return broken
-    np.logical_or.at(broken, owner[(characters < 0) | (characters > 63)], True)
     last = (characters & 32) == 0
-    stops = np.cumsum(lengths)[lengths > 0] - 1
-    np.logical_or.at(broken, owner[stops[~last[stops]]], True)  # ends within a number
+    after = np.cumsum(lengths)  # where each text stops among the characters
+    stops = after[~broken] - 1
+    broken[np.flatnonzero(~broken)[~last[stops]]] = True  # ends within a number
     last[stops] = True  # so that what is broken does not run into its neighbour
+    foreign = np.flatnonzero(characters > 63)
+    broken[np.searchsorted(after, foreign, side="right")] = True
+
     ends = np.flatnonzero(last)
-    starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
-    group = np.arange(len(characters)) - np.repeat(starts, ends - starts + 1)
-    owner_of_number = owner[ends]
-    np.logical_or.at(broken, owner_of_number[ends - starts > 6], True)  # more than pycocotools' 32 bits
-    parts = (characters & 31) << (5 * np.minimum(group, 7))
-    numbers = np.add.reduceat(parts, starts)
-    negative = (characters[ends] & 16) > 0
-    numbers = numbers - np.where(negative, np.int64(1) << (5 * np.minimum(ends - starts + 1, 8)), 0)
+    groups = np.empty_like(ends)  # of each number
+    groups[0] = ends[0] + 1
+    np.subtract(ends[1:], ends[:-1], out=groups[1:])
+    behind = np.searchsorted(ends, after)  # where each mask stops among the numbers
+    first = np.concatenate([[0], behind[:-1]])
+    broken[np.searchsorted(behind, np.flatnonzero(groups > 7), side="right")] = True  # beyond pycocotools' 32 bits
+    signed = (characters << 3).view(np.int8) >> 3  # the last group's highest bit is the sign
+    numbers = signed[ends].astype(np.int64)
+    for group in range(1, min(int(groups.max()), 7)):
+        longer = np.flatnonzero(groups > group)
+        numbers[longer] = numbers[longer] << 5 | characters[ends[longer] - group] & 31
 
     # Undo the differences: runs 1, 3, 5, ... and 2, 4, 6, ... of one mask are two chains of sums, run 0 stands alone.
-    first_of_mask = np.searchsorted(owner_of_number, np.arange(len(rles)))
-    place = np.arange(len(numbers)) - first_of_mask[owner_of_number]
-    chain = 3 * owner_of_number + np.where(place == 0, 0, 2 - place % 2)
-    order = np.argsort(chain, kind="stable")
-    sums = np.cumsum(numbers[order])
-    heads = np.flatnonzero(np.diff(chain[order], prepend=-1))
-    before = np.concatenate([[0], sums])[heads]
-    runs = np.empty_like(numbers)
-    runs[order] = sums - np.repeat(before, np.diff(np.append(heads, len(numbers))))
-    np.logical_or.at(broken, owner_of_number[runs < 0], True)
-    totals = np.bincount(owner_of_number, weights=runs, minlength=len(rles))
+    # So are every other number of the row of all masks, once what was summed up before each mask is taken off.
+    totals = np.zeros(len(rles))
+    for parity in (0, 1):
+        start, stop = (first + 1 - parity) // 2, (behind + 1 - parity) // 2  # of each mask among these numbers
+        alone = (first % 2 == parity) & (first < behind)
+        sums = np.concatenate([[0], np.cumsum(numbers[parity::2])])
+        runs = sums[1:] - np.repeat(sums[start + alone], stop - start)
+        runs[start[alone]] = numbers[first[alone]]
+        broken[np.searchsorted(stop, np.flatnonzero(runs < 0), side="right")] = True
+        totals += np.diff(np.concatenate([[0], np.cumsum(runs)])[stop], prepend=0)
     return broken | (totals != pixels)

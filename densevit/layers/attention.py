@@ -44,16 +44,16 @@ def plain_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, scale: float | None = None
 ) -> Tensor:
     """`attention` step by step. The softmax sums in float32 also where it is given bfloat16."""
-    query, key = query * (query.shape[-1] ** -0.5 if scale is None else scale), key.transpose(-2, -1)
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
     rows = queries_at_once(query, value, PAIRS)
     if rows >= query.shape[-2] or key.shape[-1] <= FEW_KEYS:
-        return _plain_rows(query, key, value, mask)
+        return _plain_rows(query, key, value, mask, scale)
     query, key, value = query.contiguous(), key.contiguous(), value.contiguous()  # once, not for each part
     parts = []
     for first in range(0, query.shape[-2], rows):
         some = slice(first, first + rows)
         part = mask[..., some, :] if mask is not None and mask.shape[-2] > 1 else mask
-        parts.append(_plain_rows(query[..., some, :], key, value, part))
+        parts.append(_plain_rows(query[..., some, :], key, value, part, scale))
     return torch.cat(parts, dim=-2)
 
 
@@ -69,12 +69,18 @@ def _by_rows() -> bool:
     return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
-def _plain_rows(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """query: (B, heads, n, D), scaled; key: (B, heads, D, M); value: (B, heads, M, D)."""
-    logits = query @ key  # (B, heads, n, M)
-    if mask is not None:
-        logits = logits + mask if torch.is_grad_enabled() else logits.add_(mask)
-    return logits.softmax(-1).to(value.dtype) @ value
+def _plain_rows(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """query: (B, heads, n, D); key, value: (B, heads, M, D)."""
+    pairs = (*query.shape[:-1], key.shape[-2])  # (B, heads, n, M)
+    query, key, value = (x.flatten(0, 1) for x in (query, key, value))
+    if mask is None:
+        logits = torch.baddbmm(query.new_empty(1), query, key.transpose(1, 2), beta=0, alpha=scale)
+    elif torch.is_grad_enabled():
+        logits = torch.baddbmm(mask.expand(pairs).flatten(0, 1), query, key.transpose(1, 2), alpha=scale)
+    else:
+        logits = query.new_empty(pairs).copy_(mask).flatten(0, 1)
+        logits.baddbmm_(query, key.transpose(1, 2), alpha=scale)
+    return (logits.softmax(-1).to(value.dtype) @ value).unflatten(0, pairs[:2])
 
 
 class SpatialReductionAttention(nn.Module):

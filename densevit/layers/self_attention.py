@@ -58,10 +58,9 @@ class SelfAttention(nn.Module):
             return self.proj(self.attend(self.project(x), size, rotation))
         cut, sides = cut_of(self.windowing, len(x), size, x.device), self.windowing.window
         places = sides[0] * sides[1]
-        if self.window_padding == "tokens":
-            packed = self.project(cut_windows(x, cut, places))
-        else:
-            packed = cut_windows(self.project(x), cut, places)
+        padded = cut.empty is not None and self.window_padding == "tokens"
+        fill = self.project(x.new_zeros(1, x.shape[-1]))[0] if padded else None
+        packed = cut_windows(self.project(x), cut, places, fill)
         return self.proj(join_windows(self.attend(packed, sides), cut, len(x)))
 
     def project(self, x: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ class WindowAttention(nn.Module):
     """Multi-head attention among the tokens of a window, with a bias for their relative position.
 
     A map is completed to whole windows with zeros before the projections, so that padded keys equal the bias; they
-    take part. What the bias is, and how queries and keys are compared, a family says in `project` and `bias_table`.
+    take part. What the bias is, and how queries and keys are compared, a family says in `project`, `split` and
+    `bias_table`.
     """
 
     scale: float | None = None
@@ -29,9 +30,13 @@ class WindowAttention(nn.Module):
         self.num_places = len(places)
         self.register_buffer("relative_position_index", places.flatten(), persistent=False)
 
-    def project(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(n, N, C) -> queries, keys and values, each (n, heads, N, D)."""
+    def project(self, x: Tensor) -> Tensor:
+        """Query, key and value in a row: (..., C) -> (..., 3 C)."""
         raise NotImplementedError
+
+    def split(self, packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What `project` gives, (n, N, 3 C) -> queries, keys and values, each (n, heads, N, D)."""
+        return packed.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
     def bias_table(self) -> Tensor:
         """((2 * height - 1) * (2 * width - 1), heads): the bias of each relative position."""
@@ -40,27 +45,35 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """x: (B, h*w, C), size: (h, w)."""
         cut = cut_of(self.windowing, len(x), size, x.device)
-        windows = cut_windows(x, cut, self.num_places)
+        count = len(cut.places) // self.num_places
         bias = self.bias_table().index_select(0, self.relative_position_index)
-        bias = bias.t().unflatten(1, (self.num_places, -1))[None]  # (1, heads, N, N)
-        many = parts_of(windows, len(windows), self.num_places * 3 * x.shape[-1])
+        bias = bias.t().contiguous().unflatten(1, (self.num_places, -1))[None]  # (1, heads, N, N)
+        many = parts_of(x, count, self.num_places * 3 * x.shape[-1])
+        # Zeros need not be multiplied: what they become, they all become.
+        first = many >= count and cut.empty is not None
+        if first:
+            windows = cut_windows(self.project(x), cut, self.num_places, self.project(x.new_zeros(x.shape[-1])))
+        else:
+            windows = cut_windows(x, cut, self.num_places)
         done = []
-        for first in range(0, len(windows), many):
-            part = windows[first : first + many]
-            inner = min(max(cut.inner - first, 0), len(part))  # those that the shift did not tear apart come first
+        for start in range(0, count, many):
+            part = windows[start : start + many]
+            inner = min(max(cut.inner - start, 0), len(part))  # those that the shift did not tear apart come first
             torn = None
             if inner < len(part):
-                torn = cut.mask[first + inner - cut.inner : first + len(part) - cut.inner]
-            done.append(self.attend(part, bias, inner, torn))
-        return join_windows(done[0] if len(done) == 1 else torch.cat(done), cut, len(x))
+                torn = cut.mask[start + inner - cut.inner : start + len(part) - cut.inner]
+            part = self.attend(part if first else self.project(part), bias, inner, torn)
+            done.append(part if first else self.proj(part))
+        x = join_windows(done[0] if len(done) == 1 else torch.cat(done), cut, len(x))
+        return self.proj(x) if first else x
 
-    def attend(self, windows: Tensor, bias: Tensor, inner: int, torn: Tensor | None) -> Tensor:
-        """Attention within each of windows (n, N, C): the same form.
+    def attend(self, packed: Tensor, bias: Tensor, inner: int, torn: Tensor | None) -> Tensor:
+        """Attention within each window, of what `project` gives: (n, N, 3 C) -> (n, N, C).
 
         bias: (1, heads, N, N). inner: how many windows come first that share the bias alone. torn: the masks of the
         others, (n - inner, 1, N, N), None where there are none.
         """
-        query, key, value = self.project(windows)
+        query, key, value = self.split(packed)
         bias = bias.to(query.dtype)
         groups = []
         if inner:
@@ -70,4 +83,4 @@ class WindowAttention(nn.Module):
             some = slice(inner, None)
             groups.append(attention(query[some], key[some], value[some], bias + torn.to(bias.dtype), self.scale))
         groups = [group.transpose(1, 2).flatten(2) for group in groups]  # (n, N, C)
-        return self.proj(groups[0] if len(groups) == 1 else torch.cat(groups))
+        return groups[0] if len(groups) == 1 else torch.cat(groups)

@@ -109,11 +109,13 @@ def _cut(windowing: Windowing, batch: int, size: tuple[int, int], device: torch.
         )
 
 
-def cut_windows(x: Tensor, cut: Cut, places: int) -> Tensor:
-    """(B, h*w, C) -> (W*B, N, C), zeros where there is no token. places: N."""
+def cut_windows(x: Tensor, cut: Cut, places: int, fill: Tensor | None = None) -> Tensor:
+    """(B, h*w, C) -> (W*B, N, C). places: N. fill: (C,), what stands where there is no token; None: zeros."""
     windows = x.flatten(0, 1).index_select(0, cut.places)
-    if cut.empty is not None:
-        windows = windows.index_fill(0, cut.empty, 0.0)
+    if cut.empty is not None and fill is None:
+        windows.index_fill_(0, cut.empty, 0.0)
+    elif cut.empty is not None:
+        windows.index_copy_(0, cut.empty, fill.expand(len(cut.empty), -1))
     return windows.unflatten(0, (-1, places))
 
 

@@ -29,10 +29,9 @@ class TableAttention(WindowAttention):
         self.relative_position_bias_table = nn.Parameter(self.qkv.weight.new_zeros(rows * columns, num_heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
-    def project(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(n, N, C) -> queries, keys and values, each (n, heads, N, D)."""
-        packed = self.qkv(windows).unflatten(-1, (3, self.num_heads, -1))
-        return packed.permute(2, 0, 3, 1, 4).unbind(0)
+    def project(self, x: Tensor) -> Tensor:
+        """Query, key and value in a row: (..., C) -> (..., 3 C)."""
+        return self.qkv(x)
 
     def bias_table(self) -> Tensor:
         """(relative positions, heads)."""

@@ -49,12 +49,16 @@ class CosineAttention(WindowAttention):
         offsets = log_spaced_offsets(windowing.window, pretrained)
         self.register_buffer("relative_coords_table", offsets, persistent=False)
 
-    def project(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(n, N, C) -> queries, keys and values, each (n, heads, N, D); queries carry the factor of the cosines."""
+    def project(self, x: Tensor) -> Tensor:
+        """Query, key and value in a row: (..., C) -> (..., 3 C)."""
         bias = None  # keys have none
         if self.q_bias is not None:
             bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        packed = linear(windows, self.qkv.weight, bias).unflatten(-1, (3, self.num_heads, -1))
+        return linear(x, self.qkv.weight, bias)
+
+    def split(self, packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(n, N, 3 C) -> queries, keys and values, each (n, heads, N, D); queries carry the factor of the cosines."""
+        packed = packed.unflatten(-1, (3, self.num_heads, -1))
         both, value = packed[:, :, :2], packed[:, :, 2].transpose(1, 2)  # (n, N, 2, heads, D)
         factor = self.logit_scale.clamp(max=LARGEST_SCALE).exp().squeeze(2)  # (heads, 1)
         lengths = torch.linalg.vector_norm(both, dim=-1, keepdim=True).clamp(min=1e-12)

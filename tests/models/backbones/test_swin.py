@@ -59,7 +59,7 @@ def attention_by_hand(attn, x, size, scores):
     for top in range(0, size[0], height):
         for left in range(0, size[1], width):
             window = places[top : top + height, left : left + width].flatten()
-            query, key, value = attn.project(x[:, window])
+            query, key, value = attn.split(attn.project(x[:, window]))
             mixed = [scores(query[:, h], key[:, h]).add(bias[..., h]).softmax(-1) @ value[:, h] for h in range(heads)]
             out[:, window] = attn.proj(torch.cat(mixed, -1))
     return out
@@ -81,10 +81,10 @@ def test_cosines_are_scaled_by_no_more_than_100_and_keys_have_no_bias():
     attn = drawn(CosineAttention(8, 2, Windowing((2, 2), (0, 0)), (0, 0), True))
     attn.logit_scale.data[:, 0, 0] = torch.tensor([1.0, 9.0])
     with torch.no_grad():
-        query, key, _ = attn.project(torch.rand(3, 4, 8))
+        query, key, _ = attn.split(attn.project(torch.rand(3, 4, 8)))
         torch.testing.assert_close(query.norm(dim=-1).amax((0, 2)), torch.tensor([math.e, 100.0]))
         torch.testing.assert_close(key.norm(dim=-1), torch.ones(3, 2, 4))
-        assert (attn.project(torch.zeros(1, 4, 8))[1] == 0).all()
+        assert (attn.split(attn.project(torch.zeros(1, 4, 8)))[1] == 0).all()
         assert 0 < attn.bias_table().min() < attn.bias_table().max() < 16
 
 

@@ -15,6 +15,8 @@ FEW_KEYS = 256
 memory for all pairs."""
 PAIRS = 2**21
 """Logits that the plain form makes at a time where nothing is trained: about what a processor's caches take."""
+ROW = 32
+"""Of so many numbers at least, or a multiple, softmax and products like the rows of many logits in bfloat16."""
 
 
 def attention(
@@ -46,14 +48,17 @@ def plain_attention(
     """`attention` step by step. The softmax sums in float32 also where it is given bfloat16."""
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     rows = queries_at_once(query, value, PAIRS)
-    if rows >= query.shape[-2] or key.shape[-1] <= FEW_KEYS:
+    if rows >= query.shape[-2] or key.shape[-2] <= FEW_KEYS:
         return _plain_rows(query, key, value, mask, scale)
+    keys = key.shape[-2]
     query, key, value = query.contiguous(), key.contiguous(), value.contiguous()  # once, not for each part
+    if keys % ROW:
+        key, value = F.pad(key, (0, 0, 0, -keys % ROW)), F.pad(value, (0, 0, 0, -keys % ROW))
     parts = []
     for first in range(0, query.shape[-2], rows):
         some = slice(first, first + rows)
         part = mask[..., some, :] if mask is not None and mask.shape[-2] > 1 else mask
-        parts.append(_plain_rows(query[..., some, :], key, value, part, scale))
+        parts.append(_plain_rows(query[..., some, :], key, value, part, scale, keys))
     return torch.cat(parts, dim=-2)
 
 
@@ -69,17 +74,22 @@ def _by_rows() -> bool:
     return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
-def _plain_rows(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """query: (B, heads, n, D); key, value: (B, heads, M, D)."""
+def _plain_rows(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, keys: int | None = None
+) -> Tensor:
+    """query: (B, heads, n, D); key, value: (B, heads, M, D), of which the first `keys` are there (None: all)."""
     pairs = (*query.shape[:-1], key.shape[-2])  # (B, heads, n, M)
     query, key, value = (x.flatten(0, 1) for x in (query, key, value))
-    if mask is None:
-        logits = torch.baddbmm(query.new_empty(1), query, key.transpose(1, 2), beta=0, alpha=scale)
-    elif torch.is_grad_enabled():
+    if torch.is_grad_enabled() and mask is not None:
         logits = torch.baddbmm(mask.expand(pairs).flatten(0, 1), query, key.transpose(1, 2), alpha=scale)
     else:
-        logits = query.new_empty(pairs).copy_(mask).flatten(0, 1)
-        logits.baddbmm_(query, key.transpose(1, 2), alpha=scale)
+        logits = query.new_empty(pairs)
+        if mask is not None:
+            logits[..., :keys].copy_(mask)
+        logits = logits.flatten(0, 1)
+        logits = logits.baddbmm_(query, key.transpose(1, 2), beta=int(mask is not None), alpha=scale)
+    if keys is not None:
+        logits[..., keys:] = -torch.inf
     return (logits.softmax(-1).to(value.dtype) @ value).unflatten(0, pairs[:2])
 
 

@@ -58,10 +58,12 @@ def run(args: argparse.Namespace) -> None:
     """Predict, draw and write one image after the other; a broken one among several is named and left out."""
     import sys
 
+    from densevit.engine.allocator import keep_freed_memory
     from densevit.errors import DataError
     from densevit.predictor import Predictor, images_under
     from densevit.videos import is_video
 
+    keep_freed_memory()
     images = images_under(args.images)
     args.camera = depth_outputs.camera(args, [image for image in images if is_video(image)])
     targets = places(images, args.out_dir)

@@ -55,8 +55,10 @@ def main() -> None:
         cfg = read_config(args.config, parse_options(args.cfg_options), args.data_root)
         cfg.launcher = args.launcher
         cfg.work_dir = args.work_dir or cfg.get("work_dir")
+        from densevit.engine.allocator import keep_freed_memory
         from densevit.engine.testing import test_checkpoint
 
+        keep_freed_memory()
         if args.scales or args.flip:
             from densevit.datasets.transforms.views import with_views
 

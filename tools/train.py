@@ -42,7 +42,9 @@ def main() -> None:
         if args.seed is not None:
             cfg.randomness = dict(cfg.get("randomness") or {}, seed=args.seed)
         from densevit.engine import build_runner
+        from densevit.engine.allocator import keep_freed_memory
 
+        keep_freed_memory()
         runner = build_runner(cfg, resume=args.resume or bool(cfg.get("resume")), pretrained=args.pretrained)
         if runner.found is None and runner.rank == 0:
             from densevit.datasets.checking import require_readable_images

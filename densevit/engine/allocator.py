@@ -10,8 +10,9 @@ LARGEST = 2**29
 
 def keep_freed_memory() -> bool:
     """glibc gives each large array back to the system when it is freed and asks for the next, page by page; to keep it
-    halves what a picture costs on its way through the transforms. For the rest of this process: for workers, which make
-    arrays of a few sizes again and again. Returns whether the C library has that setting (Linux with glibc)."""
+    halves what a picture costs on its way through the transforms, and takes a tenth from a detector's prediction. For
+    the rest of this process: for tools and workers, which make arrays of a few sizes again and again; a library's user
+    decides that alone. Returns whether the C library has that setting (Linux with glibc)."""
     if sys.platform != "linux":
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -22,8 +22,10 @@ class OwnModel(Side):
     def __init__(self, request: Mapping[str, Any]):
         super().__init__(request)
         from densevit.checkpoints import import_model, load_weights
+        from densevit.engine.allocator import keep_freed_memory
         from densevit.registry import MODELS
 
+        keep_freed_memory()  # as tools/train.py, tools/test.py and the demo do
         weights, self.saved = request.get("weights"), None
         if request.get("settings"):
             self.model = MODELS.build(request["settings"])

@@ -11,8 +11,9 @@ from densevit.layers.linear import Linear
 from densevit.layers.tokens import to_map, to_tokens
 
 FEW_KEYS = 256
-"""Up to so many keys the plain form is the faster one in bfloat16 on CPUs also where it is trained; with more it needs
-memory for all pairs."""
+"""So few keys are not looked at by parts of the queries: those of windows."""
+FEW_KEYS_TRAINED = 512
+"""Up to so many keys the plain form, twice as fast, may keep all pairs in bfloat16 for a backward pass on CPUs."""
 PAIRS = 2**21
 """Logits that the plain form makes at a time where nothing is trained: about what a processor's caches take."""
 ROW = 32
@@ -37,7 +38,7 @@ def plain_is_faster(query: Tensor, key: Tensor, mask: Tensor | None) -> bool:
     """
     if query.device.type != "cpu":
         return False
-    if query.dtype == torch.bfloat16 and (mask is not None or key.shape[-2] <= FEW_KEYS or _by_rows()):
+    if query.dtype == torch.bfloat16 and (mask is not None or key.shape[-2] <= FEW_KEYS_TRAINED or _by_rows()):
         return True
     return mask is not None and mask.requires_grad and torch.is_grad_enabled()
 

@@ -3,8 +3,12 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from densevit.ops.boxes import box_area
+
+BLOCK = 2**16
+"""Logits that are looked at together on CPUs."""
 
 
 def sigmoid_focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float | Tensor = 0.25) -> Tensor:
@@ -13,13 +17,41 @@ def sigmoid_focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha
     logits: (N, K). target: (N,) int64, K = background (an all-zero row). alpha: weight of the positives, one for all
     or one a class (K,). Returns (N, K), nothing summed.
     """
-    classes = logits.shape[1]
-    loss = (1 - alpha) * logits.sigmoid().pow(gamma) * F.softplus(logits)  # as if all were background
-    column = target.clamp(max=classes - 1)[:, None]
-    own = logits.gather(1, column)
-    alpha_of_own = alpha[column] if isinstance(alpha, Tensor) and alpha.ndim else alpha
-    hit = alpha_of_own * (-own).sigmoid().pow(gamma) * F.softplus(-own)
-    return loss.scatter(1, column, torch.where(target[:, None] < classes, hit, loss.gather(1, column)))
+    return _FocalLoss.apply(logits, target, gamma, alpha)
+
+
+class _FocalLoss(torch.autograd.Function):
+    """Loss and slope in one go over what a CPU's caches hold, where step by step ten tensors of the logits' size come
+    and go, and of which but the slope is kept for the backward pass."""
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, target: Tensor, gamma: float, alpha: float | Tensor) -> Tensor:
+        loss, slope = torch.empty_like(logits), torch.empty_like(logits)
+        rows = max(1, BLOCK // logits.shape[1]) if logits.device.type == "cpu" else max(1, len(logits))
+        for x, *out in zip(logits.split(rows), loss.split(rows), slope.split(rows), strict=True):
+            _focal_terms(x, 1 - alpha, gamma, *out)  # as if all were background
+        place = (target < logits.shape[1]).nonzero().squeeze(1)
+        own = target[place]
+        weight = alpha[own] if isinstance(alpha, Tensor) and alpha.ndim else alpha
+        x = logits[place, own]
+        hit, fall = _focal_terms(-x, weight, gamma, torch.empty_like(x), torch.empty_like(x))
+        loss[place, own], slope[place, own] = hit, -fall
+        ctx.save_for_backward(slope)
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return grad * ctx.saved_tensors[0], None, None, None
+
+
+def _focal_terms(x: Tensor, weight: float | Tensor, gamma: float, loss: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """weight * sigmoid(x)^gamma * softplus(x), and its derivative, written to `loss` and `slope`."""
+    chance, cost = x.sigmoid(), F.softplus(x)
+    factor = weight * (chance.square() if gamma == 2 else chance.pow(gamma))
+    torch.mul(factor, cost, out=loss)
+    torch.mul(factor, cost.mul_(1 - chance).mul_(gamma).add_(chance), out=slope)
+    return loss, slope
 
 
 def box_regression_loss(pred: Tensor, target: Tensor, beta: float = 0.0) -> Tensor:

@@ -71,3 +71,10 @@ def test_the_overlap_loss_equals_torchvisions_and_has_a_gradient_for_boxes_apart
     apart = torch.tensor([[0.0, 0.0, 10.0, 10.0]], requires_grad=True)
     giou_loss(apart, torch.tensor([[100.0, 0.0, 110.0, 10.0]])).sum().backward()
     assert apart.grad.abs().sum() > 0
+
+
+def test_the_slope_of_the_focal_loss_is_that_of_its_values():
+    logits, target = torch.randn(7, 5, dtype=torch.float64, requires_grad=True), torch.tensor([0, 4, 5, 2, 5, 1, 3])
+    for alpha in (0.25, torch.rand(5, dtype=torch.float64)):
+        for gamma in (0.0, 1.5, 2.0):
+            assert torch.autograd.gradcheck(lambda x, g=gamma, a=alpha: sigmoid_focal_loss(x, target, g, a), logits)

@@ -81,14 +81,15 @@ def _plain_rows(
     """query: (B, heads, n, D); key, value: (B, heads, M, D), of which the first `keys` are there (None: all)."""
     pairs = (*query.shape[:-1], key.shape[-2])  # (B, heads, n, M)
     query, key, value = (x.flatten(0, 1) for x in (query, key, value))
-    if torch.is_grad_enabled() and mask is not None:
-        logits = torch.baddbmm(mask.expand(pairs).flatten(0, 1), query, key.transpose(1, 2), alpha=scale)
+    beta = int(mask is not None)
+    if torch.is_grad_enabled():
+        added = query.new_empty(1) if mask is None else mask.expand(pairs).flatten(0, 1)
+        logits = torch.baddbmm(added, query, key.transpose(1, 2), beta=beta, alpha=scale)
     else:
         logits = query.new_empty(pairs)
         if mask is not None:
             logits[..., :keys].copy_(mask)
-        logits = logits.flatten(0, 1)
-        logits = logits.baddbmm_(query, key.transpose(1, 2), beta=int(mask is not None), alpha=scale)
+        logits = logits.flatten(0, 1).baddbmm_(query, key.transpose(1, 2), beta=beta, alpha=scale)
     if keys is not None:
         logits[..., keys:] = -torch.inf
     return (logits.softmax(-1).to(value.dtype) @ value).unflatten(0, pairs[:2])

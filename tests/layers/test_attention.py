@@ -21,3 +21,16 @@ def test_some_queries_at_a_time(monkeypatch, mask, pairs):
             query.bfloat16(), key.bfloat16(), value.bfloat16(), None if added is None else added.bfloat16()
         )
     torch.testing.assert_close(low.float(), wanted, rtol=0.05, atol=0.05)
+
+
+def test_many_keys_are_looked_at_by_few_queries_at_a_time(monkeypatch):
+    held = []
+    rows = room._plain_rows
+    monkeypatch.setattr(
+        room, "_plain_rows", lambda q, k, *more: held.append(q.shape[-2] * k.shape[-2]) or rows(q, k, *more)
+    )
+    monkeypatch.setattr(room, "PAIRS", 30_000)
+    query = torch.randn(1, 1, 400, 8).bfloat16()
+    with torch.no_grad():
+        room.attention(query, query, query)
+    assert len(held) > 1 and max(held) < 1.1 * room.PAIRS

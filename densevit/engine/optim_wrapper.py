@@ -44,8 +44,9 @@ def prefer_fused(optimizer: torch.optim.Optimizer) -> None:
     if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD):
         return
     for group in optimizer.param_groups:
-        chosen = any(group.get(name) for name in ("foreach", "capturable", "differentiable"))
-        if group["fused"] is None and not chosen and all(_fusible(p) for p in group["params"]):
+        silent = group["fused"] is None and group["foreach"] is None
+        other = group.get("capturable") or group["differentiable"]
+        if silent and not other and all(_fusible(p) for p in group["params"]):
             group["fused"] = True
 
 

@@ -17,7 +17,7 @@ FEW_KEYS_TRAINED = 512
 PAIRS = 2**21
 """Logits that the plain form makes at a time where nothing is trained: about what a processor's caches take."""
 ROW = 32
-"""Of so many numbers at least, or a multiple, softmax and products like the rows of many logits in bfloat16."""
+"""Softmax and products in bfloat16 are the faster where a row of many logits is a multiple of so many numbers."""
 
 
 def attention(

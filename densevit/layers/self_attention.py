@@ -59,7 +59,7 @@ class SelfAttention(nn.Module):
         cut, sides = cut_of(self.windowing, len(x), size, x.device), self.windowing.window
         places = sides[0] * sides[1]
         padded = cut.empty is not None and self.window_padding == "tokens"
-        fill = self.project(x.new_zeros(1, x.shape[-1]))[0] if padded else None
+        fill = self.project(x.new_zeros(x.shape[-1])) if padded else None
         packed = cut_windows(self.project(x), cut, places, fill)
         return self.proj(join_windows(self.attend(packed, sides), cut, len(x)))
 

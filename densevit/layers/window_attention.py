@@ -49,9 +49,9 @@ class WindowAttention(nn.Module):
         bias = self.bias_table().index_select(0, self.relative_position_index)
         bias = bias.t().contiguous().unflatten(1, (self.num_places, -1))[None]  # (1, heads, N, N)
         many = parts_of(x, count, self.num_places * 3 * x.shape[-1])
-        # Zeros need not be multiplied: what they become, they all become.
-        first = many >= count and cut.empty is not None
-        if first:
+        # Zeros need not be multiplied: what one becomes, all become.
+        tokens_alone = many >= count and cut.empty is not None
+        if tokens_alone:
             windows = cut_windows(self.project(x), cut, self.num_places, self.project(x.new_zeros(x.shape[-1])))
         else:
             windows = cut_windows(x, cut, self.num_places)
@@ -62,10 +62,10 @@ class WindowAttention(nn.Module):
             torn = None
             if inner < len(part):
                 torn = cut.mask[start + inner - cut.inner : start + len(part) - cut.inner]
-            part = self.attend(part if first else self.project(part), bias, inner, torn)
-            done.append(part if first else self.proj(part))
+            part = self.attend(part if tokens_alone else self.project(part), bias, inner, torn)
+            done.append(part if tokens_alone else self.proj(part))
         x = join_windows(done[0] if len(done) == 1 else torch.cat(done), cut, len(x))
-        return self.proj(x) if first else x
+        return self.proj(x) if tokens_alone else x
 
     def attend(self, packed: Tensor, bias: Tensor, inner: int, torn: Tensor | None) -> Tensor:
         """Attention within each window, of what `project` gives: (n, N, 3 C) -> (n, N, C).

@@ -31,7 +31,7 @@ def test_a_fused_step_is_the_same_step(kind, settings):
 
 def test_what_the_settings_say_stays():
     parameters = [torch.nn.Parameter(torch.ones(2))]
-    for how in ({"fused": False}, {"foreach": True}, {"capturable": True}):
+    for how in ({"fused": False}, {"foreach": True}, {"foreach": False}, {"capturable": True}):
         optimizer = torch.optim.AdamW(parameters, **how)
         before = optimizer.param_groups[0]["fused"]
         prefer_fused(optimizer)

@@ -20,12 +20,7 @@ MAPS = ("gt_semantic", "gt_depth")
 
 
 def require_unpadded(results: dict, transform: BaseTransform) -> None:
-    """Padding must be last: behind it nobody could tell image from padding any more.
-
-    Resize alone takes an image that is not decoded yet.
-    """
-    if not isinstance(transform, Resize):
-        require_pixels(results, transform)
+    """Padding must be last: behind it nobody could tell image from padding any more."""
     if tuple(results["img"].shape[:2]) != tuple(results["img_shape"]):
         raise ConfigError(f"{type(transform).__name__} stands after Pad in a pipeline: put Pad behind it.")
 
@@ -226,6 +221,7 @@ class RandomFlip(BaseTransform):
         self.prob = prob
 
     def transform(self, results: dict) -> dict:
+        require_pixels(results, self)
         require_unpadded(results, self)
         if np.random.random() >= self.prob:
             return results
@@ -263,6 +259,7 @@ class Pad(BaseTransform):
         self.value = (value,) * 3 if isinstance(value, int | float) else tuple(value)
 
     def transform(self, results: dict) -> dict:
+        require_pixels(results, self)
         require_unpadded(results, self)
         height, width = results["img"].shape[:2]
         new_w, new_h = (

@@ -5,6 +5,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from densevit.datasets.class_names import IGNORED
+from densevit.datasets.reading_reduced import require_pixels
 from densevit.datasets.transforms.geometry import MAPS, clip_to_image, require_unpadded
 from densevit.errors import ConfigError
 from densevit.ops.masks import bitmap_boxes, crop_mask, rasterise
@@ -51,6 +52,7 @@ class RandomCrop(BaseTransform):
         self.allow_empty, self.boxes_from_masks, self.cat_max_ratio = allow_empty, boxes_from_masks, cat_max_ratio
 
     def transform(self, results: dict) -> dict | None:
+        require_pixels(results, self)
         require_unpadded(results, self)
         full_h, full_w = results["img"].shape[:2]
         height, width = self._draw_size(full_h, full_w)

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from commands import run
 from short_runs import STAGES
-from test_tools import run
 
 import densevit.models  # noqa: F401
 from densevit.engine.config import read_config

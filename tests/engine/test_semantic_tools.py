@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from commands import refused_last, run
 from PIL import Image
 from short_runs import STAGES
-from test_tools import refused_last, run
 
 import densevit.models  # noqa: F401
 from densevit.engine.config import read_config

@@ -1,54 +1,14 @@
 """The commands, as a user types them."""
 
-import contextlib
-import io
 import json
-import os
-import runpy
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
+from commands import refused, refused_last, run, run_alone
 from short_runs import write_config
 
 from densevit.checkpoints.reading import read_file
-
-
-def run_alone(root, tool, *arguments):
-    """A command in a process of its own."""
-    env = dict(os.environ, PYTHONPATH=str(root), OMP_NUM_THREADS="1")
-    command = [sys.executable, root / "tools" / tool, *map(str, arguments)]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
-
-
-def run(root, tool, *arguments, cwd=None):
-    """A command in this process, which has torch already: seconds less each time."""
-    out, err, code, here = io.StringIO(), io.StringIO(), 0, os.getcwd()
-    argv, environ = sys.argv, dict(os.environ)
-    try:
-        sys.argv = [tool, *map(str, arguments)]
-        os.environ["DENSEVIT_CACHE"] = "/nonexistent"
-        os.chdir(cwd or here)
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            runpy.run_path(str(root / "tools" / tool), run_name="__main__")
-    except SystemExit as stop:
-        code = stop.code or 0
-    finally:
-        sys.argv = argv
-        os.chdir(here)
-        os.environ.clear()
-        os.environ.update(environ)
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
-
-
-def refused(done) -> str:
-    """The one sentence of a command that a user can mend."""
-    assert done.returncode == 2, done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
-    return lines[0]
 
 
 @pytest.fixture(scope="module")
@@ -123,12 +83,6 @@ def test_a_checkpoint_of_other_classes_or_of_another_model_is_refused(trained, r
     wider = ["--cfg-options", "model.head.stacked_convs=2"]
     text = refused_last(run(root, "test.py", config, folder / "run" / "epoch_1.pth", *wider, cwd=folder))
     assert "head.cls_convs.1.weight" in text
-
-
-def refused_last(done) -> str:
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr.strip().splitlines()[-1]
 
 
 def test_without_data_the_first_command_says_what_is_missing_and_the_two_ways_on(tmp_path, root):

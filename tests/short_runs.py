@@ -1,6 +1,8 @@
 """Runs of seconds for the tests of the engine: a tiny detector on a few drawn images, by a config file."""
 
 import contextlib
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +125,14 @@ def losses(work_dir: Path) -> dict[int, float]:
 
 def weights(runner: Any) -> dict:
     return runner.bare_model.state_dict()
+
+
+@contextlib.contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """No file can grow beyond `room` bytes, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

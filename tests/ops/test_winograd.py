@@ -1,5 +1,7 @@
 """Winograd's form gives the plain convolution's numbers in every size of map, and is not taken where it may not."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -45,6 +47,36 @@ def test_gradients_are_those_of_the_plain_convolution(size, bias):
     conv.weight.requires_grad_(False)
     (of_x,) = torch.autograd.grad((conv(x) * toward).sum(), x)
     assert (of_x - expected[0]).abs().max() / expected[0].abs().max() < 2e-5
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_outcome_may_be_changed_in_place_at_any_size(batch):
+    """Every remainder of height and width by the tile's 4: with gradients, without, and in inference mode."""
+    torch.manual_seed(0)
+    conv = Conv2d(128, 128, 3, padding=1)
+    for height, width in itertools.product(range(48, 52), range(48, 52)):
+        x = torch.randn(batch, 128, height, width, requires_grad=True)
+        assert winograd.winograd_is_faster(x, conv.weight)
+        inputs, plain = (x, *conv.parameters()), F.conv2d(x, conv.weight, conv.bias, padding=1)
+        mask = plain.detach().abs() > 1e-3  # where rounding does not decide what a ReLU lets through
+        expected = torch.autograd.grad((plain.relu() * mask).sum(), inputs)
+        for a, b in zip(torch.autograd.grad((conv(x).relu_() * mask).sum(), inputs), expected, strict=True):
+            assert (a - b).abs().max() / b.abs().max() < 2e-5
+        for mode in (torch.no_grad, torch.inference_mode):
+            with mode():
+                found = conv(x).relu_()
+            torch.testing.assert_close(found, plain.relu(), rtol=1e-4, atol=1e-4)
+        with torch.no_grad():
+            found = conv(x)
+        found.mul_(conv.bias[:, None, None]).sum().backward()  # made without gradients, changed with them
+        conv.zero_grad()
+
+
+def test_an_empty_batch_has_an_empty_outcome():
+    conv, x = Conv2d(128, 128, 3, padding=1), torch.randn(0, 128, 49, 48, requires_grad=True)
+    found = conv(x).relu_()
+    found.sum().backward()
+    assert found.shape == x.shape and not conv.weight.grad.any()
 
 
 def test_is_taken_by_large_convolutions_in_float32(monkeypatch):

@@ -85,10 +85,13 @@ def main() -> None:
 
     from densevit.datasets.scenes import preview, render, statistics, tree
     from densevit.errors import DataError, exit_on_user_error
+    from densevit.outputs import files_of, require_file
 
     size = (arguments.size, arguments.size)
     measures = None
     with exit_on_user_error():
+        if arguments.preview is not None:
+            require_file(arguments.preview, "--preview", files_of())
         if arguments.out is not None:
             images = 15000 if arguments.images is None else arguments.images
             settings = tree.Settings(images, arguments.val, arguments.seed, size, arguments.labels)
@@ -112,8 +115,8 @@ def main() -> None:
                 measures = [statistics.measure(render(arguments.seed, index, size)) for index in range(count)]
             print(statistics.summary(measures))
         if arguments.preview is not None:
-            sheet = preview.contact_sheet([render(arguments.seed, index, size) for index in range(8)])
             arguments.preview.parent.mkdir(parents=True, exist_ok=True)
+            sheet = preview.contact_sheet([render(arguments.seed, index, size) for index in range(8)])
             if not cv2.imwrite(str(arguments.preview), sheet):
                 raise DataError(
                     f"{arguments.preview} cannot be written; give a file name ending in .png in a folder of yours"

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
     keep_freed_memory()
     images = images_under(args.images)
     args.camera = depth_outputs.camera(args, [image for image in images if is_video(image)])
-    targets = places(images, args.out_dir)
+    targets = places(images, args)
     predictor = Predictor(args.config, args.weights, args.device, args.compile)
     print(predictor.receipt)
     broken = 0
@@ -86,27 +86,30 @@ def run(args: argparse.Namespace) -> None:
         raise DataError(f"none of the {len(images)} images of {args.images} can be read.")
 
 
-def places(images: list, out_dir: str) -> list:
-    """The picture to write for each image: its name in `out_dir`, numbered where two images share one."""
-    from pathlib import Path
-
-    from densevit.errors import ConfigError
+def places(images: list, args: argparse.Namespace) -> list:
+    """The picture to write for each image: its name in --out-dir, numbered where two images share one."""
+    from densevit.outputs import Inputs, check_file, files_of, require_folder, safe_name
     from densevit.videos import is_video
 
-    originals = {image.resolve() for image in images}
+    given = [path for path in (args.config, args.weights, *(args.intrinsics or ())) if path]
+    inputs = files_of(*images, *given)
+    folder = require_folder(args.out_dir, "--out-dir", Inputs(list))
     taken, targets = set(), []
     for image in images:
         suffix = image.suffix.lower() if image.suffix.lower() in (".jpg", ".jpeg", ".png") else ".png"
         suffix = ".mp4" if is_video(image) else suffix
-        stem, number = image.stem, 1
+        name, number = safe_name(image.stem), 1
+        stem = name
         while stem in taken:
             number += 1
-            stem = f"{image.stem}_{number}"
+            stem = f"{name}_{number}"
         taken |= {stem, f"{stem}_depth", f"{stem}_cloud"}
-        targets.append(Path(out_dir) / f"{stem}{suffix}")
-        if targets[-1].resolve() in originals:
-            raise ConfigError(
-                f"--out-dir {out_dir} holds the images themselves, which would be overwritten; give another."
+        targets.append(folder / f"{stem}{suffix}")
+        for ending in (suffix, ".json", ".jsonl", ".ply", "_depth.png", "_depth.npy", "_cloud.png"):
+            check_file(folder / f"{stem}{ending}", "--out-dir: the file", inputs)
+        if args.depth_out and is_video(image):
+            require_folder(
+                folder / f"{stem}_depth", "--out-dir: the folder", Inputs(lambda: [i.parent for i in images])
             )
     return targets
 

@@ -5,9 +5,13 @@ A bug of ours is any other exception and keeps its traceback.
 
 import contextlib
 import difflib
+import errno
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+"""What a system answers where a disk is full, or a file may not be opened."""
 
 
 class UserError(Exception):
@@ -42,9 +46,15 @@ def fill_options(where: str, given: Mapping[str, Any] | None, defaults: Mapping[
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Run a tool's body: a UserError becomes one line on stderr and exit code 2."""
+    """Run a tool's body: a UserError, or a disk that takes no more, becomes one line on stderr and exit code 2."""
     try:
         yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        what = f"{error.filename!r} cannot be used" if error.filename else "a file cannot be written"
+        print(f"error: {what} ({error.strerror.lower()}): make room there, or choose another place.", file=sys.stderr)
         raise SystemExit(2) from None

@@ -6,11 +6,12 @@ from pathlib import Path
 import densevit
 
 PACKAGE = Path(densevit.__file__).parent
-GROUND = {"registry", "structures", "errors"}
+GROUND = {"registry", "structures", "errors", "outputs"}
 MAY_IMPORT = {
     "registry": set(),
     "errors": set(),
     "structures": set(),
+    "outputs": {"errors"},
     "ops": GROUND,
     "layers": GROUND | {"ops"},
     "models.losses": GROUND | {"ops", "layers"},

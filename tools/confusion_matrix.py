@@ -21,8 +21,10 @@ def main() -> None:
     from densevit.errors import exit_on_user_error
 
     with exit_on_user_error():
+        from densevit.outputs import files_of, require_file
         from densevit.visualization.confusion_matrix import draw_confusion_matrix, greatest_confusions, read_matrix
 
+        require_file(args.out, "--out", files_of(args.matrix))
         matrix, names = read_matrix(args.matrix)
         for true, taken, share, pixels in greatest_confusions(matrix, names):
             print(f"{share:6.1%} of {true} is taken for {taken} ({pixels} pixels)")

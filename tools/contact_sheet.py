@@ -28,20 +28,21 @@ def main() -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Predict, draw, write, and print where."""
-    from pathlib import Path
-
     from mmengine.registry import init_default_scope
 
-    from densevit.engine.config import read_config
+    from densevit.engine.config import config_files, read_config
     from densevit.errors import DataError
+    from densevit.outputs import inputs_of, require_file
     from densevit.predictor import Predictor
     from densevit.registry import DATASETS
     from densevit.visualization import contact_sheet, draw_truth_and_prediction, write_image
 
     init_default_scope("densevit")  # MMEngine's data set looks its transforms up there
     config = read_config(args.config, data_root=args.data_root)
-    predictor = Predictor(config, args.checkpoint, args.device)
     dataset = DATASETS.build(config.val_dataloader.dataset)
+    read = [args.checkpoint, *config_files(config)]
+    out = require_file(args.out, "--out", inputs_of(config, dataset, files=read))
+    predictor = Predictor(config, args.checkpoint, args.device)
     names, palette = dataset.metainfo.get("classes"), dataset.metainfo.get("palette")
     if None not in (predictor.classes, names) and tuple(predictor.classes) != tuple(names):
         raise DataError(
@@ -56,7 +57,6 @@ def run(args: argparse.Namespace) -> None:
     # Two images a row where each has one pair of pictures: a sheet as wide as a screen.
     if all(len(row) == 2 for row in cells):
         cells = [left + right for left, right in zip(cells[::2], [*cells[1::2], []], strict=False)]
-    out = Path(args.out)
     write_image(out, contact_sheet(cells))
     print(f"contact sheet of {count} images: {out.resolve()}")
 

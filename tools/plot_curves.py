@@ -20,8 +20,12 @@ def main() -> None:
     from densevit.errors import exit_on_user_error
 
     with exit_on_user_error():
-        from densevit.visualization.curves import draw_curves, read_log, write_table
+        from densevit.outputs import files_of, require_file
+        from densevit.visualization.curves import draw_curves, logs_in, read_log, write_table
 
+        require_file(args.out, "--out", files_of(*logs_in(args.work_dir)))
+        if args.csv:
+            require_file(args.csv, "--csv", files_of(args.out, *logs_in(args.work_dir)))
         rows = read_log(args.work_dir)
         draw_curves(rows, args.out)
         if args.csv:

@@ -6,7 +6,6 @@ python tools/test.py configs/pvt_fpn_ade20k.py CHECKPOINT [--out maps/] [--scale
 
 import argparse
 import os
-from pathlib import Path
 from typing import Any
 
 
@@ -64,27 +63,29 @@ def main() -> None:
 
             data = cfg.test_dataloader.dataset
             data.pipeline = with_views(data.pipeline, args.scales, args.flip)
-        draw = _drawer(Path(args.show_dir), args.score_thr) if args.show_dir else None
+        draw = _Drawer(args.show_dir, args.score_thr) if args.show_dir else None
         test_checkpoint(cfg, args.checkpoint, out=args.out, on_sample=draw, palette=args.palette, compile=args.compile)
 
 
-def _drawer(folder: Path, score_thr: float) -> Any:
-    """A function that writes one picture an image: truth on the left, prediction on the right."""
-    from densevit.datasets.reading_images import read_image
-    from densevit.visualization import contact_sheet, draw_truth_and_prediction, write_image
+class _Drawer:
+    """Writes one picture an image: ground truth on the left, prediction on the right."""
 
-    def draw(sample: Any, image: Any, meta: Any) -> None:
+    def __init__(self, folder: str, score_thr: float) -> None:
+        from densevit.outputs import FileNames
+
+        # where ids are numbers, the file's name says more; where they are paths, two files may share a name
+        self.names, self.score_thr = FileNames(folder, ".jpg", by="show"), score_thr
+
+    def __call__(self, sample: Any, image: Any, meta: Any) -> None:
+        from densevit.datasets.reading_images import read_image
+        from densevit.visualization import contact_sheet, draw_truth_and_prediction, write_image
+
         # what is rendered has no file, and is not resized either
         image = read_image(sample.img_path) if sample.img_path else image
-        # where ids are numbers, the file's name says more; where they are paths, two files may share a name
-        named = sample.img_path and not isinstance(sample.img_id, str)
-        stem = Path(sample.img_path).stem if named else sample.img_id
         names, pixels = meta.get("classes"), meta.get("semantic_classes")
         palette = meta.get("palette")
-        row = draw_truth_and_prediction(image, sample, names, score_thr, 640, pixels or names, palette)
-        write_image(folder / f"{stem}.jpg", contact_sheet([row], cell=640))
-
-    return draw
+        row = draw_truth_and_prediction(image, sample, names, self.score_thr, 640, pixels or names, palette)
+        write_image(self.names(sample.img_id, sample.img_path), contact_sheet([row], cell=640))
 
 
 if __name__ == "__main__":

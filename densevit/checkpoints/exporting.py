@@ -13,7 +13,8 @@ from torch import Tensor, nn
 import densevit
 from densevit.checkpoints.loading import state_of
 from densevit.checkpoints.reading import META, read_file
-from densevit.errors import CheckpointError
+from densevit.errors import CheckpointError, ConfigError
+from densevit.outputs import files_of, require_file
 
 BASES = ("coco_detection", "schedule_1x", "runtime")
 MAP_BASES = {
@@ -21,6 +22,8 @@ MAP_BASES = {
     "pred_depth": ("nyu", "schedule_depth", "runtime"),
 }
 """What the recipe of an imported detector builds on, and of a model of maps by what it predicts."""
+WRITTEN = "# Imported from"
+"""How the recipe of an imported model begins."""
 NAMES = ("classes", "semantic_classes", "palette", "cat_ids")
 """What of a data set's description goes with the weights; the rest (paths) belongs to the place of the training."""
 
@@ -41,12 +44,13 @@ def export_weights(checkpoint: str | os.PathLike, out: str | os.PathLike, recipe
         The file's path.
 
     Raises:
-        CheckpointError: the checkpoint cannot be read, a number is beyond float16, or `out` has another ending or
-            cannot be written.
+        CheckpointError: the checkpoint cannot be read, a number is beyond float16, or `out` has another ending.
+        ConfigError: `out` cannot be written, or is the checkpoint.
     """
     path = Path(out).expanduser()
     if path.suffix != ".safetensors":
         raise CheckpointError(f"{out} does not end in .safetensors, which is what is written; name it so.")
+    require_file(path, "the output", files_of(checkpoint))
     content = read_file(checkpoint)
     state = {}
     for name, value in state_of(content, str(checkpoint)).items():
@@ -85,6 +89,7 @@ def write_imported(
 
     Raises:
         CheckpointError: the model is a part, for which there is no recipe.
+        ConfigError: the files cannot be written, or would be over the checkpoint or another config.
     """
     settings = plain(model.imported_config)
     if settings.get("type") != "DensePredictor":
@@ -92,9 +97,14 @@ def write_imported(
     if model.classes:
         settings["classes"] = list(model.classes)
     folder, name = Path(out), Path(source_file).stem.replace(".", "_").replace("-", "_")
-    folder.mkdir(parents=True, exist_ok=True)
+    weights, config = folder / f"{name}.safetensors", folder / f"{name}.py"
+    for path in (weights, config):
+        require_file(path, "--out: the file", files_of(source_file))
+    if config.is_file() and not config.read_text(errors="replace").startswith(WRITTEN):
+        raise ConfigError(
+            f"{config} is there already, and is none that was written by an import; choose another --out."
+        )
     base = Path("_base_") if folder.resolve() == configs.resolve() else configs.resolve() / "_base_"
-    weights = folder / f"{name}.safetensors"
     _save(model.state_dict(), weights, {})
 
     of_maps = MAP_BASES.get(getattr(model.head, "result", None))
@@ -107,8 +117,7 @@ def write_imported(
         truth = [{"type": "LoadAnnotations"}]  # of pixels it keeps its own size
         steps = [{"type": "LoadImage"}, *(resize + truth if of_maps else truth + resize), {"type": "PackSample"}]
         recipe |= {f"{kind}_dataloader": {"dataset": {"pipeline": steps}} for kind in ("val", "test")}
-    text = f"# Imported from {Path(source_file).name} ({model.receipt.scheme}) by tools/import_checkpoint.py\n"
-    config = folder / f"{name}.py"
+    text = f"{WRITTEN} {Path(source_file).name} ({model.receipt.scheme}) by tools/import_checkpoint.py\n"
     config.write_text(text + render(recipe))
     return config, weights
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densevit.errors import ConfigError
+from densevit.outputs import inputs_of, named_paths, require_folder
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -48,6 +49,7 @@ def _build(cfg: "Config", resume: bool, training: bool, pretrained: str | None) 
     if cfg.get("custom_imports"):
         import_modules_from_strings(**cfg.custom_imports)
     _fill_in(cfg, training)
+    _check_work_dir(cfg, resume, training)
     found = find_last_good(cfg.work_dir) if resume else None
     if resume and found is None:
         print(f"no checkpoint in {cfg.work_dir}: the training begins at the start", flush=True)
@@ -104,6 +106,17 @@ def _fill_in(cfg: "Config", training: bool) -> None:
     # the progress bar says what a line per 50 batches would
     hooks = dict(cfg.get("default_hooks") or {})
     cfg.default_hooks = dict(hooks, logger=dict(hooks.get("logger") or dict(type="LoggerHook"), interval=10**9))
+
+
+def _check_work_dir(cfg: "Config", resume: bool, training: bool) -> None:
+    """ConfigError where it cannot be written, or holds weights that a new training reads and would replace."""
+    folder = require_folder(cfg.work_dir, "--work-dir", inputs_of(cfg))
+    for path in named_paths(cfg) if training and not resume else ():
+        if Path(path).suffix == ".pth" and Path(path).resolve().parent == folder.resolve():
+            raise ConfigError(
+                f"--work-dir {folder} holds {Path(path).name}, which the training begins from and would replace: "
+                "choose another folder."
+            )
 
 
 def _train_settings(cfg: "Config") -> None:

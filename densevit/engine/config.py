@@ -155,6 +155,11 @@ def _sources(file: Path) -> list[Path]:
     return found
 
 
+def config_files(config: "Config") -> list[Path]:
+    """The file of a config and those of its bases; none where it was made in Python."""
+    return _sources(Path(config.filename)) if config.filename and Path(config.filename).is_file() else []
+
+
 def _own_names(files: list[Path]) -> set[str]:
     """What a config file defines for its own use: variables that it reads (`x` in an expression, `_base_.x`,
     `{{_base_.x}}`), imports, functions, classes, loop variables."""

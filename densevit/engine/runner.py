@@ -21,10 +21,12 @@ import densevit
 from densevit.checkpoints.reading import read_file
 from densevit.engine import loops, mending, streams
 from densevit.engine.checkpointing import SaveFailed, from_plain, plain, save_atomically
+from densevit.engine.config import config_files
 from densevit.engine.data_loader import build_dataloader
 from densevit.engine.distributed import from_first, gathered, without_cuda_devices
 from densevit.engine.optim_wrapper import merge_groups, prefer_fused
 from densevit.errors import CheckpointError
+from densevit.outputs import files_of
 from densevit.registry import RUNNERS
 
 
@@ -76,8 +78,10 @@ class Runner(MMEngineRunner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def dump_config(self) -> None:
-        """Write the config beside the checkpoints; a test leaves the training's alone."""
-        if self._train_loop is not None:
+        """Write the config beside the checkpoints; a test leaves the training's alone, and it is never written over
+        the file that it was read from."""
+        target = Path(self.work_dir) / Path(self.cfg.filename or "").name
+        if self._train_loop is not None and target not in files_of(*config_files(self.cfg)):
             super().dump_config()
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:

@@ -13,7 +13,9 @@ from mmengine.hooks import Hook
 from densevit.checkpoints import load_weights
 from densevit.checkpoints.reading import read_file
 from densevit.engine.building import build_runner
-from densevit.errors import CheckpointError, ConfigError
+from densevit.engine.config import config_files
+from densevit.errors import CheckpointError, ConfigError, DataError
+from densevit.outputs import inputs_of, require_file
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -33,8 +35,8 @@ def test_checkpoint(
         cfg: from `read_config`.
         checkpoint: file of weights, of densevit or of a project whose names it knows.
         out: where the metric writes the results: a JSON file of objects, or a folder of PNG maps of classes or depth.
-        on_sample: called with each sample (truth and predictions), the network's input as (H, W, 3) uint8 BGR, and the
-            data set's metainfo.
+        on_sample: called with each sample (ground truth and predictions), the network's input as (H, W, 3) uint8 BGR,
+            and the dataset's metainfo; a `FileNames` as its attribute `names` is checked before anything is predicted.
         palette: write the PNG maps with the data set's colours.
         compile: torch.compile the model, see `DensePredictor.compile`.
 
@@ -43,23 +45,25 @@ def test_checkpoint(
 
     Raises:
         CheckpointError: the file cannot be read, is of another model, or of other classes than the data set's.
-        ConfigError: torch.compile has nothing to build code with.
+        ConfigError: torch.compile has nothing to build code with; or results cannot be written, or would be over a file
+            that is read. Where a disk is full only at the end, the metrics are logged before it is raised.
     """
     meta = _meta(read_file(checkpoint))
     runner = build_runner(cfg, training=False)
+    _check_outputs(runner, checkpoint, out, on_sample, palette)
     classes = runner.test_dataset.metainfo if hasattr(runner.test_dataset, "metainfo") else {}
     compare_classes(checkpoint, meta, classes)
     receipt = load_weights(runner.bare_model, checkpoint)
     runner.logger.info(str(receipt))
     if compile:
         runner.bare_model.compile()
-    if out is not None:
-        _write_results_to(runner, out, palette)
-    for metric in runner.test_loop.evaluator.metrics:
-        if getattr(metric, "matrix", "") is None:
-            metric.matrix = os.path.join(runner.work_dir, "confusion_matrix.json")
-    runner.register_hook(_Progress(on_sample, classes))
+    progress = _Progress(on_sample, classes)
+    runner.register_hook(progress)
     metrics = runner.test()
+    parts = [*runner.test_loop.evaluator.metrics, progress]
+    failures = [sentence for part in parts for sentence in getattr(part, "failures", ())]
+    if failures:
+        raise ConfigError(f"{'; '.join(failures)}; the metrics above are complete: make room, or choose another place.")
     if out is not None and is_main_process():
         runner.logger.info(f"results written to {out}")
     return metrics
@@ -103,6 +107,23 @@ def compare_classes(file: str, stored: dict, present: dict) -> None:
         )
 
 
+def _check_outputs(runner: Any, checkpoint: str, out: str | None, on_sample: Any, palette: bool) -> None:
+    """ConfigError before anything is predicted: what is written cannot be, or would be over what is read."""
+    dataset = runner.test_loop.dataloader.dataset
+    inputs = inputs_of(runner.cfg, dataset, files=[checkpoint, *config_files(runner.cfg)])
+    if out is not None:
+        _write_results_to(runner, out, palette)
+    for metric in runner.test_loop.evaluator.metrics:
+        if getattr(metric, "matrix", "") is None:
+            metric.matrix = os.path.join(runner.work_dir, "confusion_matrix.json")
+        if getattr(metric, "matrix", None):
+            require_file(metric.matrix, "the confusion matrix", inputs)
+        if getattr(metric, "out", None) and hasattr(metric, "check_out"):
+            metric.check_out(dataset, "--out", inputs)
+    if hasattr(on_sample, "names"):
+        on_sample.names.check(dataset, "--show-dir", inputs)
+
+
 def _write_results_to(runner: Any, out: str, palette: bool) -> None:
     writers = [metric for metric in runner.test_loop.evaluator.metrics if hasattr(metric, "out")]
     if not writers:
@@ -120,7 +141,7 @@ class _Progress(Hook):
     """A progress bar, and the call for each sample."""
 
     def __init__(self, on_sample: Callable | None, meta: Mapping) -> None:
-        self.on_sample, self.meta = on_sample, meta
+        self.on_sample, self.meta, self.failures = on_sample, meta, []
 
     def before_test_epoch(self, runner: Any) -> None:
         self.total, self.done = len(runner.test_loop.dataloader), 0
@@ -137,7 +158,11 @@ class _Progress(Hook):
             # several views of each image: the first are the images as they are
             images = images[0] if isinstance(images[0], (list, tuple)) else images
             for sample, image in zip(outputs or (), images, strict=True):
-                self.on_sample(sample, image.permute(1, 2, 0).cpu().numpy(), self.meta)
+                try:
+                    self.on_sample(sample, image.permute(1, 2, 0).cpu().numpy(), self.meta)
+                except (DataError, OSError) as error:
+                    self.failures, self.on_sample = [str(error).rstrip(".")], None
+                    return
 
     def _show(self) -> None:
         """On a terminal a bar that is drawn over; elsewhere a line now and then."""

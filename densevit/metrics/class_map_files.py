@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from densevit.errors import ConfigError, DataError
+from densevit.errors import ConfigError
+from densevit.outputs import FileNames
 
 
 class ClassMapWriter:
@@ -19,7 +20,7 @@ class ClassMapWriter:
         palette: (red, green, blue) of each class: the files are then shown in these colours, and still hold values.
 
     Raises:
-        ConfigError: no such folder can be made.
+        ConfigError: `folder` is named like a file.
     """
 
     def __init__(
@@ -28,35 +29,22 @@ class ClassMapWriter:
         values: Sequence[int] | None = None,
         palette: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        self.folder = Path(folder)
-        if self.folder.suffix:
+        self.names = FileNames(folder, ".png", by="file")
+        if self.names.folder.suffix:
             raise ConfigError(f"--out {folder}: class maps are a folder of PNG files; name one.")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"--out {folder}: the folder cannot be made: {error.strerror}.") from None
         self.values = None if values is None else np.asarray(values)
         if self.values is not None:
             self.values = self.values.astype(np.uint8 if self.values.max() < 256 else np.uint16)
         self.palette = palette
-        self.images: dict[str, object] = {}
 
     def __call__(self, class_map: np.ndarray, img_id: object, img_path: str | None) -> Path:
-        """Write one map (H, W) of classes under its image's name, or its id where it has no file.
-
-        Raises:
-            DataError: two images share a name.
-        """
-        name = Path(img_path).stem if img_path else str(img_id)
-        if self.images.setdefault(name, img_id) != img_id:
-            raise DataError(
-                f"two images are called {name}: {self.folder / name}.png cannot hold both; test them one by one."
-            )
+        """Write one map (H, W) of classes under its image's name, or its id where it has no file; see `FileNames`."""
         stored = class_map.astype(np.uint8) if self.values is None else self.values[class_map]
         picture = Image.fromarray(stored)
         if self.palette is not None:
             picture = _coloured(picture, stored, self.values, self.palette)
-        path = self.folder / f"{name}.png"
+        path = self.names(img_id, img_path)
+        path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
         return path
 

@@ -16,6 +16,7 @@ from densevit.metrics.coco_figures import check_metrics, choose_backend, class_t
 from densevit.metrics.coco_records import read_json
 from densevit.metrics.coco_truth import annotations_of, array, true_objects
 from densevit.metrics.gathering import PerImageMetric, record_of
+from densevit.outputs import Inputs, require_file
 from densevit.registry import METRICS
 
 
@@ -59,6 +60,10 @@ class CocoMetric(PerImageMetric):
         self.per_class = per_class
         self.out = out
 
+    def check_out(self, dataset: Any, option: str, inputs: Inputs) -> None:
+        """ConfigError where `out` cannot be written, or is an input."""
+        require_file(self.out, option, inputs)
+
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the detections of one batch: dicts with `img_id` and `pred_instances` in the original image's frame."""
         file = self._annotations()
@@ -97,13 +102,14 @@ class CocoMetric(PerImageMetric):
             truth = read_json(path, "annotation file")
             cat_ids = self._category_ids(truth, path)
         detections = list(_records(results, cat_ids))
-        if self.out:
-            write_results(self.out, detections)
-            print_log(f"{len(detections)} detections written to {self.out}", logger="current")
         start = time.perf_counter()
         figures = evaluate_coco(truth, detections, self.metrics, self.backend, cat_ids, self.per_class)
         seconds = time.perf_counter() - start
         print_log(f"COCO figures by {self.backend} in {seconds:.2f} s\n{figures_table(figures)}", logger="current")
+        if self.out:
+            with self.writing(self.out):
+                write_results(self.out, detections)
+                print_log(f"{len(detections)} detections written to {self.out}", logger="current")
         if self.per_class:
             print_log("\n" + class_table(figures), logger="current")
             for metric in self.metrics:

@@ -13,6 +13,7 @@ from densevit.metrics.depth_map_files import DepthMapWriter
 from densevit.metrics.gathering import PerImageMetric, name_of, record_of
 from densevit.metrics.pixel_maps import map_pair
 from densevit.ops.depth_crops import CROPS
+from densevit.outputs import Inputs
 from densevit.registry import METRICS
 
 FIGURES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "silog_kitti", "delta1", "delta2", "delta3")
@@ -90,7 +91,9 @@ class DepthMetric(PerImageMetric):
         views = _views_of(data_batch)
         for sample in data_samples:
             if self.out and "pred_depth" in sample:
-                self._write(sample)
+                with self.writing(self.out):
+                    depth, kind = sample["pred_depth"].cpu().numpy(), sample.get("depth_kind") or "metric"
+                    self._open_writer()(depth, kind, record_of(sample)["img_id"])
                 if "gt_depth" not in sample and "original_depth" not in sample:
                     continue
             truth, predicted = (self._cropped(x, sample) for x in map_pair(sample, "depth", "DepthMetric"))
@@ -111,11 +114,14 @@ class DepthMetric(PerImageMetric):
             kind = "relative" if relative else "metric"
             self.results.append({**record_of(sample), "figures": figures, "kind": kind, "views": views})
 
-    def _write(self, sample: dict) -> None:
+    def check_out(self, dataset: Any, option: str, inputs: Inputs) -> None:
+        """ConfigError where maps of the dataset's images cannot be written below `out`, or would be over an input."""
+        self._open_writer().names.check(dataset, option, inputs)
+
+    def _open_writer(self) -> DepthMapWriter:
         if self.writer is None:
             self.writer = DepthMapWriter(self.out, (self.dataset_meta or {}).get("depth_scale"))
-        depth, kind = sample["pred_depth"].cpu().numpy(), sample.get("depth_kind") or "metric"
-        self.writer(depth, kind, record_of(sample)["img_id"])
+        return self.writer
 
     def _cropped(self, values: Tensor, sample: dict) -> Tensor:
         """The part of a map (H, W) that counts."""

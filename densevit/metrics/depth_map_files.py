@@ -7,6 +7,7 @@ import numpy as np
 
 from densevit.errors import ConfigError
 from densevit.ops.depth_files import MOST, write_depth
+from densevit.outputs import FileNames
 
 MILLIMETRES = 1000.0
 COARSEST = 100.0  # numbers a metre: maps of fractions (NPY, EXR) state 1, which whole numbers cannot hold
@@ -20,23 +21,19 @@ class DepthMapWriter:
         per_metre: numbers a metre: 1000 for NYU Depth v2, 256 for KITTI; None, or fewer than 100: millimetres.
 
     Raises:
-        ConfigError: no such folder can be made.
+        ConfigError: `folder` is named like a file.
     """
 
     def __init__(self, folder: str | os.PathLike, per_metre: float | None = None) -> None:
-        self.folder = Path(folder)
+        self.folder, self.names = Path(folder), FileNames(folder, ".png")
         self.per_metre = per_metre if per_metre and per_metre >= COARSEST else MILLIMETRES
         if self.folder.suffix:
             raise ConfigError(f"--out {folder}: depth maps are a folder of PNG files; name one.")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"--out {folder}: the folder cannot be made: {error.strerror}.") from None
         self.kind, self.cut = "metric", 0
 
     def __call__(self, depth: np.ndarray, kind: str, img_id: object) -> Path:
         """Write one map (H, W), 'metric' or 'relative', under its image's id, which is its path within the data set."""
-        path = self.folder / f"{img_id}.png"
+        path = self.names(img_id, None)
         self.kind = kind
         self.cut += write_depth(path, depth, kind, self.per_metre)
         return path

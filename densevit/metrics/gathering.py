@@ -1,12 +1,15 @@
 """Metrics over several processes: what each keeps of an image is gathered, counted once, and scored in one place."""
 
+import contextlib
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
 from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
 
 from densevit.errors import ConfigError, DataError, UserError
 
@@ -17,6 +20,20 @@ class PerImageMetric(BaseMetric):
     `compute_metrics` gets those of all processes, each image once, however often a distributed sampler repeats it. One
     that keeps something else in `results` says in `united` how that of all processes goes together.
     """
+
+    failures: Sequence[str] = ()
+    """A sentence of the first results that could not be written."""
+
+    @contextlib.contextmanager
+    def writing(self, place: str | os.PathLike) -> Iterator[None]:
+        """Writing of results, which a full disk ends without taking the metrics along: see `failures`."""
+        try:
+            yield
+        except (OSError, DataError) as error:
+            reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+            if not self.failures:
+                self.failures = [f"results could not be written to {place}: {reason.rstrip('.')}"]
+                print_log(self.failures[0], "current", logging.ERROR)
 
     def evaluate(self, size: int) -> dict:
         """Gather every rank's records, score them once, and give all ranks the same figures.

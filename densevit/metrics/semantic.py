@@ -14,6 +14,7 @@ from densevit.metrics.class_map_files import ClassMapWriter
 from densevit.metrics.confusion import IGNORE, class_figures, confusion_matrix, mean_of
 from densevit.metrics.gathering import ImageSums, PerImageMetric, name_of, record_of
 from densevit.metrics.pixel_maps import map_pair
+from densevit.outputs import Inputs
 from densevit.registry import METRICS
 
 FIGURES = {
@@ -88,7 +89,8 @@ class SemanticMetric(PerImageMetric):
         names = self._names()
         for sample in data_samples:
             if self.out and "pred_semantic" in sample:
-                self._write(sample)
+                with self.writing(self.out):
+                    self._open_writer()(sample["pred_semantic"].cpu().numpy(), **record_of(sample))
             if "gt_semantic" not in sample and "original_semantic" not in sample:
                 if self.out:
                     continue
@@ -128,9 +130,10 @@ class SemanticMetric(PerImageMetric):
         print_log(f"Classes of the pixels of {count} images\n{text}", logger="current")
         print_log("\n" + class_table(names, by_class, matrix.sum(1)), logger="current")
         if self.matrix:
-            path = Path(self.matrix)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"classes": list(names), "matrix": matrix.tolist()}) + "\n")
+            with self.writing(self.matrix):
+                path = Path(self.matrix)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps({"classes": list(names), "matrix": matrix.tolist()}) + "\n")
         return figures
 
     def _names(self) -> Sequence[str]:
@@ -142,7 +145,11 @@ class SemanticMetric(PerImageMetric):
             raise ConfigError(f"SemanticMetric counts up to {IGNORE} classes, and the data set has {len(names)}.")
         return names
 
-    def _write(self, sample: dict) -> None:
+    def check_out(self, dataset: Any, option: str, inputs: Inputs) -> None:
+        """ConfigError where maps of the dataset's images cannot be written below `out`, or would be over an input."""
+        self._open_writer().names.check(dataset, option, inputs)
+
+    def _open_writer(self) -> ClassMapWriter:
         if self.writer is None:
             meta = self.dataset_meta or {}
             colours = meta.get("palette") if self.palette else None
@@ -151,7 +158,7 @@ class SemanticMetric(PerImageMetric):
                     "--palette: the data set states no colours (`palette` in its metainfo); leave it out."
                 )
             self.writer = ClassMapWriter(self.out, meta.get("label_values"), colours)
-        self.writer(sample["pred_semantic"].cpu().numpy(), **record_of(sample))
+        return self.writer
 
 
 def class_table(names: Sequence[str], figures: dict[str, np.ndarray], pixels: np.ndarray) -> str:

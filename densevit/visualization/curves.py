@@ -10,6 +10,11 @@ from densevit.errors import DataError
 NO_CURVES = {"epoch", "iter", "step", "time", "data_time", "memory", "base_lr", "momentum"}
 
 
+def logs_in(work_dir: Path) -> list[Path]:
+    """The logs of all parts of a training, in their order."""
+    return sorted(Path(work_dir).glob("*/vis_data/scalars.json"))
+
+
 def read_log(work_dir: Path) -> list[dict]:
     """Rows of all parts of a training, one an iteration that was logged, by rising `step`.
 
@@ -19,7 +24,7 @@ def read_log(work_dir: Path) -> list[dict]:
         DataError: there is no log, or one of its lines cannot be read.
     """
     rows: dict[int, dict] = {}
-    for path in sorted(Path(work_dir).glob("*/vis_data/scalars.json")):
+    for path in logs_in(work_dir):
         part: dict[int, dict] = {}
         for number, line in enumerate(path.read_text().splitlines(), start=1):
             try:
@@ -69,5 +74,9 @@ def draw_curves(rows: list[dict], path: Path) -> None:
             axis.set_yscale("log")
     picture.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.savefig(path, dpi=110)
-    pyplot.close(picture)
+    try:
+        picture.savefig(path, dpi=110)
+    except ValueError:
+        raise DataError(f"{path} has no ending of a picture; use .png, .pdf or .svg.") from None
+    finally:
+        pyplot.close(picture)

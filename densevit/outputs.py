@@ -1,0 +1,185 @@
+"""Where results go: places that can be written, none of them a file that the same command reads, and file names made
+of ids."""
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from densevit.errors import ConfigError
+
+LONGEST = 220
+"""Bytes of one part of a file name without its ending; file systems take 255 with it."""
+
+
+class Inputs:
+    """The files and folders that a command reads, on which none of its results may be written.
+
+    They are told by their inode: symbolic links, hard links and other spellings of a path are the same file.
+
+    Args:
+        paths: files, and folders, within which nothing is written either; what is none is left out. Asked for only
+            once a result would be written over something.
+    """
+
+    def __init__(self, paths: Callable[[], Iterable[str | os.PathLike]]) -> None:
+        self._paths = paths
+        self._known: set[tuple[int, int]] | None = None
+
+    def __contains__(self, path: str | os.PathLike) -> bool:
+        identity = _identity(path)
+        if identity is None:
+            return False
+        if self._known is None:
+            self._known = {_identity(known) for known in self._paths()} - {None}
+        return identity in self._known
+
+
+def files_of(*paths: str | os.PathLike) -> Inputs:
+    """Inputs by their paths; of a folder the files directly in it."""
+    inner = (file for path in paths if os.path.isdir(path) for file in Path(path).iterdir() if file.is_file())
+    return Inputs(lambda: [*(path for path in paths if not os.path.isdir(path)), *inner])
+
+
+def inputs_of(config: Any, *datasets: Any, files: Iterable[str | os.PathLike] = ()) -> Inputs:
+    """What a run of a config reads: `files`, files that the config names, its folders of data, and what the entries of
+    built datasets name (`img_path`, `seg_path`, ...)."""
+
+    def paths() -> Iterator[str]:
+        yield from map(os.fspath, files)
+        yield from named_paths(config)
+        for dataset in datasets:
+            for index in range(len(dataset) if hasattr(dataset, "get_data_info") else 0):
+                entry = dataset.get_data_info(index)
+                yield from (v for k, v in entry.items() if k.endswith("_path") and isinstance(v, str))
+
+    return Inputs(paths)
+
+
+def named_paths(value: Any, root: str = "") -> Iterator[str]:
+    """The files and folders of data that a config names, alone or below its `data_root`."""
+    value = getattr(value, "_cfg_dict", value)  # MMEngine's Config is no mapping
+    if isinstance(value, Mapping):
+        root = value.get("data_root") or root
+        for key, item in value.items():
+            if key == "data_prefix" and isinstance(item, Mapping):
+                folders = (folder for folder in item.values() if folder and os.path.normpath(folder) != ".")
+                yield from (os.path.join(root, folder) for folder in folders)
+            else:
+                yield from named_paths(item, root)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from named_paths(item, root)
+    elif isinstance(value, str):
+        yield from (path for path in (value, os.path.join(root, value)) if os.path.isfile(path))
+
+
+def _identity(path: str | os.PathLike) -> tuple[int, int] | None:
+    try:
+        found = os.stat(os.path.expanduser(path))
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def check_file(path: str | os.PathLike, option: str, inputs: Inputs) -> None:
+    """ConfigError, in which `option` names it, where `path` is an input, a folder, or may not be written over."""
+    if path in inputs:
+        _refuse(option, path, "is a file that this command reads, and would be overwritten: choose another place")
+    if os.path.isdir(path):
+        _refuse(option, path, "is a folder, and one file is written: name a file")
+    if os.path.exists(path) and not (os.path.isfile(path) and os.access(path, os.W_OK)):
+        _refuse(option, path, "cannot be written over: name another file")
+
+
+def require_file(path: str | os.PathLike, option: str, inputs: Inputs) -> Path:
+    """As `check_file`, and the file can be written."""
+    check_file(path, option, inputs)
+    _probe(Path(path).parent, option, Path(path))
+    return Path(path)
+
+
+def require_folder(path: str | os.PathLike, option: str, inputs: Inputs) -> Path:
+    """A folder, there or yet to be made, in which files can be written, and which is no folder of data.
+
+    Raises:
+        ConfigError: it cannot, or is one; `option` names it in the message.
+    """
+    path = Path(path)
+    if os.path.exists(path) and not os.path.isdir(path):
+        _refuse(option, path, "is a file, and a folder is needed: name a folder")
+    _probe(path, option, path)
+    for place in (path, *Path(os.path.realpath(path)).parents):
+        if place in inputs:
+            _refuse(option, path, f"lies in {place}, the data that this command reads: choose another folder")
+    return path
+
+
+def _probe(folder: Path, option: str, path: Path) -> None:
+    """ConfigError where no file can be made in `folder`, or no folder where there is none yet; none is left there."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(path)  # a name that is too long, or none at all
+        there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        _refuse(option, path, f"cannot be written ({reason}): choose another place")
+
+
+def _refuse(option: str, path: str | os.PathLike, fault: str) -> NoReturn:
+    raise ConfigError(f"{option} {os.fspath(path)!r} {fault}.")
+
+
+class FileNames:
+    """A file below a folder for each image, by its id or its file's name.
+
+    An id may be a path within its dataset, which gives folders. What would lead out of the folder, control characters
+    and names too long for a file system are replaced, and a hash of the whole is added; so it is to a name that another
+    image has already.
+
+    Args:
+        folder: where the files are.
+        ending: of the files, such as '.png'.
+        by: 'id', 'file' (an image without a file: the id), or 'show': the file where the id is a number.
+    """
+
+    def __init__(self, folder: str | os.PathLike, ending: str, by: str = "id") -> None:
+        self.folder, self.ending, self.by = Path(folder), ending, by
+        self._owners: dict[str, Any] = {}
+
+    def __call__(self, img_id: Any, img_path: str | None) -> Path:
+        by_file = img_path and (self.by == "file" or (self.by == "show" and not isinstance(img_id, str)))
+        name = safe_name(Path(img_path).stem if by_file else img_id)
+        if self._owners.setdefault(name, img_id) != img_id:
+            name = f"{name}-{_hash(repr(img_id))}"
+        return self.folder / f"{name}{self.ending}"
+
+    def check(self, dataset: Any, option: str, inputs: Inputs) -> None:
+        """ConfigError where the folder or the file of one of a dataset's images cannot be written or is an input."""
+        require_folder(self.folder, option, inputs)
+        for index in range(len(dataset) if hasattr(dataset, "get_data_info") else 0):
+            entry = dataset.get_data_info(index)
+            check_file(self(entry["img_id"], entry.get("img_path")), option, inputs)
+
+
+def safe_name(name: Any) -> str:
+    """An id as a relative path that stays below its folder: itself where it does."""
+    text = str(name)
+    parts = [re.sub(r"[\x00-\x1f\x7f\\\ud800-\udfff]", "_", part) for part in text.split("/")]
+    parts = [_cut(part) for part in parts if part not in ("", ".", "..")]
+    safe = "/".join(parts if len(text) < 2000 else parts[-1:])
+    return safe if safe == text else f"{safe or 'unnamed'}-{_hash(text)}"
+
+
+def _cut(part: str) -> str:
+    return part.encode()[:LONGEST].decode(errors="ignore")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:10]

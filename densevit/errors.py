@@ -30,6 +30,10 @@ class CheckpointError(UserError):
     """A file of weights: unreadable, unsafe, of another model, or not to be had."""
 
 
+class TrainingError(UserError):
+    """A training whose weights are no longer finite."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """' (nearest: ...)' with the known name closest to `name`, or '' where none is close."""
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
@@ -46,7 +50,8 @@ def fill_options(where: str, given: Mapping[str, Any] | None, defaults: Mapping[
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Run a tool's body: a UserError, or a disk that takes no more, becomes one line on stderr and exit code 2."""
+    """Run a tool's body: a UserError, or a disk that takes no more, becomes one line on stderr and exit code 2; Ctrl-C
+    exit code 130."""
     try:
         yield
     except UserError as error:
@@ -58,3 +63,5 @@ def exit_on_user_error() -> Iterator[None]:
         what = f"{error.filename!r} cannot be used" if error.filename else "a file cannot be written"
         print(f"error: {what} ({error.strerror.lower()}): make room there, or choose another place.", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

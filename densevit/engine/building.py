@@ -45,27 +45,35 @@ def _build(cfg: "Config", resume: bool, training: bool, pretrained: str | None) 
 
     from densevit.engine.checkpointing import find_last_good
     from densevit.engine.runner import Runner
+    from densevit.engine.testing import compare_classes
 
     if cfg.get("custom_imports"):
         import_modules_from_strings(**cfg.custom_imports)
     _fill_in(cfg, training)
     _check_work_dir(cfg, resume, training)
-    found = find_last_good(cfg.work_dir) if resume else None
+    folder = _checkpoint_folder(cfg)
+    found = find_last_good(folder) if resume else None
     if resume and found is None:
-        print(f"no checkpoint in {cfg.work_dir}: the training begins at the start", flush=True)
+        print(f"no checkpoint in {folder}: the training begins at the start", flush=True)
     cfg.resume = found is not None
     if found is not None:
         cfg.load_from = str(found[0])
         seed = found[1]["meta"].get("seed")
+        stated = (cfg.get("randomness") or {}).get("seed")
         if seed is not None:
             cfg.setdefault("randomness", {})["seed"] = seed
     section = "train_dataloader" if training else "test_dataloader"
     dataset = _dataset(cfg, section)
+    if found is not None:
+        described = found[1]["meta"].get("dataset_meta") or {}
+        compare_classes(str(found[0]), described, getattr(dataset, "metainfo", None) or {}, "resume it with")
     _pass_classes(cfg, getattr(dataset, "metainfo", None) or {})
     weights_follow = found is not None or not training or cfg.get("load_from")
     _settle_pretrained(cfg, "none" if weights_follow else pretrained)
     runner = Runner.from_cfg(cfg)
     runner.found = found
+    if found is not None and seed is not None and stated not in (None, seed):
+        runner.logger.warning(f"seed {stated} is not used: the resumed run keeps its seed {seed}")
     setattr(runner, "train_dataset" if training else "test_dataset", dataset)
     # built once: the loader takes it as it is
     loader = getattr(runner, f"_{section}")
@@ -142,6 +150,13 @@ def _settle_saving(cfg: "Config") -> None:
             f"leave it out."
         )
     saving.setdefault("interval", 1 if by_epoch else loop.get("val_interval", 1000))
+
+
+def _checkpoint_folder(cfg: "Config") -> Path:
+    """Where the checkpoints lie: MMEngine puts a folder named as the work dir into a stated `out_dir`."""
+    out_dir = ((cfg.get("default_hooks") or {}).get("checkpoint") or {}).get("out_dir")
+    work_dir = Path(cfg.work_dir)
+    return Path(out_dir) / work_dir.name if out_dir and str(out_dir) != str(cfg.work_dir) else work_dir
 
 
 def _settle_pretrained(cfg: "Config", choice: str | None) -> None:

@@ -20,6 +20,7 @@ from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.logging import HistoryBuffer
 
 from densevit.checkpoints.reading import read_file
+from densevit.engine.resuming import require_resumable
 from densevit.errors import CheckpointError, UserError
 from densevit.registry import HOOKS
 
@@ -137,10 +138,13 @@ def from_plain(value: Any) -> Any:
 
 
 def find_last_good(folder: str | os.PathLike) -> tuple[Path, dict] | None:
-    """The newest checkpoint of a run that is whole, and its content; each damaged one is named in a printed line.
+    """The latest checkpoint of a run that is whole and finite, and its content; others are named in a printed line.
+
+    The latest is what `last_checkpoint` names, then the one with the highest number; where names of several kinds
+    occur, as epoch_N and iter_N, the one that was trained longest.
 
     Args:
-        folder: the run's work_dir.
+        folder: where the run's checkpoints lie; nothing outside it is read.
 
     Returns:
         tuple | None: None where there is no checkpoint at all.
@@ -149,29 +153,53 @@ def find_last_good(folder: str | os.PathLike) -> tuple[Path, dict] | None:
         CheckpointError: there are checkpoints, and none can be used.
     """
     folder = Path(folder)
-    candidates = [p for p in folder.glob("*.pth") if not p.name.startswith((".", "best_")) and p.name != LATEST]
-    candidates.sort(key=lambda p: (p.stat().st_mtime_ns, [int(n) for n in re.findall(r"\d+", p.name)]), reverse=True)
-    with contextlib.suppress(OSError):
-        named = Path((folder / "last_checkpoint").read_text().strip())
-        named = named if named.is_file() else folder / named.name  # the folder may have been moved
-        if named.is_file():
-            candidates = [named, *(p for p in candidates if p.resolve() != named.resolve())]
-    for path in candidates:
+    kinds: dict[str, list[Path]] = {}
+    for path in folder.glob("*.pth"):
+        if not path.name.startswith((".", "best_")) and path.name != LATEST:
+            kinds.setdefault(re.sub(r"\d+", "#", path.name), []).append(path)
+    for paths in kinds.values():
+        paths.sort(key=lambda path: [int(number) for number in re.findall(r"\d+", path.name)])
+    reasons: list[str] = []
+
+    def content(path: Path) -> dict | None:
         try:
-            content = read_file(path, check_sums=True)
-            if not {"meta", "state_dict", "optimizer", "message_hub"} <= set(content):
-                raise CheckpointError(f"{path} holds weights alone, from which a run cannot go on.")
+            if path.resolve().parent != folder.resolve():
+                raise CheckpointError(f"{path} is a link out of its folder, which is not followed.")
+            found = read_file(path, check_sums=True)
+            require_resumable(path, found)
+            return found
         except CheckpointError as error:
             if is_main_process():
                 print(f"warning: {error} Looking for the checkpoint before it.", flush=True)
-            continue
-        return path, content
-    if candidates:
+            reasons.append(str(error))
+            return None
+
+    with contextlib.suppress(OSError, ValueError):
+        named = folder / str(own_name((folder / "last_checkpoint").read_text()))
+        for paths in kinds.values():
+            if named in paths:
+                paths.remove(named)
+                found = content(named)
+                if found is not None:
+                    return named, found
+    latest = [
+        next(((p, c) for p in reversed(paths) if (c := content(p)) is not None), None) for paths in kinds.values()
+    ]
+    usable = [pair for pair in latest if pair is not None]
+    if usable:
+        return max(usable, key=lambda pair: (pair[1]["meta"]["iter"], pair[1]["meta"]["epoch"]))
+    if reasons:
         raise CheckpointError(
-            f"none of the {len(candidates)} checkpoints in {folder} can be used to resume; start again without "
-            f"--resume, or with another --work-dir."
+            f"none of the {len(reasons)} checkpoints in {folder} can be used to resume ({reasons[0].rstrip('.')}); "
+            f"start again without --resume, or with another --work-dir."
         )
     return None
+
+
+def own_name(text: Any) -> str | None:
+    """The name within its own folder of a file that a run has noted, be it by a path of another place or system."""
+    name = re.split(r"[\\/]", text.strip())[-1] if isinstance(text, str) else ""
+    return name if name.strip(".") else None
 
 
 @HOOKS.register_module()
@@ -184,9 +212,47 @@ class CheckpointHook(MMEngineCheckpointHook):
     _default_less_keys = [*MMEngineCheckpointHook._default_less_keys, "rmse", "rel", "log10", "silog", "error"]
 
     def before_train(self, runner: Any) -> None:
+        # a resumed run's state names files, which may be anywhere: only names within the own folder count
+        info = runner.message_hub.runtime_info
+        best = {key: own_name(info[key]) for key in info if str(key).startswith("best_ckpt")}
+        info.update({key: name if name and name.startswith("best_") else None for key, name in best.items()})
+        ids = info.get("keep_ckpt_ids")
+        info["keep_ckpt_ids"] = [i for i in ids if type(i) is int] if isinstance(ids, (list, tuple)) else []
         super().before_train(runner)
+        if getattr(self, "best_ckpt_path", None):
+            self.best_ckpt_path = self._path(self.best_ckpt_path)
+        for key, name in getattr(self, "best_ckpt_path_dict", {}).items():
+            self.best_ckpt_path_dict[key] = name and self._path(name)
+        if (
+            runner.resumed and runner.found
+        ):  # or the best score of a validation that is caught up with would not be saved
+            self.last_ckpt, self.saved_iter = self._path(runner.found[0].name), runner.iter
         if is_main_process():
+            Path(self.out_dir).mkdir(parents=True, exist_ok=True)
             remove_unfinished(self.out_dir)
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Files are named within their folder, so that a copied or moved one goes on from its own."""
+        info = checkpoint["message_hub"]["runtime_info"]
+        info.update({k: own_name(v) for k, v in info.items() if k == "last_ckpt" or str(k).startswith("best_ckpt")})
+
+    def save_now(self, runner: Any) -> str | None:
+        """Save the run as it stands between two steps, where no checkpoint holds it yet.
+
+        Returns:
+            str | None: the file that holds it; None at the start of a run, and where it could not be written.
+        """
+        if runner.iter != self.saved_iter:
+            meta = dict(epoch=runner.epoch, iter=runner.iter)
+            self._save_checkpoint_with_step(
+                runner, runner.iter, meta, f"iter_{runner.iter}.pth" if self.by_epoch else None
+            )
+        return self.last_ckpt if runner.iter == self.saved_iter and runner.iter else None
+
+    saved_iter = 0
+
+    def _path(self, name: str) -> str:
+        return self.file_backend.join_path(self.out_dir, name)
 
     def after_train(self, runner: Any) -> None:
         if self.failed:
@@ -200,22 +266,27 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     failed: tuple | None = None
 
-    def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
+    def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict, extra: str | None = None) -> None:
+        """`extra` names a file outside the sequence, between two epochs; the next one in it replaces that file."""
         hub = runner.message_hub
         before = dict(hub.runtime_info)
-        name = self.filename_tmpl.format(step)
-        path = self.file_backend.join_path(self.out_dir, name)
-        keep = [i for i in hub.get_info("keep_ckpt_ids", []) if i != step] + [step]
-        drop = keep[: -self.max_keep_ckpts] if self.max_keep_ckpts > 0 else []
-        if self.max_keep_ckpts > 0:
-            hub.update_info("keep_ckpt_ids", [i for i in keep if i not in drop])
+        name = extra or self.filename_tmpl.format(step)
+        path = self._path(name)
+        drop = []
+        if self.max_keep_ckpts > 0 and not extra:
+            keep = [i for i in hub.get_info("keep_ckpt_ids", []) if i != step] + [step]
+            drop = [self.filename_tmpl.format(i) for i in keep[: -self.max_keep_ckpts]]
+            hub.update_info("keep_ckpt_ids", keep[-self.max_keep_ckpts :])
+            between = own_name(hub.get_info("extra_ckpt"))
+            drop += [between] if between and re.fullmatch(r"iter_\d+\.pth", between) else []
+        hub.update_info("extra_ckpt", extra)
         hub.update_info("last_ckpt", path)
         try:
             runner.save_checkpoint(
                 self.out_dir,
                 name,
-                save_optimizer=self.save_optimizer,
-                save_param_scheduler=self.save_param_scheduler,
+                save_optimizer=self.save_optimizer or bool(extra),
+                save_param_scheduler=self.save_param_scheduler or bool(extra),
                 meta=dict(meta),
                 by_epoch=self.by_epoch,
                 backend_args=self.backend_args,
@@ -223,15 +294,17 @@ class CheckpointHook(MMEngineCheckpointHook):
         except SaveFailed as error:
             hub.runtime_info.clear()
             hub.runtime_info.update(before)
-            self.failed = (step, meta)
+            self.failed = (step, meta, extra)
             runner.logger.error(f"{error}; the checkpoint before it is whole; training goes on and tries again later.")
             return
-        self.last_ckpt, self.failed = path, None
+        self.last_ckpt, self.failed, self.saved_iter = path, None, meta["iter"]
         if is_main_process():
-            note(Path(runner.work_dir) / "last_checkpoint", str(path))
+            note(Path(runner.work_dir) / "last_checkpoint", name)
+            if Path(self.out_dir) != Path(runner.work_dir):
+                note(Path(self.out_dir) / "last_checkpoint", name)
             point_at(Path(self.out_dir) / LATEST, name)
             for old in drop:
-                self._remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old)))
+                self._remove(self._path(old))
 
     def _remove(self, path: str) -> None:
         if self.file_backend.isfile(path):

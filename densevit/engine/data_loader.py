@@ -11,6 +11,7 @@ from mmengine.runner.runner import _SlicedDataset
 from torch.utils.data import BatchSampler, DataLoader
 
 from densevit.engine.allocator import keep_freed_memory
+from densevit.engine.interruption import shield_worker
 from densevit.engine.sampler import PlacedBatches
 from densevit.errors import ConfigError
 
@@ -72,6 +73,7 @@ def build_dataloader(dataloader: Any, seed: int | None = None) -> DataLoader:
 
 
 def _begin_worker(worker_id: int, **settings: Any) -> None:
+    shield_worker()
     keep_freed_memory()
     worker_init_fn(worker_id, **settings)
 

@@ -1,7 +1,7 @@
 """Several processes, with or without GPUs, and the numbers that they share."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from mmengine import dist
@@ -27,7 +27,8 @@ def averaged(values: Mapping[str, Tensor]) -> dict[str, float]:
     """
     if not values:
         return {}
-    stacked = torch.stack([torch.as_tensor(v).detach().double().mean() for v in values.values()])
+    device = torch.as_tensor(next(iter(values.values()))).device
+    stacked = torch.stack([torch.as_tensor(v).detach().double().mean().to(device) for v in values.values()])
     if dist.get_world_size() > 1:
         dist.all_reduce(stacked, op="mean")
     return dict(zip(values, stacked.tolist(), strict=True))
@@ -44,3 +45,16 @@ def from_first(value: object) -> object:
     if dist.get_world_size() > 1:
         dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def in_all(kinds: type[Exception] | tuple[type[Exception], ...], function: Callable, *args: object) -> None:
+    """Call a function in the first process; an exception of these kinds is raised in all of them."""
+    failure = None
+    if dist.is_main_process():
+        try:
+            function(*args)
+        except kinds as error:
+            failure = error
+    failure = from_first(failure)
+    if failure is not None:
+        raise failure

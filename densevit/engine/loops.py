@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from mmengine import dist
 from mmengine.dist import is_main_process
+from mmengine.hooks import EMAHook
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import loops
 from mmengine.runner.base_loop import BaseLoop
@@ -56,6 +57,12 @@ def batches(loader: DataLoader, epoch: int = 0, skip: int = 0) -> Iterator[Any]:
         yield batch
 
 
+def _names(batch: Any) -> list[str]:
+    """The files of a batch's images."""
+    samples = batch.get("data_samples") or () if isinstance(batch, dict) else ()
+    return [str(getattr(sample, "img_path", None) or getattr(sample, "img_id", "?")) for sample in samples]
+
+
 def _sentence(error: UserError) -> str:
     """torch wraps a worker's exception into its traceback; its last part is the message."""
     text = str(error)
@@ -67,6 +74,7 @@ class _Training:
     """What the two training loops share."""
 
     bad_losses = 0
+    recent: tuple = ()  # (iteration, its images' names) of the last two iterations, the latest first
 
     def _check_length(self) -> None:
         if not len(self.dataloader):
@@ -79,9 +87,14 @@ class _Training:
     def _step(self, index: int, batch: Any) -> None:
         """One iteration with its hooks; the logged losses are the means over all processes."""
         runner = self.runner
+        self.recent = ((self._iter + 1, _names(batch)), *self.recent[:1])
         runner.call_hook("before_train_iter", batch_idx=index, data_batch=batch)
-        outputs = averaged(runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper))
+        losses = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+        outputs = averaged({**losses, **runner.interruption.share()})
+        shared = {key: outputs.pop(key) for key in outputs.keys() - losses.keys()}
         self.bad_losses = 0 if all(map(math.isfinite, outputs.values())) else self.bad_losses + 1
+        if self.bad_losses:  # gradients that overflow are skipped by a loss scaler, and then the weights are finite
+            runner.stop_if_not_finite()
         if self.bad_losses == PATIENCE:
             raise ConfigError(
                 f"the loss has not been a number for {PATIENCE} iterations, up to iteration {self._iter + 1}: lower "
@@ -89,6 +102,7 @@ class _Training:
             )
         runner.call_hook("after_train_iter", batch_idx=index, data_batch=batch, outputs=outputs)
         self._iter += 1
+        runner.stop_if_interrupted(shared)
 
     def _validate(self) -> None:
         """Validation, which leaves the training's random streams as they were, also in what it saves."""
@@ -98,6 +112,7 @@ class _Training:
             self.runner.paused_streams = None
         if is_main_process():
             note(self._mark, str(self._iter))
+        self.runner.stop_if_interrupted()
 
     @property
     def _mark(self) -> Path:
@@ -105,6 +120,7 @@ class _Training:
 
     def _catch_up(self, due: bool) -> None:
         """A run that was ended between a checkpoint and the validation after it validates first when it goes on."""
+        self.runner.stop_if_interrupted()
         if not self.runner.resumed:
             if is_main_process():
                 self._mark.unlink(missing_ok=True)
@@ -232,6 +248,11 @@ def _evaluate(loop: Any, stage: str, losses: dict[str, HistoryBuffer]) -> dict:
             metric.collect_device = "gpu"  # through the process group, not through a folder `.dist_test` in the cwd
     for index, batch in enumerate(batches(loop.dataloader)):
         loop.run_iter(index, batch)
+        if stage == "val" and runner.interruption.agreed():
+            for hook in runner.hooks:
+                if isinstance(hook, EMAHook):  # the trained weights come back in place of their averages
+                    hook.after_val_epoch(runner)
+            runner.stop_if_interrupted()
     metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
     means = averaged({name: torch.tensor(float(buffer.mean())) for name, buffer in losses.items()})
     total = means.pop("loss", None)

@@ -1,6 +1,7 @@
 """MMEngine's Runner with exact resume, checkpoints that are safe to write and to read, and processes without GPUs."""
 
 import platform
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ from torch.utils.data import DataLoader
 
 import densevit
 from densevit.checkpoints.reading import read_file
-from densevit.engine import loops, mending, streams
-from densevit.engine.checkpointing import SaveFailed, from_plain, plain, save_atomically
+from densevit.engine import loops, mending, resuming, streams, work_dir_lock
+from densevit.engine.checkpointing import CheckpointHook, SaveFailed, from_plain, plain, save_atomically
 from densevit.engine.config import config_files
 from densevit.engine.data_loader import build_dataloader
-from densevit.engine.distributed import from_first, gathered, without_cuda_devices
+from densevit.engine.distributed import gathered, in_all, without_cuda_devices
+from densevit.engine.interruption import Interruption
 from densevit.engine.optim_wrapper import merge_groups, prefer_fused
-from densevit.errors import CheckpointError
+from densevit.errors import CheckpointError, ConfigError, TrainingError
 from densevit.outputs import files_of
 from densevit.registry import RUNNERS
 
@@ -39,6 +41,7 @@ class Runner(MMEngineRunner):
     found: tuple[Path, dict] | None = None  # the checkpoint to resume from, read already
     train_dataset: Any = None  # built before the model
     test_dataset: Any = None
+    interruption = Interruption()
     _waiting: dict | None = None  # random streams and gradients of the checkpoint, until the first step
 
     # -- the start of a run ------------------------------------------------------------------------------------------
@@ -51,6 +54,8 @@ class Runner(MMEngineRunner):
                 super().setup_env(env_cfg)
         else:
             super().setup_env(env_cfg)
+        if self._train_loop is not None:  # before anything is written
+            in_all(ConfigError, work_dir_lock.acquire, self.work_dir)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> Any:
         logger = super().build_logger(*args, **kwargs)
@@ -111,8 +116,13 @@ class Runner(MMEngineRunner):
             super()._init_model_weights()
 
     def train(self) -> nn.Module:
-        with mending.silence():
-            return super().train()
+        self.interruption = Interruption()
+        try:
+            with mending.silence(), self.interruption.watched():
+                return super().train()
+        finally:
+            if is_main_process():
+                work_dir_lock.release(self.work_dir)
 
     def test(self) -> dict:
         with mending.silence():
@@ -140,25 +150,69 @@ class Runner(MMEngineRunner):
 
         Raises:
             SaveFailed: in all processes, where the file could not be written; nothing else has changed.
+            TrainingError: likewise, where weights or optimizer state are not finite; nothing is written.
         """
         random_streams = gathered(self.paused_streams or streams.capture())
         gradients = self._gradients_under_way() if save_optimizer else None
-        failure = None
-        if is_main_process():
-            try:
-                meta = dict(meta or {})
-                meta.setdefault("epoch", self.epoch + 1 if by_epoch else self.epoch)
-                meta.setdefault("iter", self.iter if by_epoch else self.iter + 1)
-                content = self._content(meta, save_optimizer, save_param_scheduler)
-                content["random_streams"] = random_streams
-                content["gradients"] = gradients
-                self.call_hook("before_save_checkpoint", checkpoint=content)
-                save_atomically(content, Path(out_dir) / filename)
-            except SaveFailed as error:
-                failure = str(error)
-        failure = from_first(failure)
-        if failure:
-            raise SaveFailed(failure)
+        epoch, iteration = (self.epoch + 1, self.iter) if by_epoch else (self.epoch, self.iter + 1)
+
+        def save() -> None:
+            content = self._content(
+                dict(epoch=epoch, iter=iteration) | (meta or {}), save_optimizer, save_param_scheduler
+            )
+            content["random_streams"] = random_streams
+            content["gradients"] = gradients
+            self.call_hook("before_save_checkpoint", checkpoint=content)
+            broken = resuming.non_finite(content)
+            if broken:
+                raise TrainingError(broken)
+            save_atomically(content, Path(out_dir) / filename)
+
+        try:
+            in_all((SaveFailed, TrainingError), save)
+        except TrainingError as error:
+            self.stop_if_not_finite(str(error))
+
+    def stop_if_not_finite(self, broken: str | None = None) -> None:
+        """End the training where its weights are no longer finite. Called by all processes.
+
+        Args:
+            broken: the tensor that is not finite; by default it is looked for among the weights.
+
+        Raises:
+            TrainingError: with the iteration, the images of its batch and those of the one before.
+        """
+        if broken is None:
+            state = {"state_dict": self.bare_model.state_dict()}
+            broken = next((name for name in gathered(resuming.non_finite(state)) if name), None)
+        if broken is None:
+            return
+        seen = [
+            f"iteration {number} on {_few([name for part in gathered(names) for name in part])}"
+            for number, names in self.train_loop.recent
+        ]
+        raise TrainingError(
+            f"{broken} is not finite after {', and before it '.join(seen) or 'resuming'}: nothing of it was "
+            f"saved; look at these images, lower the learning rate or clip the gradients, and --resume."
+        )
+
+    def stop_if_interrupted(self, shared: dict | None = None) -> None:
+        """After a signal in any process, save what has been trained and end. Called by all of them between two steps.
+
+        Args:
+            shared: see `Interruption.agreed`.
+
+        Raises:
+            SystemExit: with 128 + the signal's number, as a shell has it.
+        """
+        number = self.interruption.agreed(shared)
+        if not number:
+            return
+        hook = next((hook for hook in self.hooks if isinstance(hook, CheckpointHook)), None)
+        saved = hook.save_now(self) if hook else None
+        where = f"{saved} holds it, and --resume goes on from there" if saved else "nothing of it is saved"
+        self.logger.warning(f"{signal.Signals(number).name}: the training ends after iteration {self.iter}; {where}")
+        raise SystemExit(128 + number)
 
     def _content(self, meta: dict, save_optimizer: bool, save_param_scheduler: bool) -> dict:
         """MMEngine's layout, in tensors and plain Python alone, so that any torch.load(weights_only=True) reads it."""
@@ -182,6 +236,7 @@ class Runner(MMEngineRunner):
         }
         if save_optimizer:
             content["optimizer"] = _on_cpu(self.optim_wrapper.state_dict())
+            content["optimizer_layout"] = resuming.optimizer_layout(self.optim_wrapper.optimizer, self.bare_model)
         if save_param_scheduler and self.param_schedulers is not None:
             content["param_schedulers"] = (
                 {name: [s.state_dict() for s in part] for name, part in self.param_schedulers.items()}
@@ -216,71 +271,68 @@ class Runner(MMEngineRunner):
         """Go on from a checkpoint of ours or of MMEngine's, as if the run had never stopped.
 
         Raises:
-            CheckpointError: the file cannot be read, or is of another model.
+            CheckpointError: the file cannot be read, or is damaged, of another model or of another optimizer.
         """
+        # everything is compared before anything is changed
         checkpoint = self.found[1] if self.found else read_file(filename, check_sums=True)
+        if not self.found:
+            resuming.require_resumable(filename, checkpoint)
+        resuming.require_same_model(filename, checkpoint, self.bare_model, self.hooks)
+        place = self._place(filename, checkpoint["meta"])
+        optimizer = resuming.OptimizerState(filename, self.optim_wrapper, self.bare_model, checkpoint)
+        schedulers, saved = (_flat(x) for x in (self.param_schedulers, checkpoint.get("param_schedulers")))
+        changes = [] if optimizer.regrouped else resuming.schedule_changes(filename, schedulers, saved)
+        rescheduled = bool(changes or optimizer.changed or optimizer.regrouped)
+
         averages = any(isinstance(hook, EMAHook) for hook in self.hooks)
-        if "ema_state_dict" in checkpoint and not averages:
+        if checkpoint.get("ema_state_dict") is not None and not averages:
             # the weights that were trained lie under `ema_state_dict`, their averages under `state_dict`
             self.logger.warning(f"{filename} holds averaged weights (ema), which this run does not keep: left out")
             raw = {k[7:]: v for k, v in checkpoint["ema_state_dict"].items() if k.startswith("module.")}
             checkpoint["state_dict"].update(raw)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        self._refuse_another_model(filename, checkpoint["state_dict"])
         self.bare_model.load_state_dict(checkpoint["state_dict"], strict=True)
-        self._resume_place(checkpoint["meta"])
+        self.train_loop._epoch, self.train_loop._iter = place
         self.message_hub.load_state_dict(_hub(checkpoint["message_hub"]))
-        try:
-            if "optimizer" in checkpoint:
-                self.optim_wrapper.load_state_dict(checkpoint["optimizer"])
-        except (ValueError, KeyError) as error:
-            raise CheckpointError(
-                f"{filename} was written by a run with another optimizer ({error}): resume with its config, or begin "
-                f"from its weights with --cfg-options load_from={filename}."
-            ) from error
-        if "param_schedulers" in checkpoint and self.param_schedulers is not None:
-            self._resume_schedulers(checkpoint["param_schedulers"])
+        optimizer.load(rescheduled)
+        if rescheduled:
+            resuming.fast_forward(schedulers, *place, len(self.train_dataloader))
+        else:
+            for scheduler, state in zip(schedulers, saved, strict=True):
+                scheduler.load_state_dict(state)
         self._waiting = {key: checkpoint.get(key) for key in ("random_streams", "gradients")}
         self._has_loaded = self.resumed = True
         self.logger.info(f"resumed from {filename}: epoch {self.epoch}, iteration {self.iter}")
+        for key, (old, new) in optimizer.changed.items():
+            changes.append(f"the optimizer's {key} is {new!r} in place of the checkpoint's {old!r}")
+        if optimizer.regrouped:
+            changes.append("the optimizer trains or groups the parameters otherwise than in the checkpoint")
+        for change in changes:
+            self.logger.warning(f"the edited config is followed: {change}")
 
-    def _refuse_another_model(self, filename: str, state: dict) -> None:
-        shapes = {name: tuple(value.shape) for name, value in self.bare_model.state_dict().items()}
-        theirs = {name: tuple(value.shape) for name, value in state.items()}
-        odd = [name for name in {**shapes, **theirs} if shapes.get(name) != theirs.get(name)]
-        if odd:
-            names = ", ".join(odd[:8]) + (f" and {len(odd) - 8} more" if len(odd) > 8 else "")
-            raise CheckpointError(
-                f"{filename} was written by a run of another model, which differs in {names}: resume with its config, "
-                f"or use another --work-dir."
-            )
-
-    def _resume_place(self, meta: dict) -> None:
+    def _place(self, filename: str, meta: dict) -> tuple[int, int]:
         """Epoch and iteration; with another number of images a step, the place in the epoch is that of the images."""
-        loop = self.train_loop
-        loop._epoch, loop._iter = meta["epoch"], meta["iter"]
-        loader = loop.dataloader
+        epoch, iteration = meta["epoch"], meta["iter"]
+        loader = self.train_loop.dataloader
         batch, length = (loader.batch_sampler.batch_size or 1) * self.world_size, len(loader)
-        if {"epoch_length", "global_batch"} <= meta.keys() and (length, batch) != (
-            meta["epoch_length"],
-            meta["global_batch"],
-        ):
-            self.logger.warning(
-                f"the checkpoint was written at {meta['global_batch']} images a step and {meta['epoch_length']} steps "
-                f"an epoch, now it is {batch} and {length}: the run goes on at the same image, but not as it would have"
+        by_epoch = isinstance(self.train_loop, loops.EpochBasedTrainLoop)
+        was_batch, was_length = meta.get("global_batch", batch), meta.get("epoch_length", length)
+        if "epoch_length" not in meta and epoch and iteration % epoch == 0:
+            was_length = iteration // epoch  # MMEngine's, saved between two epochs
+        done, changed = iteration - epoch * was_length, (was_length, was_batch) != (length, batch)
+        if by_epoch and (done < 0 or (done > length and not changed)):
+            raise CheckpointError(
+                f"{filename} cannot be resumed from: its iteration {iteration} does not lie in its epoch {epoch} of "
+                f"{was_length} steps."
             )
-            if isinstance(loop, loops.EpochBasedTrainLoop):
-                done = (meta["iter"] - meta["epoch"] * meta["epoch_length"]) * meta["global_batch"] // batch
-                loop._iter = loop._epoch * length + min(done, length)
-
-    def _resume_schedulers(self, states: Any) -> None:
-        if isinstance(self.param_schedulers, dict):
-            parts = [(part, states[name]) for name, part in self.param_schedulers.items()]
-        else:
-            parts = [(self.param_schedulers, states)]
-        for schedulers, saved in parts:
-            for scheduler, state in zip(schedulers, saved, strict=False):
-                scheduler.load_state_dict(state)
+        if changed:
+            self.logger.warning(
+                f"the checkpoint was written at {was_batch} images a step and {was_length} steps an epoch, now it is "
+                f"{batch} and {length}: the run goes on at the same image, but not as it would have"
+            )
+            if by_epoch:
+                iteration = epoch * length + min(done * was_batch // batch, length)
+        return epoch, iteration
 
     def take_up(self) -> None:
         """Called right before each step: the first one of a run sets the random streams, and after a resume the
@@ -299,7 +351,7 @@ class Runner(MMEngineRunner):
             streams.part_ways(self.seed, self.rank)
         parameters = dict(self.bare_model.named_parameters())
         for name, gradient in (waiting["gradients"] or {}).items():
-            parameters[name].grad = gradient.to(parameters[name].device)
+            parameters[name].grad = torch.empty_like(parameters[name]).copy_(gradient)
 
     _begun = False
 
@@ -314,6 +366,15 @@ def _with_type(loop: Any, by_epoch: str, by_iter: str = "") -> Any:
 
 def _on_cpu(state: Any) -> Any:
     return apply_to(state, lambda x: hasattr(x, "cpu"), lambda x: x.cpu())
+
+
+def _few(images: list[str]) -> str:
+    return (", ".join(images[:16]) + (f" and {len(images) - 16} more" if len(images) > 16 else "")) or "unnamed images"
+
+
+def _flat(parts: Any) -> list:
+    """Schedules or their states, which are a list, or a dictionary of lists by optimizer."""
+    return [item for part in parts.values() for item in part] if isinstance(parts, dict) else list(parts or [])
 
 
 def _hub(state: dict) -> dict:

@@ -33,6 +33,20 @@ def restore(state: dict) -> None:
         torch.cuda.set_rng_state(state["cuda"])
 
 
+def check(state: dict) -> None:
+    """Raises an exception of whatever kind where `restore` could not put `state` back; changes no generator."""
+    version, words, gauss = state["python"]
+    random.Random().setstate((version, tuple(words.tolist()), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    if not 0 <= position <= len(keys):  # numpy would read beyond its words
+        raise ValueError(f"position {position}")
+    np.random.RandomState().set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.Generator().set_state(state["torch"])
+    cuda = state.get("cuda")
+    if cuda is not None and (cuda.dtype, cuda.shape) != (torch.uint8, (16,)):
+        raise ValueError("state of the GPU's generator")
+
+
 @contextlib.contextmanager
 def preserved() -> Iterator[dict]:
     """Runs a block, such as a validation, without moving the training's random streams; gives their state."""

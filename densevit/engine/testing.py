@@ -80,8 +80,8 @@ def _meta(content: dict) -> dict:
     return {key.lower(): value for key, value in found.items()}
 
 
-def compare_classes(file: str, stored: dict, present: dict) -> None:
-    """The classes that a checkpoint was trained on must be the data set's, in the same order.
+def compare_classes(file: str, stored: dict, present: dict, way_on: str = "test it on") -> None:
+    """The classes that a checkpoint was trained on must be the dataset's, in the same order.
 
     Raises:
         CheckpointError: they are not; the first difference is named.
@@ -97,13 +97,13 @@ def compare_classes(file: str, stored: dict, present: dict) -> None:
         data = present.get("ann_file", "the data set")
         if len(ours) != len(theirs):
             raise CheckpointError(
-                f"{file} was trained on {len(ours)} classes and {data} has {len(theirs)}: test it on the data set it "
-                f"was trained for, or train on this one."
+                f"{file} was trained on {len(ours)} classes and {data} has {len(theirs)}: {way_on} the dataset it was "
+                f"trained for, or train on this one."
             )
         place = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
         raise CheckpointError(
-            f"{file} was trained with {ours[place]!r} as {word} {place}, where {data} has {theirs[place]!r}: test it "
-            f"on the data set it was trained for."
+            f"{file} was trained with {ours[place]!r} as {word} {place}, where {data} has {theirs[place]!r}: "
+            f"{way_on} the dataset it was trained for."
         )
 
 

@@ -79,7 +79,7 @@ def test_max_keep_ckpts_and_save_best(tmp_path):
     assert names == ["best_val_loss_epoch_3.pth", "epoch_3.pth", "latest.pth"], "the loss falls in these three epochs"
     last = read_file(tmp_path / "run" / "epoch_3.pth")["message_hub"]["runtime_info"]
     assert last["best_score"] == runner.message_hub.get_info("best_score")
-    assert (tmp_path / "run" / "last_checkpoint").read_text() == str(tmp_path / "run" / "epoch_3.pth")
+    assert (tmp_path / "run" / "last_checkpoint").read_text() == "epoch_3.pth"
 
 
 def test_what_a_killed_run_left_half_written_is_cleared_away(tmp_path):

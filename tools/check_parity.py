@@ -371,7 +371,7 @@ def check(path: Path, tolerance: float | None) -> tuple[str, str, list[str]]:
         known = [name for name in names if name in reading]
         return sum(tuple(reading[name].shape) == shapes[name] for name in known), len(known)
 
-    probes = max(readings.values(), key=fits)
+    probes = {name: x.detach() for name, x in max(readings.values(), key=fits).items()}  # a table may be a parameter
     limit = case.spec["tolerance"] if tolerance is None else tolerance
     errors, faults, aside = {}, [], []
     for name in names:

@@ -48,14 +48,14 @@ def conv_of_resized(conv: nn.Conv2d, maps: Sequence[Tensor], size: Sequence[int]
 def _add_resized(out: Tensor | None, x: Tensor, kernel: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
     """out + conv(resize(x)) of one map (B, C, h, w) and its kernel (P, C, k, k): (B, P, H, W), channels last in memory.
 
-    Where nothing is trained `out` itself is added to, block by block: each sees a few places of x alone.
+    Where nothing is trained `out` itself is added to, on a CPU block by block: each sees a few places of x alone.
     """
     many, channels, h, w = x.shape
     taps = kernel.shape[2]
     to_y = shifted_resize(h, size[0], taps, align_corners, x.dtype, x.device)
     to_x = shifted_resize(w, size[1], taps, align_corners, x.dtype, x.device)
     tokens, kernel = x.permute(0, 2, 3, 1), kernel.permute(2, 1, 3, 0).flatten(2)  # (k_y, C, k_x * P)
-    whole = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    whole = torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu"
     part = None
     for rows, above, below in [(slice(None), 0, h)] if whole else _blocks(to_y):
         weights = to_y[rows, :, above:below].flatten(1)

@@ -13,43 +13,47 @@ from torch import Tensor
 from densevit.errors import DataError
 
 IGNORE = 255
-"""Value of pixels without truth: they count nowhere, whatever is predicted there."""
+"""Value of pixels without truth: they count nowhere, whatever is predicted there. So do those of a value that is no
+class."""
 VALUES = 256
 EXACT = 1 << 24
 """Pixels that cv2 counts exactly at once: its counts are float32."""
 
 
 def confusion_matrix(truth: Tensor, predicted: Tensor, classes: int, where: str) -> np.ndarray:
-    """Pixels of class row in `truth` that are class column in `predicted`.
+    """`confusion_and_unknown` without the second."""
+    return confusion_and_unknown(truth, predicted, classes, where)[0]
+
+
+def confusion_and_unknown(truth: Tensor, predicted: Tensor, classes: int, where: str) -> tuple[np.ndarray, int]:
+    """Pixels of class row in `truth` that are class column in `predicted`, and how many have an unknown class in truth.
 
     Args:
-        truth: (H, W) whole numbers, 0 to K - 1, 255 = none.
+        truth: (H, W) whole numbers, 0 to K - 1; 255, and what else is no class, = none.
         predicted: (H, W) on the same device, 0 to K - 1.
         classes: K, at most 255.
         where: the image, for messages.
 
     Returns:
-        (K, K) int64.
+        (K, K) int64, and a number.
 
     Raises:
-        DataError: a class that there is not, in truth or prediction.
+        DataError: a class that there is not in the prediction.
     """
-    pairs = _pairs(truth, predicted, where)
-    rows, columns = pairs.sum(1), pairs.sum(0)
-    for value in np.flatnonzero(columns[classes:]) + classes:
-        raise _unknown(value, classes, f"the prediction for {where}", "the model was made for another data set")
-    for value in np.flatnonzero(rows[classes:IGNORE]) + classes:
-        raise _unknown(value, classes, f"gt_semantic of {where}", f"pixels without a class are {IGNORE}")
-    return pairs[:classes, :classes]
+    unknown = 0
+    if (value := _beyond_bytes(predicted)) is not None:
+        raise _unknown(value, classes, where)
+    if _beyond_bytes(truth) is not None:
+        beyond = (truth < 0) | (truth >= VALUES)
+        truth, unknown = truth.masked_fill(beyond, IGNORE), int(beyond.sum())
+    pairs = _pairs(truth, predicted)
+    for value in np.flatnonzero(pairs.sum(0)[classes:]) + classes:
+        raise _unknown(value, classes, where)
+    return pairs[:classes, :classes], unknown + int(pairs[classes:IGNORE].sum())
 
 
-def _pairs(truth: Tensor, predicted: Tensor, where: str) -> np.ndarray:
+def _pairs(truth: Tensor, predicted: Tensor) -> np.ndarray:
     """(256, 256) int64: how many pixels have the value row in truth and column in the prediction."""
-    for values, name in ((predicted, f"the prediction for {where}"), (truth, f"gt_semantic of {where}")):
-        if values.dtype != torch.uint8 and values.numel():
-            low, high = (int(end) for end in values.aminmax())
-            if low < 0 or high >= VALUES:
-                raise DataError(f"{name} has the class {low if low < 0 else high}; classes are numbers from 0 to 255.")
     if truth.is_cuda:
         counts = torch.bincount((truth.int() * VALUES + predicted.int()).flatten(), minlength=VALUES * VALUES)
         return counts.view(VALUES, VALUES).cpu().numpy()
@@ -62,8 +66,19 @@ def _pairs(truth: Tensor, predicted: Tensor, where: str) -> np.ndarray:
     return total
 
 
-def _unknown(value: int, classes: int, what: str, way: str) -> DataError:
-    return DataError(f"{what} has the class {value}, where 0 to {classes - 1} are known; {way}.")
+def _beyond_bytes(values: Tensor) -> int | None:
+    """A value that no byte holds; None where there is none."""
+    if values.dtype == torch.uint8 or not values.numel():
+        return None
+    low, high = (int(end) for end in values.aminmax())
+    return low if low < 0 else high if high >= VALUES else None
+
+
+def _unknown(value: int, classes: int, where: str) -> DataError:
+    return DataError(
+        f"the prediction for {where} has the class {value}, where 0 to {classes - 1} are known; the model was made for "
+        "another data set."
+    )
 
 
 def class_figures(matrix: np.ndarray, beta: float = 1.0) -> dict[str, np.ndarray]:

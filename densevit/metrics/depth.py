@@ -12,7 +12,7 @@ from densevit.errors import ConfigError, DataError, nearest
 from densevit.metrics.depth_map_files import DepthMapWriter
 from densevit.metrics.gathering import PerImageMetric, name_of, record_of
 from densevit.metrics.pixel_maps import map_pair
-from densevit.ops.depth_crops import CROPS
+from densevit.ops.depth_crops import CROPS, outside_range
 from densevit.outputs import Inputs
 from densevit.registry import METRICS
 
@@ -26,9 +26,9 @@ class DepthMetric(PerImageMetric):
     """Errors of `pred_depth` against `gt_depth`, in metres: those of each image, then their mean over the images.
 
     Gives 'depth/abs_rel' and so on, one of each name of FIGURES; `depth_figures` defines them. The pixels that count
-    are those within the crop whose truth lies between min_depth and max_depth, both excluded. An image without such a
-    pixel is left out. What is kept between batches is ten numbers an image, and every image counts once, however often
-    a distributed sampler repeats it.
+    are those within the crop whose truth lies between min_depth and max_depth, both excluded, and which the model can
+    predict (its samples' meta `depth_range`). An image without such a pixel is left out. What is kept between batches
+    is ten numbers an image, and every image counts once, however often a distributed sampler repeats it.
 
     A model of relative depth (its samples' meta `depth_kind` is 'relative') predicts inverse depth up to scale and
     shift, and needs an alignment: it is fitted to each image's own truth, so its figures are not comparable with those
@@ -103,7 +103,9 @@ class DepthMetric(PerImageMetric):
                     "the model predicts relative depth, which is in no unit: set align='least_squares' (or 'median') "
                     "on DepthMetric, or train a head of metric depth."
                 )
-            counted = (truth > self.min_depth) & (truth < self.max_depth)
+            counted, told = (truth > self.min_depth) & (truth < self.max_depth), sample.get("depth_range")
+            if told is not None:
+                counted &= ~outside_range(truth, told)
             truth, predicted = truth[counted].double(), predicted[counted].double()
             if predicted.isnan().any():
                 raise DataError(
@@ -112,7 +114,7 @@ class DepthMetric(PerImageMetric):
                 )
             figures = self._scored(truth, predicted, relative, sample) if len(truth) else None
             kind = "relative" if relative else "metric"
-            self.results.append({**record_of(sample), "figures": figures, "kind": kind, "views": views})
+            self.results.append({**record_of(sample), "figures": figures, "kind": kind, "views": views, "range": told})
 
     def check_out(self, dataset: Any, option: str, inputs: Inputs) -> None:
         """ConfigError where maps of the dataset's images cannot be written below `out`, or would be over an input."""
@@ -159,8 +161,9 @@ class DepthMetric(PerImageMetric):
                 return {}
         scored = [image["figures"] for image in results if image["figures"] is not None]
         if not scored:
+            span = self._span(results[0]["range"] if results else None)
             raise DataError(
-                f"none of the {len(results)} images has a pixel of true depth in {self._span()}; check the unit of the "
+                f"none of the {len(results)} images has a pixel of true depth in {span}; check the unit of the "
                 "depth maps (depth_scale of the data set), DepthMetric's max_depth and its crop."
             )
         figures = dict(zip(FIGURES, torch.tensor(scored, dtype=torch.float64).mean(0).tolist(), strict=True))
@@ -168,17 +171,20 @@ class DepthMetric(PerImageMetric):
         first = results[0]
         print_log(
             f"Depth of {len(scored)} images ({len(results) - len(scored)} without a pixel in range left out)\n"
-            f"protocol: {self.protocol(first['kind'], first['views'])}\n{text}",
+            f"protocol: {self.protocol(first['kind'], first['views'], first['range'])}\n{text}",
             logger="current",
         )
         return figures
 
-    def protocol(self, kind: str = "metric", views: tuple[int, bool] = (1, False)) -> str:
+    def protocol(
+        self, kind: str = "metric", views: tuple[int, bool] = (1, False), told: tuple[float, float] | None = None
+    ) -> str:
         """What was compared with what, in one line.
 
         Args:
             kind: 'metric' or 'relative', the model's depth.
             views: how many views of an image were averaged, and whether there were mirrored ones among them.
+            told: the nearest and the farthest depth that the model can predict, metres.
         """
         space = "inverse depth" if kind == "relative" else "depth"
         alignments = {
@@ -191,7 +197,7 @@ class DepthMetric(PerImageMetric):
         return "; ".join((
             f"{kind} depth",
             f"crop {self.crop or 'none'}",
-            f"truth in {self._span()}",
+            f"truth in {self._span(told)}",
             f"predictions {'clamped to it' if self.clamp else 'not clamped'}",
             alignments[self.align],
             looks,
@@ -200,8 +206,11 @@ class DepthMetric(PerImageMetric):
             "silog_kitti = 100 sqrt(mean d^2 - (mean d)^2)",
         ))  # fmt: skip
 
-    def _span(self) -> str:
-        return f"({self.min_depth:g}, {self.max_depth:g}) m"
+    def _span(self, told: tuple[float, float] | None) -> str:
+        span = f"({self.min_depth:g}, {self.max_depth:g}) m"
+        if told is None or (told[0] <= self.min_depth and told[1] >= self.max_depth):
+            return span
+        return f"{span}, of it what the model can predict, [{told[0]:g}, {told[1]:g}] m"
 
 
 def aligned(truth: Tensor, predicted: Tensor, how: str, relative: bool, max_depth: float) -> Tensor:

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.logging import print_log
 
 from densevit.errors import ConfigError, DataError, nearest
 from densevit.metrics.boundary import TOLERANCE, boundary_scores
 from densevit.metrics.class_map_files import ClassMapWriter
-from densevit.metrics.confusion import IGNORE, class_figures, confusion_matrix, mean_of
+from densevit.metrics.confusion import IGNORE, class_figures, confusion_and_unknown, mean_of
 from densevit.metrics.gathering import ImageSums, PerImageMetric, name_of, record_of
 from densevit.metrics.pixel_maps import map_pair
 from densevit.outputs import Inputs
@@ -82,7 +83,7 @@ class SemanticMetric(PerImageMetric):
         """Count one batch: dicts with `pred_semantic` and `gt_semantic`, see `map_pair`.
 
         Raises:
-            DataError: a class that there is not, in truth or prediction, or maps of different sizes.
+            DataError: a class that there is not in the prediction, or maps of different sizes.
         """
         if not self.results:
             self.results.append(ImageSums())
@@ -99,8 +100,10 @@ class SemanticMetric(PerImageMetric):
                     "pipeline, or write the predictions alone: tools/test.py --out DIR."
                 )
             truth, predicted = map_pair(sample, "semantic", "SemanticMetric")
-            counts = {"matrix": confusion_matrix(truth, predicted, len(names), name_of(sample))}
+            matrix, unknown = confusion_and_unknown(truth, predicted, len(names), name_of(sample))
+            counts = {"matrix": matrix, "unknown": np.int64(unknown)}
             if "mBF" in self.metrics:
+                truth = torch.where((truth < 0) | (truth >= len(names)), IGNORE, truth)
                 maps = (values.cpu().numpy().astype(np.uint8) for values in (truth, predicted))
                 scores = boundary_scores(*maps, len(names), self.tolerance)
                 counts |= {"boundary": np.nan_to_num(scores), "bordered": ~np.isnan(scores) * 1}
@@ -118,6 +121,8 @@ class SemanticMetric(PerImageMetric):
         matrix = results.sums.get("matrix", np.zeros((1, 1), np.int64))
         if not matrix.sum():
             raise DataError(f"none of the {count} images has a pixel with a class; check the class maps.")
+        if unknown := int(results.sums["unknown"]):
+            print_log(f"{unknown} pixels have a ground truth that is none of the classes: not scored", logger="current")
         known = class_figures(matrix, self.beta)
         if "mBF" in self.metrics:
             with np.errstate(invalid="ignore"):

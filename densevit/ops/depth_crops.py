@@ -1,6 +1,9 @@
-"""Which part of an image counts when depth is scored: the field's crops, as (first row, end, first column, end)."""
+"""Which pixels of an image count: those of a depth that can be predicted, and when depth is scored the field's crops,
+as (first row, end, first column, end)."""
 
 from collections.abc import Callable
+
+from torch import Tensor
 
 Crop = tuple[int, int, int, int]
 KB_SIZE = (352, 1216)
@@ -39,6 +42,11 @@ def _within_kb(crop: Callable[[int, int], Crop]) -> Callable[[int, int], Crop | 
         return top + first, top + end, left + start, left + stop
 
     return inner
+
+
+def outside_range(depth: Tensor, span: tuple[float, float]) -> Tensor:
+    """Where ground truth, in metres, is nearer or farther than can be predicted, and counts as none: bool."""
+    return (depth < span[0]) | (depth > span[1])
 
 
 CROPS: dict[str, Callable[[int, int], Crop | None]] = {

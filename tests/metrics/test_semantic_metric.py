@@ -296,12 +296,23 @@ def test_values_beyond_a_byte_are_written_in_two(tmp_path):
 
 
 @pytest.mark.parametrize("value", [4, 254, -1, 256])
-def test_a_class_that_there_is_not_is_named_with_its_image(value):
-    good, bad = torch.tensor([[0, 3]]), torch.tensor([[0, value]])
-    with pytest.raises(DataError, match=rf"gt_semantic of /data/7.png has the class {value}[,;]"):
-        metric_of(4).process(None, [map_sample(7, "semantic", bad, good)])
+def test_a_predicted_class_that_there_is_not_is_named_with_its_image(value):
+    bad = torch.tensor([[0, value]])
     with pytest.raises(DataError, match=rf"prediction for /data/7.png has the class {value}[,;]"):
         metric_of(4).process(None, [map_sample(7, "semantic", torch.full_like(bad, 255), bad)])
+
+
+@pytest.mark.parametrize("metric", ["mIoU", "mBF"])
+@pytest.mark.parametrize("value", [4, 254, -1, 256])
+def test_ground_truth_that_is_no_class_is_not_scored(value, metric, capsys):
+    torch.manual_seed(0)
+    truth, predicted = torch.randint(0, 4, (2, 20, 30))
+    results = []
+    for ignored in (255, value):
+        some = metric_of(4, metric=metric)
+        some.process(None, [map_sample(7, "semantic", truth.where(truth != 2, ignored), predicted)])
+        results.append(some.evaluate(1))
+    assert results[0] == results[1] or str(results[0]) == str(results[1])
 
 
 def test_mistakes_are_told_in_a_sentence():

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -89,6 +90,14 @@ def test_reference_cases_pass(root, shared):
     assert left <= {"features", "logits", "stage4_tokens"}
 
 
+def loaded(root):
+    """The tool as a module."""
+    tool = importlib.util.spec_from_file_location("check_parity", root / "tools" / "check_parity.py")
+    module = importlib.util.module_from_spec(tool)
+    tool.loader.exec_module(module)
+    return module
+
+
 def change(root, tmp_path, name, edit, tolerance=None) -> tuple[str, str]:
     """Verdict and words on a copy of a golden case with its description edited."""
     source = root / "tests" / "data" / "parity" / f"{name}.json"
@@ -96,11 +105,8 @@ def change(root, tmp_path, name, edit, tolerance=None) -> tuple[str, str]:
     edit(spec)
     (tmp_path / source.name).write_text(json.dumps(spec))
     shutil.copy(source.with_suffix(".npz"), tmp_path / f"{name}.npz")
-    tool = importlib.util.spec_from_file_location("check_parity", root / "tools" / "check_parity.py")
-    module = importlib.util.module_from_spec(tool)
-    tool.loader.exec_module(module)
     with torch.random.fork_rng():
-        verdict, words, _ = module.check(tmp_path / source.name, tolerance)
+        verdict, words, _ = loaded(root).check(tmp_path / source.name, tolerance)
     return verdict, words
 
 
@@ -141,3 +147,16 @@ def test_a_failed_case_makes_the_exit_code_1(root):
     assert done.returncode == 1
     assert done.stdout.startswith("FAIL mmdet_bb_nobias")
     assert done.stdout.endswith("0 passed, 1 failed, 0 skipped\n")
+
+
+def test_a_table_that_needs_no_resizing_is_compared(root, shared, tmp_path):
+    """DINOv2 with registers at the size that its table is made for: the output is the parameter itself."""
+    spec = json.loads((shared / "parity" / "dinov2_giant_like.json").read_text())
+    spec["inputs"] = {"image": {"draw": ["image", [1, 3, 140, 140], 0.0, 1.0]}}
+    spec["outputs"] = {"pos": {"shape": [1, 101, 96], "stored": "whole"}}
+    tool = loaded(root)
+    table = next(entry for entry in spec["state"] if entry[0] == "pos_embed")
+    (tmp_path / "square.json").write_text(json.dumps(spec))
+    np.savez(tmp_path / "square.npz", **{"output/pos": tool.draw(*table)})
+    verdict, text, _ = tool.check(tmp_path / "square.json", None)
+    assert (verdict, text) == ("ok", "compared 1 of 1 outputs  pos 0.00e+00")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from densevit.errors import ConfigError, nearest
 from densevit.models.heads.pixel_maps import PixelMapHead
+from densevit.ops.depth_crops import outside_range
 from densevit.registry import MODELS
 
 KINDS = ("sigmoid", "bins", "inverse", "relative")
@@ -30,8 +31,9 @@ class DepthHead(PixelMapHead):
             nearest); 'bins': metres as the mean of N depths, which each image has its own of, by their probabilities
             (AdaBins, arXiv 2011.14141, without its transformer); 'inverse': metres from inverse depth, as `inverse`
             says; 'relative': inverse depth, 0 or more.
-        max_depth: the largest depth that 'sigmoid' and 'bins' can tell, metres.
-        min_depth: their smallest.
+        max_depth: the largest depth that 'sigmoid' and 'bins' can tell, metres. Ground truth beyond it, such as the sky
+            of rendered scenes, counts as none: in the losses, and by `depth_range` in the samples' meta in DepthMetric.
+        min_depth: their smallest, likewise.
         bins: N.
         inverse: a, b of metres = 1 / (a * inverse depth + b) for 'inverse' (isl-org's NYU and KITTI models).
         non_negative: whether the inverse depth of 'relative' and 'inverse' ends in a ReLU.
@@ -81,9 +83,15 @@ class DepthHead(PixelMapHead):
             self.widths = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, bins))
 
     @property
-    def says(self) -> dict[str, str]:
+    def says(self) -> dict[str, str | tuple[float, float]]:
         """Meta of the samples that it predicts."""
-        return {"depth_kind": "metric" if self.metric else "relative"}
+        kind = {"depth_kind": "metric" if self.metric else "relative"}
+        return kind | {"depth_range": self.depth_range} if self.depth_range else kind
+
+    @property
+    def depth_range(self) -> tuple[float, float] | None:
+        """The nearest and the farthest depth, in metres, that can be predicted; None where nothing bounds it."""
+        return (self.min_depth, self.max_depth) if self.kind in ("sigmoid", "bins") else None
 
     def decode(self, features: Sequence[Tensor]) -> Tensor:
         """features: maps (B, C_i, h_i, w_i). Returns the map that is measured, (B, C, h, w)."""
@@ -110,6 +118,8 @@ class DepthHead(PixelMapHead):
 
     def map_loss(self, maps: Tensor, truth: Tensor) -> dict[str, Tensor]:
         """maps: (B, 1, H, W) of `forward`. truth: (B, H, W) metres, 0 = none. Losses of one name are added up."""
+        if self.depth_range:
+            truth = truth.masked_fill(outside_range(truth, self.depth_range), 0)
         found: dict[str, Tensor] = {}
         for loss in self.losses:
             value = self.loss_weight * loss(maps[:, 0], truth)

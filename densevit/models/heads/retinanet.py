@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
-import torch.distributed as dist
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError, fill_options
 from densevit.layers.conv import Conv2d
 from densevit.models.losses.detection import box_regression_loss, sigmoid_focal_loss
+from densevit.models.losses.processes import mean_over_processes
 from densevit.models.restore import restore_boxes
 from densevit.ops.anchors import octave_scales, pyramid_anchors, usable_anchors
 from densevit.ops.boxes import decode_deltas, encode_deltas
@@ -147,7 +147,7 @@ class RetinaNetHead(BaseModule):
         targets = [self.targets(anchors, sizes, sample) for sample in samples]
         labels, places, boxes, counts = (list(column) for column in zip(*targets, strict=True))
         labels = torch.stack(labels).split([len(a) for a in levels], dim=1)
-        divisor = _mean_over_processes(torch.stack(counts).clamp(min=1).sum().float())
+        divisor = mean_over_processes(torch.stack(counts).clamp(min=1).sum().float())
 
         offsets = torch.cat([p + i * len(anchors) for i, p in enumerate(places)])
         flat_deltas = torch.cat([self.rows(x, 4) for x in deltas], dim=1)
@@ -228,12 +228,3 @@ class RetinaNetHead(BaseModule):
             best, labels, boxes = best[large], labels[large], boxes[large]
         keep = batched_nms(boxes, best, labels, self.test["nms_iou"])[: self.test["max_per_image"]]
         return InstanceData(bboxes=boxes[keep], scores=best[keep], labels=labels[keep])
-
-
-def _mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a scalar tensor over all processes; itself where there is one."""
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        value = value.clone()
-        dist.all_reduce(value)
-        value = value / dist.get_world_size()
-    return value

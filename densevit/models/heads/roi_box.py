@@ -16,6 +16,7 @@ from densevit.errors import ConfigError, fill_options
 from densevit.layers.conv_tower import conv_tower
 from densevit.layers.linear import Linear
 from densevit.models.losses.detection import box_regression_loss, class_loss, giou_loss
+from densevit.models.losses.processes import mean_over_processes
 from densevit.ops.boxes import decode_deltas, encode_deltas
 from densevit.ops.matching import match_by_iou
 from densevit.ops.nms import batched_nms
@@ -194,11 +195,12 @@ class RoIBox(BaseModule):
         samples: Sequence[DataSample],
         labels: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """The class loss and the box loss, both divided by the number of regions, background or not.
+        """The class loss and the box loss, both divided by the number of regions of the whole batch, over all
+        processes, background or not.
 
         logits: (N, K + 1). deltas: (N, K or 1, 4). labels: (N,) as `labels` gives them.
         """
-        divisor = max(len(labels), 1)
+        divisor = mean_over_processes(len(labels), labels.device)
         places, start = [], 0
         for region in regions:
             places.append(torch.arange(start, start + region.positives, device=labels.device))

@@ -89,11 +89,16 @@ class RoIMask(BaseModule):
         truth: Sequence[Tensor],
         samples: Sequence[DataSample],
     ) -> Tensor:
-        """The mask loss of the positive regions of each image: boxes (P_i, 4), numbers of their true objects (P_i,)."""
+        """The mask loss of the positive regions of each image: boxes (P_i, 4), numbers of their true objects (P_i,).
+
+        It is the mean over the regions of the whole batch, over all processes. A region of an object whose mask is
+        empty does not count: what is there is not known.
+        """
         labels = torch.cat([s.gt_instances.labels[index] for index, s in zip(truth, samples, strict=True)])
         targets = self.targets(boxes, truth, samples)
         logits = self(self.pool(features, as_rois(boxes)), labels)
-        return self.loss_weight * mask_loss(logits, targets)
+        known = [s.gt_instances.masks.flatten(1).any(1)[index] for index, s in zip(truth, samples, strict=True)]
+        return self.loss_weight * mask_loss(logits, targets, torch.cat(known))
 
     @torch.no_grad()
     def targets(self, boxes: Sequence[Tensor], truth: Sequence[Tensor], samples: Sequence[DataSample]) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from densevit.errors import ConfigError, fill_options
 from densevit.layers.conv import Conv2d
 from densevit.models.losses.detection import box_regression_loss, object_loss
+from densevit.models.losses.processes import mean_over_processes
 from densevit.ops.anchors import pyramid_anchors, usable_anchors
 from densevit.ops.boxes import clip_boxes, decode_deltas, encode_deltas
 from densevit.ops.matching import match_by_iou
@@ -131,7 +132,7 @@ class RPN(BaseModule):
         anchors, lengths = torch.cat(levels), [len(level) for level in levels]
         index, counted = zip(*(self.targets(anchors, sizes, sample) for sample in samples), strict=True)
         index, counted = torch.stack(index), torch.stack(counted)  # (B, N)
-        divisor = self.num_counted(index, counted)
+        divisor = mean_over_processes(self.num_counted(index, counted), index.device)
 
         class_losses = [
             (object_loss(x, i >= 0) * c).sum() * (self.class_loss_weight / divisor)
@@ -153,7 +154,7 @@ class RPN(BaseModule):
         return {"loss_rpn_cls": class_losses, "loss_rpn_box": list(box_losses)}
 
     def num_counted(self, index: Tensor, counted: Tensor) -> Tensor | int:
-        """What the losses are divided by. index, counted: (B, N)."""
+        """What the losses are divided by, of this process. index, counted: (B, N)."""
         if self.divisor == "quota":
             return self.sample["num"] * len(index)
         positive = ((index >= 0) & counted).sum(1)

@@ -1,13 +1,15 @@
 """Losses of depth maps, which heads name in their `losses`: called as loss(prediction, truth), both (B, H, W).
 
 Truth is in metres, 0 = none: such pixels count nowhere. All is computed in float32, and a batch without any truth gives
-0 with gradients of 0. Shape letters: B images, H, W size of a map, N = H * W pixels.
+0 with gradients of 0. A batch is that of all processes together.
+Shape letters: B images, H, W size of a map, N = H * W pixels.
 """
 
 import torch
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError
+from densevit.models.losses.processes import mean_over_processes, sum_over_processes
 from densevit.registry import MODELS
 
 TINY = 1e-12
@@ -48,8 +50,10 @@ class SILogLoss(nn.Module):
         valid = truth > self.eps
         difference = prediction.clamp(min=self.eps).log() - truth.clamp(min=self.eps).log()
         difference = difference.masked_fill(~valid, 0)
-        count = valid.sum(1).clamp(min=1)
-        mean, square = difference.sum(1) / count, difference.square().sum(1) / count
+        sums = valid.sum(1), difference.sum(1), difference.square().sum(1)
+        count, mean, square = map(sum_over_processes, sums) if self.over == "batch" else sums
+        count = count.clamp(min=1)
+        mean, square = mean / count, square / count
         left = square - self.mean_share * mean.square()
         # where nothing is left the slope would be infinite; what is not a number stays so, and is noticed
         return self.loss_weight * torch.where(left <= TINY, 0, left.clamp(min=TINY).sqrt()).mean()
@@ -73,7 +77,7 @@ class DepthL1Loss(nn.Module):
         """prediction: (B, H, W) metres. truth: (B, H, W) metres, 0 = none. A scalar."""
         truth, valid = truth.float(), truth > 0
         error = (prediction.float() - truth).abs().masked_fill(~valid, 0)
-        return self.loss_weight * error.sum() / valid.sum().clamp(min=1)
+        return self.loss_weight * error.sum() / mean_over_processes(valid.sum())
 
 
 @MODELS.register_module()
@@ -115,11 +119,13 @@ class ScaleShiftInvariantLoss(nn.Module):
         target = torch.where(valid, truth, 1).float().reciprocal()
         difference = self.aligned_difference(_rows(prediction), _rows(target), valid.flatten(1)).view_as(target)
         error = difference.abs() if self.alignment == "median" else difference.square() / 2
-        loss = error.sum() / valid.sum().clamp(min=1)
-        for scale in range(self.scales if self.gradient_weight else 0):
-            step = 2**scale
+        steps = [2**scale for scale in range(self.scales if self.gradient_weight else 0)]
+        counts = [valid.sum()] + [valid[:, ::step, ::step].sum() for step in steps]
+        counts = mean_over_processes(torch.stack(counts))
+        loss = error.sum() / counts[0]
+        for step, count in zip(steps, counts[1:], strict=True):
             edges = _edges(difference[:, ::step, ::step], valid[:, ::step, ::step])
-            loss = loss + self.gradient_weight * edges
+            loss = loss + self.gradient_weight * (edges / count)
         return self.loss_weight * loss
 
     def aligned_difference(self, prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -143,10 +149,10 @@ class ScaleShiftInvariantLoss(nn.Module):
 
 
 def _edges(difference: Tensor, valid: Tensor) -> Tensor:
-    """Sum of the steps between neighbours that both count, divided by the pixels that count; a scalar."""
+    """Sum of the steps between neighbours that both count; a scalar."""
     across = (difference[:, :, 1:] - difference[:, :, :-1]).abs() * (valid[:, :, 1:] & valid[:, :, :-1])
     down = (difference[:, 1:] - difference[:, :-1]).abs() * (valid[:, 1:] & valid[:, :-1])
-    return (across.sum() + down.sum()) / valid.sum().clamp(min=1)
+    return across.sum() + down.sum()
 
 
 def _median(values: Tensor, valid: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from densevit.models.losses.processes import mean_over_processes
 from densevit.ops.boxes import box_area
 
 BLOCK = 2**16
@@ -85,9 +86,13 @@ def class_loss(logits: Tensor, target: Tensor) -> Tensor:
     return F.cross_entropy(logits, target, reduction="none")
 
 
-def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross entropy of the true class's mask alone (Mask R-CNN, arXiv 1703.06870, section 3): the mean.
+def mask_loss(logits: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
+    """Binary cross entropy of the true class's mask alone (Mask R-CNN, arXiv 1703.06870, section 3): the mean over the
+    masks of all processes.
 
-    logits, target: (P, m, m). Zero, with a gradient, where there is no mask.
+    logits, target: (P, m, m). known: (P,) bool, which of them count; None: all. Zero, with a gradient, where none does.
     """
-    return F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / max(target.numel(), 1)
+    known = target.new_ones(len(target), dtype=torch.bool) if known is None else known
+    counted = known[:, None, None].to(logits)
+    total = F.binary_cross_entropy_with_logits(logits, target, counted, reduction="sum")
+    return total / mean_over_processes(known.sum() * target.shape[1:].numel())

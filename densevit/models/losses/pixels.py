@@ -1,5 +1,8 @@
 """Losses of class maps, which heads name in their `losses`.
 
+A value that is none of the K classes is ground truth that the head cannot give: such a pixel has no class and counts
+nowhere. Means are over the pixels, or the images, of all processes.
+
 Shape letters: B images, K classes, H, W size of a map. Logits are (B, K, H, W), truths (B, H, W) int64.
 """
 
@@ -11,6 +14,7 @@ from torch import Tensor, nn
 
 from densevit.errors import ConfigError, fill_options
 from densevit.models.losses.detection import sigmoid_focal_loss
+from densevit.models.losses.processes import mean_over_processes
 from densevit.registry import MODELS
 
 AVERAGES = ("known", "all")
@@ -22,7 +26,8 @@ class PixelLoss(nn.Module):
 
     Args:
         average: over the pixels that have a class ('known'), or over all of a batch ('all': mmsegmentation's default).
-        ignore_index: the value of the pixels that have none; None: all have one.
+        ignore_index: the value of the pixels that have none, beside all values that are no class; None: every pixel
+            counts, and a value that is no class is the background of losses of each class against all others.
         loss_weight: factor of the loss.
     """
 
@@ -34,13 +39,15 @@ class PixelLoss(nn.Module):
             raise ConfigError(f"{type(self).__name__} has no average={average!r}: choose from {', '.join(AVERAGES)}")
         self.average, self.ignore_index, self.loss_weight = average, ignore_index, loss_weight
 
-    def known(self, truth: Tensor) -> Tensor:
-        """Which pixels have a class: (B, H, W) bool."""
-        return torch.ones_like(truth, dtype=torch.bool) if self.ignore_index is None else truth != self.ignore_index
+    def known(self, truth: Tensor, classes: int) -> Tensor:
+        """Which pixels have one of K `classes`: (B, H, W) bool."""
+        if self.ignore_index is None:
+            return torch.ones_like(truth, dtype=torch.bool)
+        return (truth != self.ignore_index) & _is_class(truth, classes)
 
     def count(self, known: Tensor) -> Tensor | int:
         """Over how many pixels the mean is taken, at least 1."""
-        return known.sum().clamp(min=1) if self.average == "known" else known.numel()
+        return mean_over_processes(known.sum() if self.average == "known" else known.numel(), known.device)
 
 
 @MODELS.register_module()
@@ -53,7 +60,8 @@ class CrossEntropyLoss(PixelLoss):
         class_weight: a factor for each class.
         ohem: hard pixels alone (OHEM, arXiv 1604.03540): dict(thresh=None or a probability, min_kept=100000). They are
             those whose true class is less probable than `thresh`, or than `min_kept` pixels an image have it at least;
-            without `thresh`, the `min_kept` pixels an image of the highest loss. The divisor stays what it was.
+            without `thresh`, the `min_kept` pixels an image of the highest loss. The divisor stays what it was. Each of
+            several processes chooses among its own pixels.
         ignore_index, loss_weight: as in PixelLoss.
     """
 
@@ -73,10 +81,11 @@ class CrossEntropyLoss(PixelLoss):
 
     def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
         """A scalar."""
-        logits, known = logits.float(), self.known(truth)
+        logits, classes = logits.float(), logits.shape[1]
+        known = self.known(truth, classes) & _is_class(truth, classes)
         reduction = "sum" if self.ohem is None else "none"
-        ignore = -100 if self.ignore_index is None else self.ignore_index
-        loss = F.cross_entropy(logits, truth, self.class_weight, ignore_index=ignore, reduction=reduction)
+        target = truth.masked_fill(~known, -100)
+        loss = F.cross_entropy(logits, target, self.class_weight, ignore_index=-100, reduction=reduction)
         if self.ohem is not None:
             loss = (loss * self.hard(logits, truth, loss.detach(), known)).sum()
         return self.loss_weight * loss / self.divisor(truth, known)
@@ -86,10 +95,10 @@ class CrossEntropyLoss(PixelLoss):
         if self.class_weight is None:
             return self.count(known)
         table = F.pad(self.class_weight, (0, 1))  # a value beyond the classes weighs nothing
-        weights = table[truth.clamp(max=len(self.class_weight))]
+        weights = table[_class_or_last(truth, len(table))]
         if self.average == "known":
             weights = weights * known
-        return weights.sum() + torch.finfo(torch.float32).eps
+        return mean_over_processes(weights.sum(), least=0) + torch.finfo(torch.float32).eps
 
     @torch.no_grad()
     def hard(self, logits: Tensor, truth: Tensor, loss: Tensor, known: Tensor) -> Tensor:
@@ -119,10 +128,11 @@ class BinaryCrossEntropyLoss(PixelLoss):
 
     def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
         """A scalar."""
-        logits, known = logits.float(), self.known(truth)
-        truth = F.one_hot(truth.clamp(max=logits.shape[1]), logits.shape[1] + 1)[..., :-1].movedim(-1, 1)
+        logits, classes = logits.float(), logits.shape[1]
+        known = self.known(truth, classes)
+        truth = F.one_hot(_class_or_last(truth, classes + 1), classes + 1)[..., :-1].movedim(-1, 1)
         loss = F.binary_cross_entropy_with_logits(logits, truth.to(logits), reduction="none") * known[:, None]
-        return self.loss_weight * loss.sum() / (self.count(known) * logits.shape[1])
+        return self.loss_weight * loss.sum() / (self.count(known) * classes)
 
 
 @MODELS.register_module()
@@ -161,9 +171,10 @@ class DiceLoss(PixelLoss):
 
     def of_images(self, logits: Tensor, truth: Tensor) -> Tensor:
         """(B,), without `loss_weight`."""
-        logits, known = logits.float(), self.known(truth)
+        logits, classes = logits.float(), logits.shape[1]
+        known = self.known(truth, classes)
         scores = logits.sigmoid() if self.probability == "sigmoid" else logits.softmax(1)
-        true = known & (truth < logits.shape[1])
+        true = known & _is_class(truth, classes)
         if self.left_out is not None:
             true = true & (truth != self.left_out)
         shared = (_of_truth(scores, truth) * true).sum((1, 2))
@@ -205,9 +216,10 @@ class FocalLoss(PixelLoss):
 
     def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
         """A scalar."""
-        known, classes = self.known(truth), logits.shape[1]
+        classes = logits.shape[1]
+        known = self.known(truth, classes)
         rows = logits.float().movedim(1, -1).flatten(0, 2)  # (B*H*W, K)
-        loss = sigmoid_focal_loss(rows, truth.flatten().clamp(max=classes), self.gamma, self.alpha)
+        loss = sigmoid_focal_loss(rows, _class_or_last(truth, classes + 1).flatten(), self.gamma, self.alpha)
         if self.class_weight is not None:
             loss = loss * self.class_weight
         return self.loss_weight * (loss * known.flatten()[:, None]).sum() / (self.count(known) * classes)
@@ -219,4 +231,14 @@ def _as_tensor(weights: Sequence[float] | None) -> Tensor | None:
 
 def _of_truth(values: Tensor, truth: Tensor) -> Tensor:
     """Those of values (B, K, H, W) that belong to the true class, the last one's where there is none: (B, H, W)."""
-    return values.gather(1, truth.clamp(max=values.shape[1] - 1)[:, None])[:, 0]
+    return values.gather(1, _class_or_last(truth, values.shape[1])[:, None])[:, 0]
+
+
+def _is_class(truth: Tensor, classes: int) -> Tensor:
+    """Where truth is one of the classes 0 to `classes` - 1: of its shape, bool."""
+    return (truth >= 0) & (truth < classes)
+
+
+def _class_or_last(truth: Tensor, classes: int) -> Tensor:
+    """Truth, with the last of the classes in place of what is none of them."""
+    return torch.where(_is_class(truth, classes), truth, classes - 1)

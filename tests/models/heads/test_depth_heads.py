@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from densevit.errors import ConfigError
+from densevit.metrics import DepthMetric
 from densevit.models.heads.depth_dpt import DPTDepthHead
 from densevit.models.heads.dpt import DPTHead
 from densevit.models.heads.progressive import ProgressiveDepthHead
@@ -94,6 +95,46 @@ def test_numbers_of_each_kind_are_what_their_formulas_say():
     torch.testing.assert_close(inverse.flatten(), 1 / (0.5 * x.flatten().clamp(min=0) + 0.25))
     blind = measured(kind="inverse", inverse=(0.5, 0.0))([x])
     assert blind.flatten()[:3].tolist() == pytest.approx([1e8] * 3)  # finite where nothing is seen
+
+
+@pytest.mark.parametrize("losses", ["SILogLoss", "DepthL1Loss", "ScaleShiftInvariantLoss"])
+@pytest.mark.parametrize("kind", ["sigmoid", "bins"])
+def test_ground_truth_beyond_what_the_head_can_predict_is_a_hole(kind, losses):
+    torch.manual_seed(0)
+    head = measured(kind=kind, bins=4 if kind == "bins" else 1, max_depth=80.0, min_depth=0.5, losses=dict(type=losses))
+    truth = torch.rand(1, 8, 8) * 79.5 + 0.5
+    truth[0, 0, :2] = torch.tensor([0.5, 80.0])  # the ends themselves can be predicted
+    beyond, holes = truth.clone(), truth.clone()
+    beyond[0, 1:4], holes[0, 1:4] = torch.tensor([655.35, 80.1, 0.4])[:, None], 0
+    found = []
+    for some in (holes, beyond, truth):
+        maps = (torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * 79 + 0.5).requires_grad_()
+        (value,) = head.map_loss(maps, some).values()
+        found.append((value.detach(), *torch.autograd.grad(value, maps)))
+    assert all(map(torch.equal, found[0], found[1]))
+    assert found[2][1][0, 0, 0, :2].abs().min() > 0 and not torch.equal(found[0][0], found[2][0])
+
+
+def test_unbounded_kinds_take_every_depth_and_say_so():
+    for name in HEADS:
+        model = whole(name).eval()
+        data = model.data_preprocessor(tiny.batch((56, 56), images=1))
+        with torch.no_grad():
+            (found,) = model(**data, mode="predict")
+        assert found.get("depth_range") == {"sigmoid": (0.0, 20.0), "bins": (1e-3, 80.0)}.get(name)
+
+
+def test_the_sky_of_a_validation_moves_neither_its_loss_nor_its_score():
+    model, found = whole("sigmoid").eval(), []
+    for sky in (0.0, 30.0, 655.35):
+        batch = tiny.batch((56, 56), images=1)
+        batch["data_samples"][0].gt_depth[:20] = sky
+        metric = DepthMetric(max_depth=1000.0)
+        with torch.no_grad():
+            *samples, losses = model.val_step(batch)
+        metric.process(None, [sample.to_dict() for sample in samples])
+        found.append((float(losses.loss["loss"]), metric.evaluate(1)))
+    assert found[0] == found[1] == found[2]
 
 
 def test_bins_are_each_images_own_and_depth_is_the_mean_of_their_centres():

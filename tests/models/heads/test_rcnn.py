@@ -140,6 +140,27 @@ def test_masks_are_learnt_from_masks():
         head.loss(features(), [image])
 
 
+@pytest.mark.parametrize("config", CONFIGS)
+def test_an_object_with_an_empty_mask_moves_no_mask_and_stays_an_object_to_the_boxes(config):
+    config = dict(
+        config, box=dict(config["box"], sample=dict(num=10_000)), rpn=dict(config["rpn"], sample=dict(num=10_000))
+    )
+    head, found = build(config).eval(), []
+    for emptied in (False, True):
+        data = sample()
+        data.gt_instances.masks[1] &= not emptied
+        losses = head.loss(features(), [data])
+        found.append({k: sum(v) if isinstance(v, list) else v for k, v in losses.items()})
+    for name in found[0]:
+        same_value = torch.equal(found[0][name], found[1][name])
+        assert same_value != ("mask" in name), name
+    regions, index = torch.tensor([[4.0, 4.0, 60.0, 90.0], [40.0, 30.0, 120.0, 110.0]]), torch.tensor([0, 1])
+    part, maps = head.mask_parts[0], features()
+    torch.testing.assert_close(
+        part.loss(maps, [regions], [index], [data]), part.loss(maps, [regions[:1]], [index[:1]], [data])
+    )
+
+
 def test_the_mask_of_a_label_is_that_of_all_classes_at_the_label():
     head = build(dict(type="MaskRCNNHead", **tiny.HEADS["MaskRCNNHead"][0]))
     pooled, labels = torch.randn(6, 8, 14, 14), torch.tensor([0, 1, 2, 2, 1, 0])

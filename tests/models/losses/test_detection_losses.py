@@ -61,6 +61,15 @@ def test_the_mask_loss_is_the_mean_over_pixels_and_zero_without_masks():
     assert loss == 0
 
 
+def test_masks_that_do_not_count_move_no_mask_loss():
+    logits, target = torch.randn(3, 5, 5, requires_grad=True), (torch.rand(3, 5, 5) > 0.5).float()
+    loss = mask_loss(logits, target, torch.tensor([True, False, True]))
+    torch.testing.assert_close(loss, mask_loss(logits[::2], target[::2]))
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert not gradient[1].any() and gradient[0].any()
+    assert mask_loss(logits, target, torch.zeros(3, dtype=torch.bool)) == 0
+
+
 def test_the_overlap_loss_equals_torchvisions_and_has_a_gradient_for_boxes_apart():
     generator = torch.Generator().manual_seed(0)
     corner = torch.rand(2, 50, 2, generator=generator) * 40

@@ -69,7 +69,7 @@ def test_the_hard_pixels_are_mmsegmentations(case, name):
     logits, truth = case.inputs["logits"], case.inputs["label"].long()
     loss = CrossEntropyLoss(ohem=OHEM_WEIGHTS[name])
     values = F.cross_entropy(logits, truth, ignore_index=255, reduction="none")
-    found = loss.hard(logits, truth, values, loss.known(truth))
+    found = loss.hard(logits, truth, values, loss.known(truth, logits.shape[1]))
     assert case.error(name, found.float().numpy()) == 0
     assert 0 < found.sum() < found.numel()
 
@@ -141,6 +141,26 @@ def test_ignored_pixels_move_no_loss_that_is_averaged_over_the_known(loss):
     torch.testing.assert_close(value, loss(logits, truth))
     assert (other.grad[(truth == 255)[:, None].expand_as(logits)] == 0).all()
     torch.testing.assert_close(value.detach(), loss(logits[:, :, :4], truth[:, :4]))
+
+
+@pytest.mark.parametrize("value", [3, 254, -1, 1000])
+@pytest.mark.parametrize("loss", EVERY_LOSS, ids=lambda loss: type(loss).__name__)
+def test_values_that_are_no_class_are_ignored_as_255_is(loss, value):
+    torch.manual_seed(0)
+    truth, logits, results = torch.randint(0, 3, (2, 6, 7)), torch.randn(2, 3, 6, 7), []
+    truth[:, 4:] = 255
+    for some in (truth, truth.where(truth != 255, value)):
+        x = logits.clone().requires_grad_()
+        found = loss(x, some)
+        results.append((found.detach(), *torch.autograd.grad(found, x)))
+    assert all(map(torch.equal, *results))
+
+
+@pytest.mark.parametrize("value", [3, 254, -1])
+def test_a_value_that_is_no_class_costs_nothing_even_where_no_value_is_to_be_ignored(value):
+    truth, logits = torch.tensor([[[0, 1, value]]]), torch.randn(1, 3, 1, 3)
+    loss = CrossEntropyLoss(ignore_index=None)
+    torch.testing.assert_close(loss(logits, truth), loss(logits[..., :2], truth[..., :2]))
 
 
 @pytest.mark.parametrize("loss", EVERY_LOSS, ids=lambda loss: type(loss).__name__)

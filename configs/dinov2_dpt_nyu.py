@@ -18,6 +18,7 @@ model = dict(
         init_cfg=dict(
             type="Pretrained",
             checkpoint="https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth",
+            sha256="b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
         ),
     ),
     neck=[dict(type="DPTReassemble", channels=(48, 96, 192, 384)), dict(type="DPTFusion", channels=64)],

@@ -12,6 +12,7 @@ model = dict(
         init_cfg=dict(
             type="Pretrained",
             checkpoint="https://github.com/SwinTransformer/storage/releases/download/v1.0.0/swin_tiny_patch4_window7_224.pth",
+            sha256="9f71c168d837d1b99dd1dc29e14990a7a9e8bdc5f673d46b04fe36fe15590ad3",
         ),
     ),
     neck=dict(type="FPN", out_channels=256, num_levels=5),

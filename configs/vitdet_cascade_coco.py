@@ -17,7 +17,9 @@ model = dict(
         window_blocks=(0, 1, 3, 4, 6, 7, 9, 10),
         drop_path_rate=0.1,
         init_cfg=dict(
-            type="Pretrained", checkpoint="https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_base.pth"
+            type="Pretrained",
+            checkpoint="https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_base.pth",
+            md5="8cad7c",
         ),
     ),
     neck=dict(type="SimplePyramid"),

@@ -12,10 +12,24 @@ from typing import Any
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 """What a system answers where a disk is full, or a file may not be opened."""
+LONGEST_MESSAGE = 4000
+
+
+def printable(text: Any) -> str:
+    """What comes from a file, as it can be shown: control characters (which steer a terminal), line breaks and what is
+    no character as their escapes, such as \\x1b."""
+    text = str(text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class UserError(Exception):
-    """Something that the user can mend. Its text is the whole message."""
+    """Something that the user can fix. Its text is the whole message, on one line."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if len(text) > LONGEST_MESSAGE:
+            text = f"{text[: LONGEST_MESSAGE // 2]} ... {text[-LONGEST_MESSAGE // 2 :]}"
+        return printable(text)
 
 
 class ConfigError(UserError):

@@ -6,9 +6,10 @@ from pathlib import Path
 import densevit
 
 PACKAGE = Path(densevit.__file__).parent
-GROUND = {"registry", "structures", "errors", "outputs"}
+GROUND = {"registry", "structures", "errors", "outputs", "plain_data"}
 MAY_IMPORT = {
-    "registry": set(),
+    "registry": {"errors"},
+    "plain_data": set(),
     "errors": set(),
     "structures": set(),
     "outputs": {"errors"},

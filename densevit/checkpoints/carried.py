@@ -3,7 +3,6 @@
 Nothing of it is run: configurations are read as data.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from densevit.checkpoints.lazy_config import read_lazy_config, size_of_test_imag
 from densevit.checkpoints.loading import state_of
 from densevit.checkpoints.reading import read_file
 from densevit.errors import CheckpointError, UserError
+from densevit.plain_data import parse_json, parse_yaml, read_text
 
 WHOLE = ("upernet", *CONFIGS)
 """transformers' model_type of whole models."""
@@ -167,7 +167,7 @@ def _test_scale(saved: ConfigText) -> tuple[int, int] | None:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return parse_json(read_text(path))
     except ValueError as error:
         raise CheckpointError(f"{path} is no JSON: {error}.") from error
 
@@ -193,12 +193,10 @@ def _hub_folder(beside: Path, weights: Path) -> Carried:
 
 def _variant_folder(variant: Path, weights: Path) -> Carried:
     """Segmenter's repository's: variant.yml and checkpoint.pth."""
-    import yaml
-
     try:
-        config = yaml.safe_load(variant.read_text())
-    except yaml.YAMLError as error:
-        raise CheckpointError(f"{variant} is no YAML: {' '.join(str(error).split())}.") from error
+        config = parse_yaml(read_text(variant))
+    except ValueError as error:
+        raise CheckpointError(f"{variant} is no YAML: {error}.") from error
     if not isinstance(config, dict) or "net_kwargs" not in config:
         raise CheckpointError(f"{variant} says nothing about a network (no net_kwargs).")
     kept = {key: config[key] for key in ("net_kwargs", "inference_kwargs") if key in config}

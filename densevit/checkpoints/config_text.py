@@ -2,11 +2,13 @@
 
 Only what a written-out configuration consists of is understood: literals, lists, tuples, dicts, `dict(...)`, names
 bound earlier, signs and arithmetic of numbers, joined strings and repeated lists. Everything else (a call, an
-attribute, an import) is refused where the model needs it, and not even looked at where it does not.
+attribute, an import) is refused where the model needs it, and not even looked at where it does not. So is a text that
+would take more time or memory than a configuration needs: names that double each other, numbers of thousands of digits.
 """
 
 import ast
 import operator
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,6 +23,9 @@ ARITHMETIC = {
 }
 LARGEST = 100_000
 """Longest list, tuple or string that text may ask for: `[0] * 10**12` is no configuration."""
+LONGEST_TEXT, STEPS, DEEPEST = 1 << 20, 500_000, 200
+"""Characters of a text, values that are read in it, and values within values."""
+LARGEST_NUMBER = 1 << 64
 
 
 class ConfigText(Mapping):
@@ -36,10 +41,15 @@ class ConfigText(Mapping):
 
     def __init__(self, text: str, where: str):
         self.where, self._nodes, self._open = where, {}, set()
+        self._text, self._steps, self._depth = text, 0, 0
         try:
-            tree = ast.parse(text)
+            if len(text) > LONGEST_TEXT:
+                raise ValueError(f"{len(text):,} characters are more than a configuration has")
+            with warnings.catch_warnings(action="ignore"):  # of escapes such as "\\d"
+                tree = ast.parse(text)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise CheckpointError(f"the configuration saved in {where} is no readable text: {error}.") from error
+            reason = str(error) or type(error).__name__
+            raise CheckpointError(f"the configuration saved in {where} is no readable text: {reason}.") from error
         for statement in tree.body:
             if isinstance(statement, ast.Assign):
                 for target in statement.targets:
@@ -68,14 +78,30 @@ class ConfigText(Mapping):
         return name in self._nodes
 
     def _refuse(self, node: ast.AST) -> CheckpointError:
-        piece = ast.unparse(node)
+        line = getattr(node, "lineno", 0)
+        piece = (self._text.splitlines() or [""])[line - 1][getattr(node, "col_offset", 0) :]
         return CheckpointError(
-            f"the configuration saved in {self.where} holds {piece[:60]!r} (line {getattr(node, 'lineno', '?')}), "
+            f"the configuration saved in {self.where} holds {piece[:60]!r} (line {line or '?'}), "
             f"which is more than data: it was not run, and the model cannot be built from it."
         )
 
     def _value(self, node: ast.AST) -> Any:
-        if isinstance(node, ast.Constant):
+        before, self._steps, self._depth = self._steps, self._steps + 1, self._depth + 1
+        if self._steps > STEPS or self._depth > DEEPEST:
+            raise CheckpointError(
+                f"the configuration saved in {self.where} grows beyond {STEPS:,} values or {DEEPEST} within each "
+                f"other (line {getattr(node, 'lineno', '?')}): it was not read further."
+            )
+        value = self._read(node)
+        self._depth -= 1
+        if isinstance(node, ast.BinOp) and isinstance(value, (str, list, tuple)):  # of what is repeated, each counts
+            self._steps += len(value) * (self._steps - before)
+        elif isinstance(value, int) and abs(value) >= LARGEST_NUMBER:
+            raise self._refuse(node)
+        return value
+
+    def _read(self, node: ast.AST) -> Any:
+        if isinstance(node, ast.Constant) and isinstance(node.value, (str, int, float, type(None))):
             return node.value
         if isinstance(node, (ast.List, ast.Tuple)):
             values = [self._value(item) for item in node.elts]

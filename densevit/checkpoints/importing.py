@@ -13,8 +13,8 @@ from densevit.checkpoints.convert import OWN
 from densevit.checkpoints.loading import load_weights, state_of
 from densevit.checkpoints.translating import translate
 from densevit.checkpoints.vit_configs import told_by_names
-from densevit.errors import ConfigError
-from densevit.registry import MODELS
+from densevit.errors import ConfigError, UserError
+from densevit.registry import MODELS, check_registered
 
 
 def build(
@@ -32,21 +32,41 @@ def build(
     Raises:
         ConfigError: a key or a value of the configuration that densevit has nothing for (NotBuilt: a whole model).
     """
-    ours = _ours(source, config, names)
-    for part in [ours, *(v for v in ours.values() if isinstance(v, dict))]:
-        part.pop("init_cfg", None)  # weights come from the file, nothing is fetched
+    return _build(_ours(source, config, names), classes)
+
+
+def _build(ours: dict[str, Any], classes: tuple[str, ...] | None) -> nn.Module:
+    ours = dict(ours)
     if ours["type"] == "DensePredictor" and classes is not None and _class_count(ours) in (None, len(classes)):
         ours["classes"] = tuple(classes)
-    return MODELS.build(ours).eval()
+    try:
+        return MODELS.build(ours).eval()
+    except UserError:
+        raise
+    except Exception as error:  # whatever a constructor says of values that it does not take
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ConfigError(f"the model of this configuration cannot be built ({reason}).") from error
 
 
 def _ours(source: str, config: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    if source == OWN:
-        return dict(config)
-    ours = translate(source, config)
-    told_by_names(ours, source, names)
-    vit_adapter.told_by_names(ours, names)
+    """Our configuration of a foreign one (or our own), of registered parts alone: weights come from the file, so that
+    nothing is fetched, and what a carried configuration names is never imported."""
+    ours = dict(config) if source == OWN else translate(source, config)
+    if source != OWN:
+        told_by_names(ours, source, names)
+        vit_adapter.told_by_names(ours, names)
+    ours = _without_init(ours)
+    if "type" not in ours:
+        raise ConfigError("model.type is missing: state the model's class.")
+    check_registered(ours, "model")
     return ours
+
+
+def _without_init(value: Any) -> Any:
+    """The same without `init_cfg` at any depth."""
+    if isinstance(value, Mapping):
+        return {key: _without_init(item) for key, item in value.items() if key != "init_cfg"}
+    return type(value)(map(_without_init, value)) if type(value) in (list, tuple) else value
 
 
 def import_model(
@@ -83,13 +103,14 @@ def import_model(
     classes = tuple(str(name).strip() for name in names) if isinstance(names, (list, tuple)) and names else None
     tensors = state_of(content, str(path)).keys()
     try:
-        model = build(source, config, classes, tensors)
+        ours = _ours(source, config, tensors)
+        model = _build(ours, classes)
     except ConfigError as error:
         raise type(error)(f"{where}: {error}") from error
     model.receipt = load_weights(model, content, None if source == OWN else source, file=str(path))
     model.classes = getattr(model, "classes", None)
     model.dataset_meta, model.test_scale = dict(dataset), scale
-    model.imported_config = _ours(source, config, tensors)
+    model.imported_config = ours
     return model
 
 

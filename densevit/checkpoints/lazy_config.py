@@ -4,13 +4,15 @@ Names of classes and functions, and objects that the YAML describes, stay text a
 (`${..num_classes}`) are resolved.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from densevit.errors import CheckpointError
+from densevit.plain_data import PlainLoader, parse_json, parse_yaml, read_text
 
 SUFFIXES = (".yaml", ".yml", ".json")
 REFERENCE = re.compile(r"\$\{(\.*)([\w.\[\]]*)\}")
@@ -31,8 +33,9 @@ def read_lazy_config(path: Path) -> dict[str, Any]:
             "LazyConfig.save(config, 'config.yaml'), which training also does."
         )
     try:
-        config = json.loads(path.read_text()) if path.suffix == ".json" else _yaml(path.read_text())
-    except (ValueError, RecursionError) as error:
+        text = read_text(path)
+        config = parse_json(text) if path.suffix == ".json" else _yaml(text)
+    except ValueError as error:
         raise CheckpointError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
     if isinstance(config, Mapping) and "_target_" in config:  # the model alone
         config = {"model": config}
@@ -57,9 +60,8 @@ def size_of_test_images(config: Mapping[str, Any]) -> tuple[int, int] | None:
 
 def _yaml(text: str) -> Any:
     """YAML whose Python tags are kept as data. Raises ValueError."""
-    import yaml
 
-    class Loader(yaml.SafeLoader):
+    class Loader(PlainLoader):
         """Builds plain data alone."""
 
     def python(loader: Loader, suffix: str, node: yaml.Node) -> Any:
@@ -79,10 +81,7 @@ def _yaml(text: str) -> Any:
         return given
 
     Loader.add_multi_constructor("tag:yaml.org,2002:python/", python)
-    try:
-        return yaml.load(text, Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
+    return parse_yaml(text, Loader)
 
 
 def _resolved(value: Any, whole: Mapping, place: tuple, file: str, depth: int = 0) -> Any:

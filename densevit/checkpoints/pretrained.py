@@ -5,15 +5,15 @@ that holds a whole model a backbone takes the backbone, another part the one tha
 densevit's scope this stands in for MMEngine's initializer of that name, which loads what fits, says nothing of the
 rest, and lets a pickle run.
 
-The releases of whai362/PVT publish no checksums. For a URL without `sha256` the sum is therefore written down at the
-first fetch (beside the file, as NAME.sha256) and checked at every use after it: this finds a file that was damaged or
-replaced later, not one that was wrong from the start.
+A checksum is stated by `sha256`, `md5` or the URL itself (`-0123abcd.pth`). The releases of whai362/PVT publish none:
+for such a URL the sum is written down at the first fetch (beside the file, as NAME.sha256) and checked at every use
+after it: this finds a file that was damaged or replaced later, not one that was wrong from the start.
 """
 
-import contextlib
 import hashlib
 import http.client
 import os
+import re
 import tempfile
 import urllib.error
 import urllib.parse
@@ -28,12 +28,13 @@ from torch import nn
 from densevit.checkpoints.loading import load_weights, state_of
 from densevit.checkpoints.reading import read_file
 from densevit.checkpoints.shipped import near, weights_path
-from densevit.errors import CheckpointError
+from densevit.errors import CheckpointError, printable
 from densevit.registry import WEIGHT_INITIALIZERS
 
 CHUNK = 1 << 20
 TIMEOUT = 30.0
 """Seconds without an answer after which the network counts as absent."""
+HASHED = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 WAYS_ON = (
     "give a file of weights with `--pretrained FILE`, or `--pretrained none` to train from random weights on purpose"
 )
@@ -53,11 +54,37 @@ def cached_path(url: str) -> Path:
 
 def file_sha256(path: str | os.PathLike) -> str:
     """SHA-256 of a file, 64 hexadecimal digits."""
-    digest = hashlib.sha256()
+    return _digest(path, "sha256")
+
+
+def _digest(path: str | os.PathLike, kind: str) -> str:
+    digest = hashlib.new(kind, usedforsecurity=False)
     with open(path, "rb") as file:
         while piece := file.read(CHUNK):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def _check(path: Path, init_cfg: Mapping[str, Any]) -> tuple[str, str]:
+    """A file's SHA-256, and what is wrong with it: another checksum than the config states (or the URL: `-0123abcd.pth`
+    has the first digits of its SHA-256, as OpenMMLab, timm and torch.hub name files); '' where it fits."""
+    found = {"sha256": file_sha256(path)}
+    named = HASHED.search(str(init_cfg["checkpoint"])) if "://" in str(init_cfg["checkpoint"]) else None
+    stated = {"sha256": init_cfg.get("sha256"), "md5": init_cfg.get("md5")}
+    if named and not any(stated.values()) and not named[1].isdigit():
+        stated["sha256"] = named[1]
+    for kind, wanted in stated.items():
+        digits = found.get(kind) or (_digest(path, kind) if wanted else "")
+        if wanted and not digits.startswith(wanted.lower()):
+            return found["sha256"], f"{kind.upper().replace('SHA', 'SHA-')} {digits}, not {wanted}"
+    return found["sha256"], ""
+
+
+def _looks_like_weights(path: Path) -> bool:
+    """By the first bytes: torch's zip, a pickle, or safetensors; a login page or a message is none of them."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    return start[:1] == b"\x80" or path.suffix == ".pkl" or start[:4] == b"PK\3\4" or start[8:] == b"{"
 
 
 def resolve(init_cfg: Mapping[str, Any]) -> Path:
@@ -65,63 +92,71 @@ def resolve(init_cfg: Mapping[str, Any]) -> Path:
     from the network.
 
     Args:
-        init_cfg: `checkpoint` (path, name of shipped weights, or http(s) URL) and, optionally, `sha256`.
+        init_cfg: `checkpoint` (path, name of shipped weights, or http(s) URL) and, optionally, `sha256` or `md5`: the
+            checksum or its first digits.
 
     Raises:
         CheckpointError: no such file; neither a cached file nor a network; or a file of another checksum.
     """
-    checkpoint, wanted = str(init_cfg["checkpoint"]), init_cfg.get("sha256")
+    checkpoint = str(init_cfg["checkpoint"])
     if not checkpoint.startswith(("http://", "https://")):
         path = weights_path(checkpoint.removeprefix("file://"))
         if not path.is_file():
             raise CheckpointError(f"there is no file of pretrained weights {path}{near(path)}: {WAYS_ON}.")
-        if wanted and (found := file_sha256(path)) != wanted.lower():
-            raise CheckpointError(
-                f"{path} has SHA-256 {found}, not {wanted}: it is another file than the config means."
-            )
+        if (init_cfg.get("sha256") or init_cfg.get("md5")) and (wrong := _check(path, init_cfg)[1]):
+            raise CheckpointError(f"{path} has {wrong}: it is another file than the config means.")
         return path
     path = cached_path(checkpoint)
     noted = path.with_name(path.name + ".sha256")
     if path.is_file():
-        expected = (wanted or (noted.read_text().strip() if noted.is_file() else "")).lower()
-        found = file_sha256(path)
-        if not expected:
-            _write(noted, found)
-        if expected in ("", found):
+        found, wrong = _check(path, init_cfg)
+        expected = noted.read_text().strip().lower() if noted.is_file() else ""
+        if not wrong and expected not in ("", found) and not init_cfg.get("sha256"):
+            wrong = f"SHA-256 {found}, not {expected}"
+        if not wrong and not _looks_like_weights(path):
+            wrong = "something else in it than weights"
+        if not wrong:
+            if not expected:
+                _write(noted, found)
             return path
-        print_log(f"{path} has SHA-256 {found}, not {expected}: it is fetched again", "current")
-    found = _fetch(checkpoint, path, wanted)
-    _write(noted, found)
+        print_log(f"{path} has {wrong}: it is fetched again", "current")
+    _write(noted, _fetch(checkpoint, path, init_cfg))
     return path
 
 
-def _fetch(url: str, path: Path, wanted: str | None) -> str:
+def _fetch(url: str, path: Path, init_cfg: Mapping[str, Any]) -> str:
     """Download beside `path`, check, and move over it. Returns the SHA-256."""
-    print_log(f"fetching {url} to {path}", "current")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    digest, size = hashlib.sha256(), 0
+    print_log(f"fetching {printable(url)} to {path}", "current")
+    partial = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+        size = 0
         with os.fdopen(handle, "wb") as file:
             request = urllib.request.Request(url, headers={"User-Agent": "densevit"})
             with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-                announced = answer.headers.get("Content-Length")
+                announced = str(answer.headers.get("Content-Length", ""))
                 while piece := answer.read(CHUNK):
-                    digest.update(piece)
                     size += file.write(piece)
-        if announced is not None and size != int(announced):
+        if announced.isdigit() and size != int(announced):
             raise ConnectionError(f"the connection broke after {size:,} of {int(announced):,} bytes")
-        found = digest.hexdigest()
-        if wanted and found != wanted.lower():
+        found, wrong = _check(Path(partial), init_cfg)
+        if wrong:
+            raise CheckpointError(f"{url} gave a file of {wrong}: it was thrown away; check the URL, or {WAYS_ON}.")
+        try:
+            read_file(partial)
+        except CheckpointError as error:
+            reason = str(error).removeprefix(f"{partial} ")
             raise CheckpointError(
-                f"{url} gave a file of SHA-256 {found}, not {wanted}: it was thrown away; check the URL, or {WAYS_ON}."
-            )
+                f"what {url} gave {reason} It was thrown away (a network's login page?): check the connection and the "
+                f"URL, or {WAYS_ON}."
+            ) from error
         os.replace(partial, path)
     except urllib.error.HTTPError as error:
         raise CheckpointError(
             f"{url} answers {error.code} ({error.reason}) and no file is cached: {WAYS_ON}."
         ) from error
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         if _is_local(error):
             raise CheckpointError(
                 f"{path} cannot be written ({error}): set DENSEVIT_CACHE to a folder that can."
@@ -132,8 +167,8 @@ def _fetch(url: str, path: Path, wanted: str | None) -> str:
             f"network ({reason}): {WAYS_ON}."
         ) from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
+        if partial:
+            Path(partial).unlink(missing_ok=True)
     return found
 
 
@@ -155,14 +190,22 @@ class Pretrained:
 
     Args:
         checkpoint: a file, the name of weights that come with densevit, or an http(s) URL that is fetched once.
-        sha256: checksum that the file must have; None: see the module's docstring.
+        sha256: checksum that the file must have, or its first digits; None: see the module's docstring.
         source: whose names the file has; None recognises them.
         prefix: of a whole model's file, which part goes here: 'backbone', 'neck', 'head.boxes'. A part whose own names
             do not begin so takes a file without that prefix whole.
+        md5: the same of MD5, where that is what is published.
     """
 
-    def __init__(self, checkpoint: str, sha256: str | None = None, source: str | None = None, prefix: str = "backbone"):
-        self.init_cfg = dict(checkpoint=checkpoint, sha256=sha256)
+    def __init__(
+        self,
+        checkpoint: str,
+        sha256: str | None = None,
+        source: str | None = None,
+        prefix: str = "backbone",
+        md5: str | None = None,
+    ):
+        self.init_cfg = dict(checkpoint=checkpoint, sha256=sha256, md5=md5)
         self.source, self.prefix = source, prefix.rstrip(".") + "."
 
     def __call__(self, module: nn.Module) -> None:

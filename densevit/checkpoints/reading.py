@@ -8,6 +8,7 @@ numpy and HistoryBuffer need, are replaced by functions that answer only what th
 
 import argparse
 import json
+import mmap
 import os
 import pathlib
 import pickle
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
-from densevit.checkpoints.pickles import is_bare_pickle, read_pickle
+from densevit.checkpoints.pickles import is_bare_pickle, read_pickle, require_size, weigh
 from densevit.checkpoints.shipped import near, weights_path
 from densevit.errors import CheckpointError
 
@@ -29,6 +30,10 @@ REFUSED = re.compile(r"GLOBAL|not allowed|Unsupported (operand|class|global)|Can
 META = "densevit"
 """Under this key of a safetensors file stands its meta information, as JSON."""
 GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+MAKES_MEMORY = re.compile(rb"\n(bytearray|_rebuild_device_tensor_from\w+)\n")
+"""What torch's unpickler lets through and what takes as much memory as a number in the file says."""
+LONGEST_HEADER = 32 << 20
+"""Bytes of a safetensors file's header: 200,000 tensors."""
 
 
 def _statistic(owner: Any, name: str) -> Any:
@@ -69,6 +74,10 @@ def _read_safetensors(path: str) -> dict:
     """Tensors by name; of a file that densevit exported `state_dict` and `meta`, as in its other checkpoints."""
     from safetensors import safe_open
 
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > LONGEST_HEADER:
+        raise ValueError(f"its header would be of {length:,} bytes")
     with safe_open(path, framework="pt", device="cpu") as file:
         noted = (file.metadata() or {}).get(META)
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -87,21 +96,41 @@ def load_safely(file: Any, map_location: Any = "cpu") -> Any:
         return torch.load(file, map_location=map_location, weights_only=True)
 
 
-def read_file(path: str | os.PathLike, check_sums: bool = False) -> dict:
+def _check_parts(path: str, size: int, check_sums: bool) -> None:
+    """The parts of torch's zip format, before one of them is unpacked: their sizes, their checksums, their pickle.
+    Raises ValueError or pickle.UnpicklingError."""
+    if not zipfile.is_zipfile(path):
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            found = MAKES_MEMORY.search(content)
+    else:
+        with zipfile.ZipFile(path) as parts:
+            entries = parts.infolist()
+            require_size(sum(entry.file_size for entry in entries), size)
+            # torch may be told to write no checksums, which gives zeros
+            damaged = parts.testzip() if check_sums and any(entry.CRC for entry in entries) else None
+            if damaged is not None:
+                raise ValueError(f"checksum of {damaged} does not fit")
+        found = MAKES_MEMORY.search(torch._C.PyTorchFileReader(path).get_record("data.pkl"))
+    if found:
+        raise pickle.UnpicklingError(f"GLOBAL {found.group(1).decode()} is not allowed")
+
+
+def read_file(path: str | os.PathLike, check_sums: bool = True) -> dict:
     """The content of a file of weights, on the CPU, read without running anything in it.
 
     Args:
         path: `.safetensors`, anything that torch.save wrote (`.pth`, `.pt`, `.bin`, `.ckpt`), or a pickle of arrays
             (detectron2's `.pkl`); or the name of weights that come with densevit.
-        check_sums: also compare the checksums of torch's zip format, which torch.load itself does not: finds a
-            damaged byte within the tensors, at about a second per gigabyte.
+        check_sums: compare the checksums of torch's zip format, which torch.load itself does not: finds a damaged byte
+            within the tensors, at about a second per gigabyte.
 
     Returns:
         dict: the whole content; for safetensors the tensors by name, or `state_dict` and `meta` where densevit noted
             one.
 
     Raises:
-        CheckpointError: no such file; torn or no file of weights; a pickle that wants to run code.
+        CheckpointError: no such file; torn or no file of weights; a pickle that wants to run code; a content that would
+            take many times the file's size in memory.
     """
     path = str(weights_path(path))
     if not os.path.isfile(path):
@@ -113,12 +142,9 @@ def read_file(path: str | os.PathLike, check_sums: bool = False) -> dict:
         if path.endswith(".safetensors"):
             content = _read_safetensors(path)
         else:
-            content = read_pickle(path) if is_bare_pickle(path) else load_safely(path)
-        if check_sums and zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as parts:
-                damaged = parts.testzip()
-            if damaged is not None:
-                raise ValueError(f"checksum of {damaged} does not fit")
+            _check_parts(path, size, check_sums)
+            content = read_pickle(path, size) if is_bare_pickle(path) else load_safely(path)
+        require_size(weigh(content), size)
     except (
         Exception
     ) as error:  # torch raises many kinds for a torn file: RuntimeError, EOFError, KeyError, struct.error

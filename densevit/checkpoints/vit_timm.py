@@ -10,6 +10,7 @@ from densevit.checkpoints.settings import NotBuilt, Settings
 from densevit.checkpoints.swin_configs import side_pair
 from densevit.checkpoints.vit_configs import arch_of, no_dropout
 from densevit.errors import ConfigError
+from densevit.registry import check_registered
 
 POOLED = (True, "avg", "avgmax", "max")
 """Values of `global_pool` with which the classifier norms the pooled patches (`fc_norm`) instead of all tokens."""
@@ -73,6 +74,7 @@ def from_name(settings: Settings) -> dict[str, Any]:
 
     name = str(settings.take("architecture", settings.type)).split(".")[0]
     facts, given = settings.take("pretrained_cfg", {}), dict(settings.take("model_args", {}))
+    check_registered(given, f"{settings.where}.model_args")
     if len(facts.get("input_size", ())) == 3:
         given = {"img_size": tuple(facts["input_size"][1:]), **given}
     if settings.left.get("global_pool"):

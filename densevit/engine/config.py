@@ -1,11 +1,14 @@
 """Reads MMEngine config files and checks every key before anything is built. Imports no torch.
 
-Config files are Python and are run when they are read: read only files that you trust.
+Config files are Python and are run when they are read: read only files that you trust. Those in YAML or JSON are data:
+nothing in them is run, and they name registered parts alone.
 """
 
 import ast
 import copy
+import os
 import re
+import tempfile
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +16,16 @@ from typing import TYPE_CHECKING, Any
 from densevit.engine.config_checks import OUR_KEYS, TOP_LEVEL, ConfigChecker
 from densevit.engine.mending import mend_config
 from densevit.errors import ConfigError, nearest
+from densevit.plain_data import parse_json, parse_yaml, read_text
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
 PACKAGE = Path(__file__).resolve().parents[1]
+DATA = (".json", ".yaml", ".yml")
+MOST_BASES = 50
+ENVIRONMENT = re.compile(r"\{\{['\"]?\s*\$(\w+)\s*:\s*([^\s{}]*)\s*['\"]?\}\}")
+"""MMEngine's `{{$NAME:default}}`."""
 
 
 def _shipped_folder() -> Path:
@@ -69,8 +77,14 @@ def read_config(
     from mmengine.config import Config
 
     file = _existing(path)
+    data = file.suffix in DATA
     try:
-        config = Config.fromfile(str(file), import_custom_modules=False)
+        if data:
+            config = Config(_read_data(file.absolute(), [], []), cfg_text=read_text(file), filename=str(file))
+        else:
+            config = Config.fromfile(str(file), import_custom_modules=False)
+    except ConfigError:
+        raise
     except SyntaxError as error:
         raise ConfigError(_syntax_sentence(file, error)) from error
     except Exception as error:  # whatever the file's own statements raise
@@ -81,7 +95,7 @@ def read_config(
     if data_root is not None:
         _move_data(config, str(data_root))
     imports = (config.get("custom_imports") or {}).get("imports", [])
-    checker = ConfigChecker(str(file), [imports] if isinstance(imports, str) else imports, options or {})
+    checker = ConfigChecker(str(file), [imports] if isinstance(imports, str) else imports, options or {}, data)
     checker.check(config._cfg_dict)
     return config
 
@@ -106,6 +120,47 @@ def parse_options(pairs: list[str] | None) -> dict[str, Any]:
         except (AssertionError, ValueError, SyntaxError) as error:
             raise ConfigError(f"--cfg-options {pair!r}: the value cannot be read ({error}).") from error
     return options
+
+
+def _read_data(file: Path, chain: list[Path], read: list[Path]) -> dict[str, Any]:
+    """The settings of a YAML or JSON file over those of its bases, which are data as well.
+
+    Args:
+        file: its absolute path.
+        chain: the files that it is a base of.
+        read: all that were read so far.
+    """
+    from mmengine.config import Config
+
+    if file.suffix not in DATA:
+        raise ConfigError(f"{chain[-1]}: its _base_ {file} is not {' or '.join(DATA)}: data builds on data alone.")
+    if file in chain or len(read) >= MOST_BASES:
+        raise ConfigError(f"{file} is its own _base_, or has more than {MOST_BASES} of them: take some out.")
+    read.append(file)
+    known = dict(fileDirname=str(file.parent), fileBasename=file.name, fileBasenameNoExtension=file.stem)
+    known["fileExtname"] = file.suffix
+    text = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: known.get(found[1], found[0]), read_text(file))
+    text = ENVIRONMENT.sub(lambda found: os.environ.get(found[1]) or found[2], text)
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder) / "config"
+        part.write_text(text, encoding="utf-8")
+        references = Config._pre_substitute_base_vars(str(part), str(part))
+        text = part.read_text(encoding="utf-8")
+    try:
+        content = parse_json(text) if file.suffix == ".json" else parse_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"{file} cannot be read: {error}; correct the config file.") from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(f"{file} holds no settings by name; correct the config file.")
+    bases, found = content.get("_base_", []), {}
+    for base in [bases] if isinstance(bases, str) else bases:
+        below = _read_data((file.parent / str(base)).resolve(), [*chain, file], read)
+        if twice := found.keys() & below.keys():
+            raise ConfigError(f"{file}: two of its bases state the same key: {', '.join(sorted(twice))}.")
+        found |= below
+    content = Config._substitute_base_vars(content, references, Config(found)._cfg_dict)
+    content.pop("_base_", None)
+    return Config._merge_a_into_b(content, found)
 
 
 def _existing(path: str | Path) -> Path:

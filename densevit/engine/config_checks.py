@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from densevit.engine.signatures import module_files, names, signature
+from densevit.engine.signatures import HOMES, module_files, names, signature
 from densevit.errors import ConfigError, nearest
+from densevit.registry import FETCHING, SCOPES
 
 # keys of MMEngine's Runner: the arguments of its constructor, and what it reads from its `cfg`
 RUNNER_KEYS = frozenset({
@@ -78,6 +79,8 @@ TAKEN = {
     "OPTIM_WRAPPERS": {"constructor", "paramwise_cfg"},
     "WEIGHT_INITIALIZERS": {"override", "layer"},
 }
+NAMING = ("type", "ema_type", "runner_type", "constructor")
+"""Keys whose value is the name of a part."""
 WORDS = {
     "MODELS": "model", "DATASETS": "data set", "TRANSFORMS": "transform", "METRICS": "metric", "HOOKS": "hook",
     "LOOPS": "loop", "OPTIMIZERS": "optimizer", "PARAM_SCHEDULERS": "scheduler", "DATA_SAMPLERS": "sampler",
@@ -92,10 +95,13 @@ class ConfigChecker:
         file: names it in the messages.
         custom_imports: modules whose sources register further types.
         options: keys that came from the command line; a message about one of them names --cfg-options.
+        data: the file is YAML or JSON, which names registered parts alone: nothing is imported that it names.
     """
 
-    def __init__(self, file: str, custom_imports: Iterable[str] = (), options: Iterable[str] = ()) -> None:
-        self.file = file
+    def __init__(
+        self, file: str, custom_imports: Iterable[str] = (), options: Iterable[str] = (), data: bool = False
+    ) -> None:
+        self.file, self.data = file, data
         self.options = tuple(options)
         self.extra: tuple[Path, ...] = module_files(list(custom_imports))
 
@@ -112,8 +118,30 @@ class ConfigChecker:
                     f"unknown key {key!r}{nearest(key, TOP_LEVEL)}: the Runner has no such setting and nothing in the "
                     f"file uses it",
                 )
+        if self.data:
+            if settings.get("custom_imports"):
+                self._refuse("custom_imports", "custom_imports runs modules, and the file is data", "use a .py config")
+            self._registered("", settings, {name for registry in HOMES for name in names(registry)})
         for key, value in settings.items():
             self._section(key, value)
+
+    def _registered(self, path: str, value: Any, known: set[str]) -> None:
+        """Refuses names of anything but registered parts, wherever they stand: MMEngine imports and calls those."""
+        if isinstance(value, (list, tuple)):
+            for index, item in enumerate(value):
+                self._registered(f"{path}{index}.", item, known)
+        for key, item in value.items() if isinstance(value, dict) else ():
+            place = f"{path}{key}"
+            if key in NAMING and place != "optim_wrapper.clip_grad.type":
+                scope, _, name = item.rpartition(".") if isinstance(item, str) else ("", "", "")
+                if item is not None and (name not in known or scope not in ("", *SCOPES)):
+                    self._refuse(place, f"{place} names {item!r}, which is not registered", "data names no other parts")
+            elif key in ("_scope_", "default_scope") and item not in (None, *SCOPES):
+                self._refuse(place, f"{place} is {item!r}", f"data uses the parts of {' and '.join(SCOPES)} alone")
+            elif FETCHING.fullmatch(str(key)) and item:
+                self._refuse(place, f"{place} would fetch or open a file", "use init_cfg=dict(type='Pretrained', ...)")
+            else:
+                self._registered(f"{place}.", item, known)
 
     def _section(self, key: str, value: Any) -> None:
         if value is None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from densevit.engine.dumping import config_text
+from densevit.plain_data import PlainLoader
 
 
 def _replace_everywhere(original: Callable, mended: Callable) -> None:
@@ -33,7 +34,11 @@ def mend_config() -> None:
     """Config files: standard-library imports, quick dumping, `pkg_resources`. Imports no torch."""
     import mmengine.config.config as config
     import mmengine.config.utils as config_utils
+    import mmengine.fileio.handlers.yaml_handler as yaml_handler
     from mmengine.utils import package_utils
+
+    # YAML: MMEngine's loader runs what a tag names
+    yaml_handler.Loader = PlainLoader
 
     # A plain `import os` in a config: MMEngine looks for the library under /usr/lib/python and the interpreter's own
     # folder, and misses it in virtual environments and frozen modules; the config is then taken for another kind.

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import io
 import threading
 
 import pytest
@@ -19,6 +20,15 @@ SIZES = dict(
     sr_ratios=[8, 4, 2, 1],
     linear=False,
 )
+
+
+def weights(number: float) -> bytes:
+    file = io.BytesIO()
+    torch.save({"a": torch.full((4,), number)}, file)
+    return file.getvalue()
+
+
+WEIGHTS = weights(1.0)
 V2 = dict(type="PVTv2", arch=SIZES)
 NOWHERE = "http://127.0.0.1:9/releases/pvt.pth"  # the discard port: nobody listens
 
@@ -41,7 +51,8 @@ def server():
             if self.path not in found.files:
                 return self.send_error(404)
             self.send_response(200)
-            self.send_header("Content-Length", str(len(found.files[self.path]) + found.short))
+            if found.short is not None:
+                self.send_header("Content-Length", str(len(found.files[self.path]) + found.short))
             self.end_headers()
             self.wfile.write(found.files[self.path])
 
@@ -49,7 +60,7 @@ def server():
             pass
 
     found = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found.files, found.hits, found.short = {"/v2/weights.pth": b"some weights"}, 0, 0
+    found.files, found.hits, found.short = {"/v2/weights.pth": WEIGHTS}, 0, 0
     found.url = f"http://127.0.0.1:{found.server_port}/v2/weights.pth"
     thread = threading.Thread(target=found.serve_forever, daemon=True)
     thread.start()
@@ -64,7 +75,7 @@ def leftovers(cache) -> list[str]:
 
 def test_a_url_is_fetched_once_and_then_found_without_a_network(server):
     path = resolve(dict(checkpoint=server.url))
-    assert path.read_bytes() == b"some weights"
+    assert path.read_bytes() == WEIGHTS
     assert path == cached_path(server.url)
     server.shutdown()
     assert resolve(dict(checkpoint=server.url)) == path
@@ -80,15 +91,63 @@ def test_a_wrong_checksum_is_refused_and_the_file_thrown_away(server, cache):
     with pytest.raises(CheckpointError, match="SHA-256"):
         resolve(dict(checkpoint=server.url, sha256="0" * 64))
     assert leftovers(cache) == []
-    right = hashlib.sha256(b"some weights").hexdigest()
+    right = hashlib.sha256(WEIGHTS).hexdigest()
     assert resolve(dict(checkpoint=server.url, sha256=right)).is_file()
 
 
 def test_the_checksum_of_the_first_fetch_is_kept_and_checked(server):
     path = resolve(dict(checkpoint=server.url))
-    path.write_bytes(b"other weights")
-    assert resolve(dict(checkpoint=server.url)).read_bytes() == b"some weights"
+    path.write_bytes(weights(2.0))
+    assert resolve(dict(checkpoint=server.url)).read_bytes() == WEIGHTS
     assert server.hits == 2
+
+
+PAGE = b"<html><body>Please log in</body></html>"
+
+
+@pytest.mark.parametrize(
+    "answer", [PAGE, b"", b'{"error": "denied"}', WEIGHTS[:-30], b"\x80" + PAGE, b"PK\x03\x04" + PAGE]
+)
+@pytest.mark.parametrize("announced", [0, None])
+def test_what_is_no_file_of_weights_is_neither_kept_nor_pinned(server, cache, answer, announced):
+    server.files["/v2/weights.pth"], server.short = answer, announced
+    with pytest.raises(CheckpointError, match="thrown away") as caught:
+        resolve(dict(checkpoint=server.url))
+    assert server.url in str(caught.value) and leftovers(cache) == []
+    server.files["/v2/weights.pth"] = WEIGHTS
+    assert resolve(dict(checkpoint=server.url)).read_bytes() == WEIGHTS
+
+
+def test_a_page_that_an_older_version_kept_is_fetched_again(server):
+    path = cached_path(server.url)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(PAGE)
+    path.with_name(path.name + ".sha256").write_text(hashlib.sha256(PAGE).hexdigest() + "\n")
+    assert resolve(dict(checkpoint=server.url)).read_bytes() == WEIGHTS
+
+
+def test_the_url_may_state_the_first_digits_of_the_checksum(server, cache):
+    right = hashlib.sha256(WEIGHTS).hexdigest()[:8]
+    wrong = "0badc0de"
+    for name in (right, wrong, "20220308"):  # a date is no checksum
+        server.files[f"/net-{name}.pth"] = WEIGHTS
+    base = server.url.removesuffix("/v2/weights.pth")
+    if not right.isdigit():
+        assert resolve(dict(checkpoint=f"{base}/net-{right}.pth")).is_file()
+    assert resolve(dict(checkpoint=f"{base}/net-20220308.pth")).is_file()
+    with pytest.raises(CheckpointError, match=wrong):
+        resolve(dict(checkpoint=f"{base}/net-{wrong}.pth"))
+    full = hashlib.sha256(WEIGHTS).hexdigest()
+    assert resolve(dict(checkpoint=f"{base}/net-{wrong}.pth", sha256=full)).is_file()
+
+
+def test_md5_and_first_digits_are_checked_as_well(server, tmp_path):
+    digits = hashlib.md5(WEIGHTS).hexdigest()
+    assert resolve(dict(checkpoint=server.url, md5=digits[:6])).is_file()
+    (tmp_path / "a.pth").write_bytes(WEIGHTS)
+    for wrong in (dict(md5="000000"), dict(sha256="00000000")):
+        with pytest.raises(CheckpointError, match="another file"):
+            resolve(dict(checkpoint=str(tmp_path / "a.pth"), **wrong))
 
 
 def test_a_broken_connection_leaves_nothing_behind(server, cache):

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import yaml
 
 import densevit
 from densevit.engine.config import config_path, parse_options, read_config, shipped_configs
@@ -235,3 +236,100 @@ def test_reading_and_checking_a_recipe_takes_no_torch_and_half_a_second(root):
         times.append(seconds)
         time.sleep(0.1)
     assert min(times) < 0.5
+
+
+# ---- data: YAML and JSON -------------------------------------------------------------------------------
+
+
+def as_data(config) -> dict:
+    return json.loads(json.dumps(read_config(config).to_dict()))
+
+
+def test_a_config_may_be_json_or_yaml_and_build_on_others(tmp_path, config):
+    settings, model = as_data(config), None
+    model = settings.pop("model")
+    (tmp_path / "base.yaml").write_text("\ufeff" + yaml.safe_dump(settings), encoding="utf-8")
+    (tmp_path / "top.json").write_text(
+        json.dumps({"_base_": ["base.yaml"], "model": model, "train_cfg": {"max_epochs": 7}})
+    )
+    found = read_config(tmp_path / "top.json", parse_options(["optim_wrapper.optimizer.lr=0.5"]))
+    assert found.train_cfg.max_epochs == 7 and found.optim_wrapper.optimizer.lr == 0.5
+    assert found.model.backbone.type == read_config(config).model.backbone.type
+    (tmp_path / "last.yml").write_text(
+        "_base_: top.json\nwork_dir: runs/{{ fileBasenameNoExtension }}\nload_from: '{{$NO_SUCH_NAME:none.pth}}'\n"
+        "train_cfg: {val_interval: !!python/tuple [1]}\n"
+        "val_dataloader: {num_workers: {{_base_.train_cfg.max_epochs}}}\n"
+    )
+    found = read_config(tmp_path / "last.yml")
+    assert found.work_dir == "runs/last" and found.load_from == "none.pth" and found.train_cfg.val_interval == (1,)
+    assert found.val_dataloader.num_workers == 7
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(model=dict(backbone=dict(type="subprocess.Popen", args=["touch", "ran"]))),
+        dict(model=dict(backbone=dict(type="antigravity"))),
+        dict(model=dict(backbone=dict(init_cfg=dict(type="Constant", override=dict(type="os.system", name="x"))))),
+        dict(model=dict(backbone=dict(_scope_="antigravity"))),
+        dict(model=dict(backbone=dict(pretrained=True))),
+        dict(custom_imports=dict(imports=["antigravity"])),
+        dict(default_scope="antigravity"),
+        dict(runner_type="subprocess.Popen"),
+        dict(custom_hooks=[dict(type="EMAHook", ema_type="os.system")]),
+        dict(default_hooks=dict(checkpoint=dict(type="subprocess.Popen", args=["touch", "ran"]))),
+        dict(visualizer=dict(type="Visualizer", vis_backends=[dict(type="os.system")])),
+        dict(optim_wrapper=dict(constructor="os.system")),
+        dict(optim_wrapper=dict(optimizer=dict(type="os.system"))),
+        dict(train_dataloader=dict(collate_fn=dict(type="os.system"))),
+        dict(train_dataloader=dict(dataset=dict(pipeline=[dict(type="os.system", command="touch ran")]))),
+        dict(val_evaluator=[dict(type="mmengine.os.system")]),
+        dict(_base_="run.py"),
+        dict(_base_="mmengine::run.py"),
+        dict(_base_="self.json"),
+    ],
+    ids=lambda change: json.dumps(change)[:50],
+)
+def test_a_config_that_is_data_names_registered_parts_alone(tmp_path, config, change, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.py").write_text("open('ran', 'w')\n")
+    (tmp_path / "good.json").write_text(json.dumps(as_data(config)))
+    read_config(tmp_path / "good.json")
+    (tmp_path / "self.json").write_text(json.dumps({"_base_": "good.json", **change}))
+    text = sentence(tmp_path / "self.json")
+    assert "self.json" in text and not (tmp_path / "ran").exists() and "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.yaml", "model: !!python/object/apply:os.system ['touch ran']"),
+        ("a.yaml", "model: !!python/name:os.system"),
+        ("a.yaml", "a0: &a0 [1, 1]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))),
+        ("a.yaml", "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i}\n  <<: [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))),
+        ("a.yaml", "model: &x [*x]"),
+        ("a.yaml", "model: " + "[" * 50_000),
+        ("a.yaml", "model: " + "9" * 100_000),
+        ("a.yaml", "- 1"),
+        ("a.json", '{"model": ' + "[" * 100_000 + "]" * 100_000 + "}"),
+        ("a.json", '{"model": ' + "9" * 100_000 + "}"),
+        ("a.json", "[1]"),
+        ("a.json", "<html>"),
+        ("a.json", '{"_base_": 7}'),
+    ],
+    ids=range(13),
+)
+def test_data_that_cannot_be_read_is_one_sentence(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert name in sentence(tmp_path / name)
+    (tmp_path / "above.py").write_text(f"_base_ = {name!r}\n")
+    if "ran" in text:
+        sentence(tmp_path / "above.py")
+        assert not (tmp_path / "ran").exists()
+
+
+def test_many_bases_of_one_another_are_refused(tmp_path):
+    for i in range(40):
+        (tmp_path / f"a{i}.json").write_text(json.dumps({"_base_": [f"a{i + 1}.json"] * 2}))
+    (tmp_path / "a40.json").write_text("{}")
+    assert "_base_" in sentence(tmp_path / "a0.json")

@@ -1,0 +1,77 @@
+"""Text files that are data: JSON, YAML and lists of names, whatever program wrote them. Reading them runs nothing, and
+takes time and memory in proportion to what they show."""
+
+import codecs
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LONGEST_JSON, LONGEST_YAML = 16 << 20, 1 << 20
+"""Characters; YAML is read at some 100 kB a second."""
+MOST_NODES = 500_000
+"""Values of a YAML file, where each alias counts as what it stands for."""
+
+
+class PlainLoader(yaml.SafeLoader):
+    """YAML's plain data, and tuples as MMEngine writes them."""
+
+
+def _tuple(loader: PlainLoader, node: yaml.Node) -> tuple:
+    return tuple(loader.construct_sequence(node, deep=True))
+
+
+PlainLoader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple)
+
+
+def read_text(path: str | Path) -> str:
+    """A text file: by its byte order mark, else UTF-8, else Latin-1; without the mark. Raises OSError."""
+    content = Path(path).read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", errors="replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def parse_json(text: str) -> Any:
+    """JSON as data. Raises ValueError."""
+    if len(text) > LONGEST_JSON:
+        raise ValueError(f"{len(text):,} characters are more than is read as JSON")
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("its values are nested too deeply") from error
+
+
+def parse_yaml(text: str, loader: type[yaml.SafeLoader] = PlainLoader) -> Any:
+    """YAML as data. Raises ValueError."""
+    if len(text) > LONGEST_YAML:
+        raise ValueError(f"{len(text):,} characters are more than is read as YAML")
+    try:
+        reader = loader(text)
+        node = reader.get_single_node()
+        if node is None:
+            return None
+        if _count(node, {}) > MOST_NODES:
+            raise ValueError(f"with its aliases written out it has more than {MOST_NODES:,} values")
+        return reader.construct_document(node)
+    except RecursionError as error:
+        raise ValueError("its values are nested too deeply") from error
+    except (yaml.YAMLError, TypeError, AttributeError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
+    """Values below a node. Raises ValueError for one within itself."""
+    if id(node) not in known:
+        known[id(node)] = None
+        pairs = isinstance(node, yaml.MappingNode)
+        inner = [part for pair in node.value for part in pair] if pairs else node.value
+        known[id(node)] = 1 + (0 if isinstance(node, yaml.ScalarNode) else sum(_count(part, known) for part in inner))
+    found = known[id(node)]
+    if found is None:
+        raise ValueError("a value stands within itself")
+    return found

@@ -10,13 +10,14 @@ from typing import Any
 
 from densevit.datasets.checking_depth import DepthReport, check_depth
 from densevit.datasets.checking_semantic import SemanticReport, check_semantic
-from densevit.datasets.coco_file import WAYS_ON, CocoFile, read_coco
+from densevit.datasets.coco_file import WAYS_ON, CocoFile, image_file, read_coco
+from densevit.datasets.coco_fit import compare
 from densevit.datasets.depth import DepthDataset
 from densevit.datasets.image_dataset import missing_or_empty
 from densevit.datasets.reading_images import BrokenImage, read_image
 from densevit.datasets.semantic import SemanticDataset
 from densevit.errors import DataError
-from densevit.ops.masks import decode_rle, valid_polygons
+from densevit.ops.masks import valid_polygons
 
 WITH_MAPS = {"SemanticDataset": (SemanticDataset, check_semantic), "DepthDataset": (DepthDataset, check_depth)}
 """Data sets of images and maps, and what checks them."""
@@ -62,13 +63,16 @@ class Report:
         return "\n".join(lines if self.problems else [*lines, "  no problem found"])
 
 
-def check_coco(ann_file: str | os.PathLike, image_dir: str | os.PathLike, images: int | None = 0) -> Report:
+def check_coco(
+    ann_file: str | os.PathLike, image_dir: str | os.PathLike, images: int | None = 0, data_root: str = ""
+) -> Report:
     """Check annotations and image files.
 
     Args:
         ann_file: JSON in COCO's instances format.
         image_dir: folder that its file names are relative to.
         images: how many images to decode, spread evenly over the list; None for all, 0 for a check of seconds.
+        data_root: folder that images may lie in, too.
 
     Raises:
         DataError: `ann_file` cannot be read at all, or there is no folder `image_dir`.
@@ -83,7 +87,11 @@ def check_coco(ann_file: str | os.PathLike, image_dir: str | os.PathLike, images
     _check_boxes(report, coco)
     present = []
     for image in coco.images:
-        path = os.path.join(image_dir, image["file_name"])
+        try:
+            path = os.path.join(image_dir, image_file(image, image_dir, data_root))
+        except DataError as error:
+            problems.append(str(error))
+            continue
         if not os.path.isfile(path):
             problems.append(f"Image {path} does not exist.")
         else:
@@ -130,11 +138,9 @@ def _check_boxes(report: Report, coco: CocoFile) -> None:
         segmentation = annotation.get("segmentation")
         if isinstance(segmentation, list) and len(valid_polygons(segmentation)) < len(segmentation):
             report.problems.append(f"{name} has a polygon of an odd count or below three points: masks go without it.")
-        if isinstance(segmentation, dict):
-            try:
-                decode_rle(segmentation)
-            except Exception:  # pycocotools raises what it likes
-                report.problems.append(f"{name} has an RLE that cannot be decoded: mend or remove it.")
+    problems, notes = compare(coco)
+    report.problems += problems
+    report.notes += notes
 
 
 def _decode(report: Report, present: list[tuple[str, tuple[int, int]]], images: int | None) -> None:
@@ -188,7 +194,7 @@ def check_data_sets(config: dict, images: int | None = None) -> list[Report | Se
             root = os.path.expanduser(data_set.get("data_root", ""))
             folder = data_set.get("data_prefix", {}).get("img", "")
             place = os.path.join(root, data_set["ann_file"]), os.path.join(root, folder)
-            checks[repr(place)] = functools.partial(check_coco, *place, images=images)
+            checks[repr(place)] = functools.partial(check_coco, *place, images=images, data_root=root)
         elif kind in WITH_MAPS:
             known = {key: value for key, value in data_set.items() if key not in ("type", "pipeline", "indices")}
             settings = dict(known, check_files=False, test_mode=True)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from mmengine.logging import print_log
 
-from densevit.datasets.coco_file import WAYS_ON, CocoFile, read_coco
+from densevit.datasets.coco_file import WAYS_ON, CocoFile, image_file, read_coco
 from densevit.datasets.image_dataset import ImageDataset, missing_or_empty
 from densevit.datasets.reading_images import read_image
 from densevit.errors import ConfigError, DataError, nearest
 from densevit.ops.garbage import garbage_collection_off
-from densevit.ops.masks import encode_rle, valid_polygons
+from densevit.ops.masks import usable_mask
 from densevit.registry import DATASETS
 
 
@@ -63,6 +63,7 @@ class CocoDataset(ImageDataset):
     ) -> None:
         self.classes = None if classes is None else tuple(classes)
         self.keep_empty, self.with_masks = keep_empty, with_masks
+        self.given_root = os.path.expanduser(data_root)
         super().__init__(
             ann_file,
             data_root,
@@ -84,6 +85,8 @@ class CocoDataset(ImageDataset):
         labels = {cat_id: label for label, cat_id in enumerate(cat_ids)}
         self._check_annotations(coco, labels)
         dropped = {"box": 0, "mask": 0}
+        for image in coco.images:
+            image["file_name"] = image_file(image, self.data_prefix["img"], self.given_root)
         items = [
             self._parse_image(image, coco.annotations.get(image["id"], []), labels, dropped) for image in coco.images
         ]
@@ -201,9 +204,8 @@ class CocoDataset(ImageDataset):
 
 def _pack_mask(segmentation: list | dict | None) -> list[bytes] | dict | None:
     """Compact form of a segmentation to hold in memory; None where it is missing or encloses nothing."""
-    if isinstance(segmentation, dict):
-        return encode_rle(segmentation)
-    return [polygon.tobytes() for polygon in valid_polygons(segmentation or [])] or None
+    mask = usable_mask(segmentation)
+    return [polygon.tobytes() for polygon in mask] if isinstance(mask, list) else mask
 
 
 def _unpack_mask(packed: list[bytes] | dict | None) -> list[np.ndarray] | dict:

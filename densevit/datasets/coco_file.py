@@ -4,13 +4,13 @@
 collects them all and goes on without the faulty record.
 """
 
-import json
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from densevit.errors import DataError
+from densevit.ops.coco_format import FARTHEST, flag, identity, is_area, is_box, mask_problem, read_json, short, whole
+from densevit.ops.coco_rle import all_broken
 from densevit.ops.garbage import garbage_collection_off
 
 WAYS_ON = (
@@ -68,25 +68,17 @@ def read_coco(path: str | os.PathLike, on_problem: Callable[[str], None] = raise
     for place, annotation in enumerate(content.get("annotations", [])):
         problem = _annotation_problem(annotation, place, seen_images, seen_annotations, coco.names)
         if problem:
-            on_problem(f"{problem} in {path}: mend or remove it.")
+            on_problem(f"{problem} in {path}: correct or remove it.")
         else:
             coco.annotations.setdefault(annotation["image_id"], []).append(annotation)
+    _check_runs(coco, on_problem)
     return coco
 
 
 def _load(path: str) -> dict:
     if not os.path.exists(path):
         raise DataError(f"{missing_sentence(path)}: {WAYS_ON}.")
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except json.JSONDecodeError as error:
-        where = f"at line {error.lineno}, column {error.colno}" if os.path.getsize(path) else "(0 bytes)"
-        raise DataError(f"Annotation file {path} is no valid JSON {where}: it is incomplete, copy it again.") from None
-    except UnicodeDecodeError:
-        raise DataError(f"Annotation file {path} is not text: give a JSON file in COCO's format.") from None
-    except OSError as error:
-        raise DataError(f"Annotation file {path} cannot be read: {error.strerror}.") from None
+    content = read_json(path, "Annotation file")
     for key in ("images", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise DataError(f"Annotation file {path} has no list {key!r}: give a JSON file in COCO's instances format.")
@@ -105,96 +97,118 @@ def missing_sentence(path: str) -> str:
     return f"There is no folder {parent} (looked for {path})"
 
 
+def image_file(image: dict, folder: str, data_root: str) -> str:
+    """Path of an image below `folder`, with slashes for Windows' back-slashes where no file is named so.
+
+    Raises:
+        DataError: it lies outside both folders, by '..' or as an absolute path.
+    """
+    name = image["file_name"]
+    if "\\" in name and not os.path.exists(os.path.join(folder, name)):
+        name = name.replace("\\", "/")
+    if name[0] == "/" or ".." in name:
+        path = os.path.normpath(os.path.join(folder, name))
+        for resolve in (os.path.abspath, os.path.realpath):  # links below the folders are the user's own
+            for root in filter(None, (folder, data_root)):
+                if os.path.commonpath([resolve(root), resolve(path)]) == resolve(root):
+                    return name
+        raise DataError(
+            f"Image {image['id']!r} has the file_name {name}, which lies outside {os.path.abspath(folder)}: give paths "
+            "below it, or set data_prefix to a folder that holds them all."
+        )
+    return name
+
+
 def _add_category(coco: CocoFile, category: dict, on_problem: Callable[[str], None]) -> None:
-    if not isinstance(category, dict) or not _is_whole(category.get("id")) or not isinstance(category.get("name"), str):
-        on_problem(f"A category of {coco.path} needs a whole-numbered 'id' and a 'name': {_short(category)}.")
-    elif category["id"] in coco.names:
-        on_problem(f"Category id {category['id']} stands twice in {coco.path}: give each category an id of its own.")
+    number = whole(category.get("id")) if isinstance(category, dict) else None
+    if number is None or not isinstance(category.get("name"), str):
+        on_problem(f"A category of {coco.path} needs a whole-numbered 'id' and a 'name': {short(category)}.")
+    elif number in coco.names:
+        on_problem(f"Category id {number} stands twice in {coco.path}: give each category an id of its own.")
     else:
-        coco.names[category["id"]] = category["name"]
+        coco.names[number] = category["name"]
 
 
 def _add_image(coco: CocoFile, image: dict, place: int, seen: dict, on_problem: Callable[[str], None]) -> None:
     problem = _image_problem(image, place, seen)
     if problem:
-        on_problem(f"{problem} in {coco.path}: mend or remove it.")
+        on_problem(f"{problem} in {coco.path}: correct or remove it.")
     else:
         seen[image["id"]] = image
         coco.images.append(image)
 
 
 def _image_problem(image: dict, place: int, seen: dict) -> str | None:
-    if not isinstance(image, dict) or not _is_id(image.get("id")):
+    """What makes an image's entry unusable, or None; whole numbers written as floats become whole."""
+    number = identity(image.get("id")) if isinstance(image, dict) else None
+    if number is None:
         return f"The image at place {place} has no 'id'"
-    name = f"Image {image['id']!r}"
-    if image["id"] in seen:
-        return f"Image id {image['id']!r} stands twice ({seen[image['id']]['file_name']} and {image.get('file_name')})"
-    if not isinstance(image.get("file_name"), str) or not image["file_name"]:
+    name, image["id"] = f"Image {number!r}", number
+    if number in seen:
+        return f"Image id {number!r} stands twice ({seen[number]['file_name']} and {image.get('file_name')})"
+    if not _is_path(image.get("file_name")):
         return f"{name} has no 'file_name'"
-    if not all(_is_whole(image.get(side)) and image[side] > 0 for side in ("width", "height")):
-        return f"{name} needs a width and a height in pixels, not {image.get('width')!r} and {image.get('height')!r},"
+    width, height = sides = whole(image.get("width")), whole(image.get("height"))
+    if not all(side is not None and 0 < side <= FARTHEST for side in sides):
+        given = f"{short(image.get('width'))} and {short(image.get('height'))}"
+        return f"{name} needs a width and a height in pixels, not {given},"
+    image["width"], image["height"] = width, height
     return None
+
+
+def _is_path(name: object) -> bool:
+    try:
+        return isinstance(name, str) and name != "" and b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:  # half a character
+        return False
 
 
 def _annotation_problem(annotation: dict, place: int, images: dict, seen: set, names: dict) -> str | None:
-    """What makes an annotation unusable, or None; fills in a missing area and iscrowd."""
-    if not isinstance(annotation, dict) or not _is_id(annotation.get("id")):
+    """What makes an annotation unusable, or None; fills in what is missing, whole numbers written as floats become
+    whole."""
+    number = identity(annotation.get("id")) if isinstance(annotation, dict) else None
+    if number is None:
         return f"The annotation at place {place} has no 'id'"
-    name = f"Annotation {annotation['id']!r}"
-    if annotation["id"] in seen:
-        return f"Annotation id {annotation['id']!r} stands twice"
-    seen.add(annotation["id"])
-    image_id, category = annotation.get("image_id"), annotation.get("category_id")
-    if not _is_id(image_id) or image_id not in images:
-        return f"{name} belongs to image {image_id!r}, which is not"
-    if not _is_whole(category) or category not in names:
-        return f"{name} has category_id {category!r}, which is not"
-    box = annotation.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        return f"{name} needs a bbox [x, y, width, height] of four numbers, not {_short(box)},"
-    if not all(map(math.isfinite, box)):
-        return f"{name} has a bbox with NaN or infinity, {box},"
-    area = annotation.setdefault("area", box[2] * box[3])
-    if not _is_number(area) or not math.isfinite(area):
-        return f"{name} has the area {_short(area)}"
-    if annotation.setdefault("iscrowd", 0) not in (0, 1):
-        return f"{name} has iscrowd {_short(annotation['iscrowd'])} instead of 0 or 1"
-    problem = _segmentation_problem(annotation.get("segmentation"), images[image_id])
-    return f"{name} {problem}" if problem else None
-
-
-def _segmentation_problem(segmentation: list | dict | None, image: dict) -> str | None:
-    if segmentation is None:
-        return None
-    if isinstance(segmentation, list):
-        try:  # a sum finds every bad number at the speed of C: COCO's polygons have fifty million
-            sums = [sum(part) for part in segmentation]
-        except TypeError:
-            return "has a polygon that is no list of numbers"
-        return None if all(map(math.isfinite, sums)) else "has a polygon with NaN or infinity"
-    size = [image["height"], image["width"]]
-    if not isinstance(segmentation, dict) or not isinstance(segmentation.get("counts"), list | str):
-        return "has a segmentation that is neither polygons nor RLE"
-    if segmentation.get("size") != size:
-        return f"has an RLE of size {_short(segmentation.get('size'))}, while its image is {size}"
-    counts = segmentation["counts"]
-    if isinstance(counts, list) and not (all(map(_is_whole, counts)) and sum(counts) == size[0] * size[1]):
-        return f"has an RLE whose counts do not add up to its image's {size[0] * size[1]} pixels"
+    name = f"Annotation {number!r}"
+    if number in seen:
+        return f"Annotation id {number!r} stands twice"
+    seen.add(number)
+    image_id, category = identity(annotation.get("image_id")), whole(annotation.get("category_id"))
+    if image_id not in images:
+        return f"{name} belongs to image {short(annotation.get('image_id'))}, which is not"
+    if category not in names:
+        return f"{name} has category_id {short(annotation.get('category_id'))}, which is not"
+    box, segmentation = annotation.get("bbox"), annotation.get("segmentation")
+    if not is_box(box):
+        if isinstance(box, list) and len(box) == 4 and all(isinstance(x, int | float) for x in box):
+            return f"{name} has a bbox with NaN or infinity, or a number beyond {FARTHEST:.0f} pixels, {short(box)},"
+        return f"{name} needs a bbox [x, y, width, height] of four numbers, not {short(box)},"
+    area = annotation.get("area")
+    if area is None:
+        area = box[2] * box[3]
+    if not is_area(area):
+        return f"{name} has the area {short(area)}"
+    for key in ("iscrowd", "ignore"):
+        if flag(annotation.get(key)) is None:
+            return f"{name} has {key} {short(annotation[key])} instead of 0 or 1"
+    if segmentation is not None:
+        problem = mask_problem(segmentation, [images[image_id]["height"], images[image_id]["width"]])
+        if problem:
+            return f"{name} {problem}"
+    annotation.update(
+        id=number, image_id=image_id, category_id=category, area=area, iscrowd=flag(annotation.get("iscrowd"))
+    )
     return None
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, int | str) and not isinstance(value, bool)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _check_runs(coco: CocoFile, on_problem: Callable[[str], None]) -> None:
+    """Leave out the annotations whose compressed RLEs are not their images'."""
+    packed = [a for group in coco.annotations.values() for a in group if isinstance(a.get("segmentation"), dict)]
+    packed = [a for a in packed if isinstance(a["segmentation"]["counts"], str)]
+    for place in all_broken([a["segmentation"] for a in packed]):
+        broken = packed[place]
+        on_problem(
+            f"Annotation {broken['id']!r} has an RLE whose counts do not add up to its image's pixels in {coco.path}: "
+            "correct or remove it."
+        )
+        coco.annotations[broken["image_id"]].remove(broken)

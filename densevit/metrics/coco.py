@@ -13,9 +13,9 @@ from mmengine.logging import print_log
 
 from densevit.errors import ConfigError, DataError
 from densevit.metrics.coco_figures import check_metrics, choose_backend, class_table, evaluate_coco, figures_table
-from densevit.metrics.coco_records import read_json
 from densevit.metrics.coco_truth import annotations_of, array, true_objects
 from densevit.metrics.gathering import PerImageMetric, record_of
+from densevit.ops.coco_format import identity, read_json
 from densevit.outputs import Inputs, require_file
 from densevit.registry import METRICS
 
@@ -142,12 +142,13 @@ class CocoMetric(PerImageMetric):
         categories = truth.get("categories") if isinstance(truth, dict) else None
         if not isinstance(categories, list):
             raise DataError(f"annotation file {path} has no list 'categories'; COCO's instances format is expected.")
-        by_name = {c["name"]: c["id"] for c in categories}
-        missing = [name for name in meta.get("classes") or () if name not in by_name]
+        entries = [c for c in categories if isinstance(c, dict) and isinstance(c.get("name"), str)]
+        by_name = {c["name"]: identity(c.get("id")) for c in entries}
+        missing = [name for name in meta.get("classes") or () if by_name.get(name) is None]
         if missing:
             raise DataError(f"class {missing[0]!r} of the data set is not among the categories of {path}.")
         if not meta.get("classes"):
-            return sorted(by_name.values())
+            return sorted(filter(None.__ne__, by_name.values()), key=lambda id_: (isinstance(id_, str), id_))
         return [by_name[name] for name in meta["classes"]]
 
 

@@ -10,11 +10,13 @@ import contextlib
 import importlib.util
 import io
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 
 from densevit.errors import ConfigError
 from densevit.metrics.coco_records import Truth, read_results
@@ -22,6 +24,8 @@ from densevit.ops.garbage import garbage_collection_off
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 METRICS = ("bbox", "segm")
+LIMITS = (1, 10, 100)
+"""Detections of a class and image that count, best first."""
 BACKENDS = {"hotcoco": "hotcoco", "faster_coco_eval": "faster-coco-eval", "pycocotools": "pycocotools"}  # fastest first
 
 
@@ -66,7 +70,8 @@ def evaluate_coco(
         per_class: also give '<metric>_classes', a list of {name, AP, AP50, AR100} in the order of category ids.
 
     Returns:
-        {'bbox_AP': ..., 'bbox_AP50': ..., ...}: the twelve of FIGURES for each metric, -1 where nothing is to be found.
+        {'bbox_AP': ..., 'bbox_AP50': ..., ...}: the twelve of FIGURES for each metric, -1 where nothing is to be found;
+        'bbox_AP@1000' and 'bbox_AR@1000' where images hold more than 100 objects, or detections of one class.
 
     Raises:
         DataError: broken annotations or results (unknown image or category, NaN, missing keys).
@@ -78,19 +83,51 @@ def evaluate_coco(
         results = read_results(results)
     figures: dict[str, Any] = {}
     for name in metrics:
-        precision, recall = _match(
-            backend, name, truth.dataset(truth.records(name)), truth.dataset(truth.detections(results, name))
-        )
+        records, detections = truth.records(name), truth.detections(results, name)
+        limit = _larger_limit(records, detections, name)
+        precision, recall = _match(backend, name, truth.dataset(records), truth.dataset(detections), limit)
+        if limit:
+            figures[f"{name}_AP@{limit}"], figures[f"{name}_AR@{limit}"] = (
+                _mean(precision[..., 0, 3]),
+                _mean(recall[..., 0, 3]),
+            )
         figures.update({f"{name}_{key}": value for key, value in zip(FIGURES, _twelve(precision, recall), strict=True)})
         if per_class:
             figures[f"{name}_classes"] = _per_class(precision, recall, truth.class_names())
     return figures
 
 
-def _match(backend: str, metric: str, truth: dict, detections: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Precision (IoUs, recall points, classes, areas, limits) and recall (IoUs, classes, areas, limits), -1 = none."""
+def _larger_limit(records: list[dict], detections: list[dict], metric: str) -> int | None:
+    """Where images hold more than LIMITS[-1] objects, or as many detections of one class: a limit that they keep, which
+    is printed; None where there are none."""
+    most = LIMITS[-1]
+    objects = max(Counter(record["image_id"] for record in records).values(), default=0)
+    found = max(Counter(record["image_id"] for record in detections).values(), default=0)
+    alike = found
+    if found > most:
+        alike = max(Counter((record["image_id"], record["category_id"]) for record in detections).values())
+    if max(objects, alike) <= most:
+        return None
+    limit = max(1000, 10 ** len(str(max(objects, alike) - 1)))
+    print_log(
+        f"{metric}: up to {objects} objects and {found} detections an image, more than {most}: AP counts {most} "
+        f"detections of a class and image, AP@{limit} counts {limit}"
+        + (". No image has more detections: raise the head's max_per_image" if found <= most else ""),
+        logger="current",
+    )
+    return limit
+
+
+def _match(
+    backend: str, metric: str, truth: dict, detections: dict, limit: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Precision (IoUs, recall points, classes, areas, limits) and recall (IoUs, classes, areas, limits), -1 = none.
+
+    The limits are LIMITS and, where there is one, `limit`.
+    """
+    limits = [*LIMITS, limit] if limit else [*LIMITS]
     if not truth["images"] or not truth["categories"]:
-        return np.full((10, 101, 0, 4, 3), -1.0), np.full((10, 0, 4, 3), -1.0)
+        return np.full((10, 101, 0, 4, len(limits)), -1.0), np.full((10, 0, 4, len(limits)), -1.0)
     if backend == "hotcoco":
         from hotcoco import COCO, COCOeval
     elif backend == "faster_coco_eval":
@@ -109,6 +146,7 @@ def _match(backend: str, metric: str, truth: dict, detections: dict) -> tuple[np
             side.createIndex()
             sides.append(side)
         evaluator = COCOeval(*sides, metric)
+        evaluator.params.maxDets = limits
         evaluator.evaluate()
         evaluator.accumulate()
         return np.asarray(evaluator.eval["precision"]), np.asarray(evaluator.eval["recall"])
@@ -140,10 +178,14 @@ def _per_class(precision: np.ndarray, recall: np.ndarray, names: list[str]) -> l
 
 
 def figures_table(figures: dict[str, Any]) -> str:
-    """One line a figure, one column a metric, six decimals."""
+    """One line a figure, one column a metric, six decimals; '-' where one was not computed."""
     metrics = [name for name in METRICS if f"{name}_AP" in figures]
-    lines = [" " * 6 + "".join(f"{name:>11}" for name in metrics)]
-    lines += [f"{key:<6}" + "".join(f"{figures[f'{name}_{key}']:>11.6f}" for name in metrics) for key in FIGURES]
+    keys = [*FIGURES, *dict.fromkeys(key.partition("_")[2] for key in figures if "@" in key.partition("/")[0])]
+    width = max(6, *(len(key) + 1 for key in keys))
+    lines = [" " * width + "".join(f"{name:>11}" for name in metrics)]
+    for key in keys:
+        values = [figures.get(f"{name}_{key}") for name in metrics]
+        lines.append(key.ljust(width) + "".join("-".rjust(11) if x is None else f"{x:>11.6f}" for x in values))
     return "\n".join(lines)
 
 

@@ -6,36 +6,31 @@ in which pycocotools breaks ties between equal scores), annotations numbered 1..
 annotation id 0 for no match), a finite box, an area, and for masks a compressed RLE.
 """
 
-import json
-import math
 import warnings
 from collections.abc import Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
-import numpy as np
+from mmengine.logging import print_log
 from pycocotools import mask as rle_codec
 
 from densevit.errors import DataError
-from densevit.metrics.coco_rle import first_broken
+from densevit.ops.coco_format import (
+    MOST_PIXELS,
+    flag,
+    identity,
+    is_area,
+    is_box,
+    is_score,
+    mask_problem,
+    read_json,
+    short,
+    whole,
+)
+from densevit.ops.coco_rle import first_broken
+from densevit.ops.masks import encode_polygons, encode_rle, valid_polygons
 
 Record = dict[str, Any]
-
-FARTHEST = 1e6  # pixels: a polygon that reaches farther is a mistake that would take hours to fill
-
-
-def read_json(path: str | PathLike, what: str) -> Any:
-    """The content of JSON file `path`; `what` names its role in the DataError of a missing or broken file."""
-    path = Path(path)
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"{what} {path} does not exist; check the path.") from None
-    except OSError as error:
-        raise DataError(f"{what} {path} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:  # broken JSON, or bytes that are no text
-        raise DataError(f"{what} {path} is not a JSON file ({error}); write it anew.") from None
 
 
 def read_results(path: str | PathLike) -> list[Record]:
@@ -65,8 +60,8 @@ class Truth:
             found = data.get(key, [] if key == "annotations" else None) if isinstance(data, dict) else None
             if not isinstance(found, list):
                 raise DataError(f"{self.where} has no list '{key}'; COCO's instances format is expected.")
-        self.images = {self._id_of(image): image for image in data["images"]}
-        self.names = {self._id_of(category): str(category.get("name")) for category in data["categories"]}
+        self.images = self._by_id(data["images"], "image")
+        self.names = {id_: str(c.get("name")) for id_, c in self._by_id(data["categories"], "category").items()}
         scored = list(self.names) if categories is None else list(categories)
         for category in scored:
             if category not in self.names:
@@ -76,16 +71,19 @@ class Truth:
             self.category_number = {id_: n for n, id_ in enumerate(sorted(set(scored)), 1)}
         except TypeError:
             raise DataError(f"{self.where} mixes ids of different types; use whole numbers throughout.") from None
+        self.annotations = []
         for annotation in data.get("annotations", []):
             if not isinstance(annotation, dict):
-                raise DataError(f"{self.where} has an annotation that is no object: {str(annotation)[:80]}.")
-        # As pycocotools does: what hangs on no listed image or on no scored category is not part of the evaluation.
-        self.annotations = [
-            a
-            for a in data.get("annotations", [])
-            if not _absent(a.get("image_id"), self.image_number)
-            and not _absent(a.get("category_id"), self.category_number)
-        ]
+                raise DataError(f"{self.where} has an annotation that is no object: {short(annotation)}.")
+            image, category = identity(annotation.get("image_id")), identity(annotation.get("category_id"))
+            for key, value, known in (("image_id", image, self.images), ("category_id", category, self.names)):
+                if value not in known:
+                    raise DataError(
+                        f"annotation {short(annotation.get('id'))} in {self.where} has the {key} "
+                        f"{short(annotation.get(key))}, which is not among its {_some(known)}."
+                    )
+            if category in self.category_number:
+                self.annotations.append({**annotation, "image_id": image, "category_id": category})
         if any(a.get("id") == 0 for a in self.annotations):
             warnings.warn(
                 f"{self.where} has an annotation with id 0, which pycocotools itself would never count as found; "
@@ -93,10 +91,20 @@ class Truth:
                 stacklevel=2,
             )
 
-    def _id_of(self, entry: Record) -> Any:
-        if not isinstance(entry, dict) or isinstance(entry.get("id"), (type(None), list, dict)):
-            raise DataError(f"{self.where} has an image or category without an id: {str(entry)[:80]}.")
-        return entry["id"]
+    def _by_id(self, entries: list, what: str) -> dict[int | str, Record]:
+        """Images or categories by their ids, sizes as whole numbers."""
+        table = {}
+        for entry in entries:
+            number = identity(entry.get("id")) if isinstance(entry, dict) else None
+            if number is None:
+                raise DataError(f"{self.where} has an image or category without an id: {short(entry)}.")
+            if number in table:
+                raise DataError(f"{self.where} has two entries of {what} id {number!r}: give each an id of its own.")
+            sides = {key: entry[key] for key in ("height", "width") if entry.get(key) is not None}
+            if None in map(whole, sides.values()):
+                raise DataError(f"{what} {number!r} in {self.where} has the size {short(sides)}: give whole numbers.")
+            table[number] = {**entry, **{key: whole(side) for key, side in sides.items()}}
+        return table
 
     def class_names(self) -> list[str]:
         """Names of the scored categories in the order of their numbers."""
@@ -112,80 +120,113 @@ class Truth:
         return {"images": images, "categories": categories, "annotations": annotations}
 
     def records(self, metric: str) -> list[Record]:
-        """The annotations as records for `metric` 'bbox' or 'segm'."""
-        records = []
-        for number, annotation in enumerate(self.annotations, 1):
-            where = f"annotation {annotation.get('id')!r} in {self.where}"
-            mask = annotation.get("segmentation")
-            if metric == "segm" and not mask:
-                raise DataError(f"{where} has no mask, so masks cannot be scored; use metric 'bbox'.")
-            box = annotation.get("bbox")
-            if box is None and metric == "bbox":
-                box = rle_codec.toBbox(self.rle(mask, annotation["image_id"], where)).tolist()
-            if box is not None and not _is_box(box):
+        """The annotations as records for `metric` 'bbox' or 'segm'.
+
+        What has no usable mask is an ignore region for 'segm', as in training: the inside of its box.
+        """
+        masks = self._masks(metric)
+        if metric == "segm" and self.annotations and not any(masks):
+            raise DataError(f"{self.where} has no mask, so masks cannot be scored; use metric 'bbox'.")
+        records, without = [], 0
+        for number, (annotation, mask) in enumerate(zip(self.annotations, masks, strict=True), 1):
+            box, area, crowd = annotation.get("bbox"), annotation.get("area"), flag(annotation.get("iscrowd"))
+            if box is None and mask and metric == "bbox":
+                box = rle_codec.toBbox(self.rle(mask, annotation["image_id"], "")).tolist()
+            if not (is_box(box) or (box is None and metric == "segm")):
                 raise DataError(
-                    f"{where} has the box {box!r} where [x, y, width, height] in finite pixels is expected."
+                    f"{self._name(annotation)} has the box {short(box)} where [x, y, width, height] in finite pixels "
+                    "is expected."
                 )
-            area = annotation.get("area")
+            if crowd is None:
+                raise DataError(
+                    f"{self._name(annotation)} has iscrowd {short(annotation['iscrowd'])} instead of 0 or 1."
+                )
+            if metric == "segm" and not mask:
+                without += 1
+                if box is None:
+                    continue
+                mask, crowd = self._inside(box, annotation), 1
             if area is None:
-                area = float(rle_codec.area(self.rle(mask, annotation["image_id"], where))) if mask else box[2] * box[3]
-            if not _is_finite(area):
-                raise DataError(f"{where} has the area {area!r} where a finite number is expected.")
+                area = float(rle_codec.area(self.rle(mask, annotation["image_id"], ""))) if mask else box[2] * box[3]
+            if not is_area(area):
+                raise DataError(
+                    f"{self._name(annotation)} has the area {short(area)} where a finite number is expected."
+                )
             record = {
                 "id": number,
                 "image_id": self.image_number[annotation["image_id"]],
                 "category_id": self.category_number[annotation["category_id"]],
                 "area": area,
-                "iscrowd": int(bool(annotation.get("iscrowd", 0))),
+                "iscrowd": crowd,
             }
             if box is not None:
                 record["bbox"] = [float(x) for x in box]
             if metric == "segm":
-                # A polygon stays as it is: rasterising is the back end's own work, and fast ones do it in parallel.
-                if isinstance(mask, list):
-                    self._size(annotation["image_id"], where)
-                else:
-                    mask = self.rle(mask, annotation["image_id"], where)
-                    self._refuse_broken([mask], [where])
                 record["segmentation"] = mask
             records.append(record)
+        if without:
+            print_log(f"{without} objects without a usable mask are ignore regions where masks are scored", "current")
         return records
 
-    def _size(self, image_id: Any, where: str) -> tuple[int, int]:
-        image = self.images[image_id]
-        try:
-            return int(image["height"]), int(image["width"])
-        except (KeyError, TypeError, ValueError):
+    def _name(self, annotation: Record) -> str:
+        return f"annotation {short(annotation.get('id'))} in {self.where}"
+
+    def _masks(self, metric: str) -> list[list | Record | None]:
+        """Of each annotation the mask as polygons or text RLE, None where it marks no pixel or is not needed."""
+        masks: list[Any] = [None] * len(self.annotations)
+        for i, annotation in enumerate(self.annotations):
+            mask = annotation.get("segmentation")
+            needed = metric == "segm" or annotation.get("area") is None or annotation.get("bbox") is None
+            if not mask or not needed:
+                continue
+            if not isinstance(mask, list):
+                masks[i] = self.rle(mask, annotation["image_id"], self._name(annotation))
+                continue
+            # A polygon stays as it is: rasterising is the back end's own work, and fast ones do it in parallel.
+            size = self._size(annotation)
+            problem = mask_problem(mask, size)
+            if problem:
+                raise DataError(f"{self._name(annotation)} has no mask that can be read: it {problem}.")
+            parts = [part for part in mask if len(part) >= 6 and len(part) % 2 == 0]
+            low, high = -max(size), 2 * max(size)
+            far = any(min(part) < low or max(part) > high for part in parts)
+            masks[i] = _text(encode_polygons(valid_polygons(parts), size)) if far else parts or None
+        packed = [i for i, mask in enumerate(masks) if isinstance(mask, dict)]
+        self._refuse_broken([masks[i] for i in packed], [self._name(self.annotations[i]) for i in packed])
+        for i, area in zip(packed, _areas([masks[i] for i in packed]), strict=True):
+            masks[i] = masks[i] if area else None
+        return masks
+
+    def _inside(self, box: list[float], annotation: Record) -> Record:
+        """The RLE of all that lies in a box."""
+        x, y, width, height = box
+        outline = [x, y, x + width, y, x + width, y + height, x, y + height]
+        return _text(encode_polygons(valid_polygons([outline]), self._size(annotation)))
+
+    def _size(self, annotation: Record) -> list[int]:
+        image = self.images[annotation["image_id"]]
+        if not (image.get("height") and image.get("width")):
             raise DataError(
-                f"{where} needs the height and width of image {image_id!r}, which are not stated."
-            ) from None
+                f"{self._name(annotation)} needs the height and width of image {annotation['image_id']!r}, which are "
+                "not stated."
+            )
+        return [image["height"], image["width"]]
 
     def rle(self, mask: Any, image_id: Any, where: str) -> Record:
         """A mask in any of COCO's three writings (polygons, counts, compressed counts) as a compressed RLE."""
         stated = self.images[image_id]
-        if type(mask) is dict and type(mask.get("counts")) is str:  # nearly all: the shortest way
-            size = mask.get("size")
-            same = type(size) is list and size == [stated.get("height"), stated.get("width")]
-            if same and all(type(side) is int for side in size):
-                return {"size": list(size), "counts": mask["counts"]}
-        try:
-            if isinstance(mask, list):
-                if not all(len(part) >= 4 and abs(np.asarray(part, float)).max() < FARTHEST for part in mask):
-                    raise ValueError("no polygon")
-                return _text(rle_codec.merge(rle_codec.frPyObjects(mask, *self._size(image_id, where))))
-            size = [int(x) for x in mask["size"]]
-            if self.images[image_id].get("height") and tuple(size) != self._size(image_id, where):
-                raise DataError(
-                    f"{where} has a mask of {size} where image {image_id!r} is {list(self._size(image_id, where))} "
-                    "(height, width)."
-                )
-            if isinstance(mask["counts"], list):
-                if min(mask["counts"]) < 0 or sum(mask["counts"]) != size[0] * size[1]:
-                    raise ValueError("runs that are not the image's")
-                return _text(rle_codec.frPyObjects(mask, *size))
-            return _text({"size": size, "counts": mask["counts"]})
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError):
-            raise DataError(f"{where} has no mask that can be read (polygons or COCO's RLE are expected).") from None
+        size = [stated.get("height"), stated.get("width")]
+        if type(mask) is dict and type(mask.get("counts")) is str and mask.get("size") == size and None not in size:
+            if size[0] * size[1] <= MOST_PIXELS:  # nearly all: the shortest way
+                return {"size": size, "counts": mask["counts"]}
+        elif None in size and isinstance(mask, dict) and isinstance(mask.get("size"), list | tuple):
+            size = [whole(side) or 0 for side in mask["size"]]
+        elif None in size:
+            raise DataError(f"{where} needs the height and width of image {image_id!r}, which are not stated.")
+        problem = mask_problem(mask, size)
+        if problem:
+            raise DataError(f"{where} has no mask that can be read: it {problem}.")
+        return _text(encode_polygons(valid_polygons(mask), size) if isinstance(mask, list) else encode_rle(mask))
 
     def detections(self, results: list[Record], metric: str) -> list[Record]:
         """A results list as records for `metric`, checked against the images and categories of this truth.
@@ -199,19 +240,22 @@ class Truth:
         for place, result in enumerate(results):
             where = f"detection {place} of the results"
             if not isinstance(result, dict):
-                raise DataError(f"{where} is {str(result)[:60]!r} where an object is expected.")
+                raise DataError(f"{where} is {short(result)} where an object is expected.")
             for name in ("image_id", "category_id", "score"):
                 if name not in result:
                     raise DataError(f"{where} has no '{name}'.")
             image, category, score = result["image_id"], result["category_id"], result["score"]
-            if _absent(image, self.image_number):
-                raise DataError(f"{where} is for image id {image!r}, which is not in {self.where}.")
-            if _absent(category, self.names):
+            if type(image) is not int or type(category) is not int:  # nearly none
+                image, category = identity(image), identity(category)
+            if image not in self.image_number:
+                raise DataError(f"{where} is for image id {short(result['image_id'])}, which is not in {self.where}.")
+            if category not in self.names:
                 raise DataError(
-                    f"{where} has category id {category!r}, which is not in {self.where}; it has {_some(self.names)}."
+                    f"{where} has category id {short(result['category_id'])}, which is not in {self.where}; it has "
+                    f"{_some(self.names)}."
                 )
-            if not _is_finite(score):
-                raise DataError(f"{where} has the score {score!r} where a finite number is expected.")
+            if not is_score(score):
+                raise DataError(f"{where} has the score {short(score)} where a finite number is expected.")
             if category not in self.category_number:
                 continue
             record = {
@@ -223,9 +267,9 @@ class Truth:
             }
             if metric == "bbox" and result.get("bbox"):
                 box = result["bbox"]
-                if not _is_box(box):
+                if not is_box(box):
                     raise DataError(
-                        f"{where} has the box {box!r} where [x, y, width, height] in finite pixels is expected."
+                        f"{where} has the box {short(box)} where [x, y, width, height] in finite pixels is expected."
                     )
                 record["bbox"] = [float(x) for x in box]
                 record["area"] = record["bbox"][2] * record["bbox"][3]
@@ -237,9 +281,8 @@ class Truth:
             records.append(record)
         if rles:
             self._refuse_broken(rles, [where for _, where in masked])
-            # pycocotools 2.0.11 cannot give the areas of more than 255 masks at once (numpy 2)
-            areas = [area for i in range(0, len(rles), 200) for area in rle_codec.area(rles[i : i + 200]).tolist()]
-            for (record, _), rle, box, area in zip(masked, rles, rle_codec.toBbox(rles).tolist(), areas, strict=True):
+            columns = masked, rles, rle_codec.toBbox(rles).tolist(), _areas(rles)
+            for (record, _), rle, box, area in zip(*columns, strict=True):
                 record.update(area=float(area), bbox=box)
                 if metric == "segm":
                     record["segmentation"] = rle
@@ -256,24 +299,15 @@ class Truth:
 def _text(rle: Record) -> Record:
     """The RLE with its counts as str, the form that JSON and every back end take."""
     counts = rle["counts"]
-    return {"size": list(rle["size"]), "counts": counts.decode("ascii") if isinstance(counts, bytes) else str(counts)}
+    return {
+        "size": list(rle["size"]),
+        "counts": counts.decode("ascii", "replace") if isinstance(counts, bytes) else str(counts),
+    }
 
 
-def _absent(key: Any, table: dict) -> bool:
-    try:
-        return key not in table
-    except TypeError:  # a list or dict where an id belongs
-        return True
-
-
-def _is_finite(value: Any) -> bool:
-    if type(value) is float or type(value) is int:  # nearly all
-        return math.isfinite(value)
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_box(box: Any) -> bool:
-    return isinstance(box, (list, tuple, np.ndarray)) and len(box) == 4 and all(map(_is_finite, box))
+def _areas(rles: list[Record]) -> list[int]:
+    """Pixels of each mask; pycocotools 2.0.11 cannot count those of more than 255 at once (numpy 2)."""
+    return [area for i in range(0, len(rles), 200) for area in rle_codec.area(rles[i : i + 200]).tolist()]
 
 
 def _some(ids: dict) -> str:

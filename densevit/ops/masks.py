@@ -10,7 +10,14 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from densevit.errors import DataError
+from densevit.ops.coco_format import mask_problem
+from densevit.ops.coco_rle import first_broken
+
 Polygons = list[np.ndarray]
+FAR = 1e9
+"""Pixels that a coordinate is cut to before it is clipped, so that nothing overflows."""
+BROKEN_RUNS = "A mask has an RLE whose runs do not add up to its image: tools/check_data.py names it."
 
 
 class RleMask:
@@ -35,11 +42,11 @@ class RleMask:
         """Set the mask's pixels in an empty bitmap of its shape.
 
         Raises:
-            ValueError: the runs do not add up to the RLE's image.
+            DataError: the runs do not add up to the RLE's image.
         """
-        height, width = self.rle["size"]
-        if run_lengths(self.rle).sum() != height * width:
-            raise ValueError("Invalid RLE mask: its runs do not add up to its image. tools/check_data.py names it.")
+        runs = run_lengths(self.rle) if self.rle["counts"] else np.zeros(1, np.int64)
+        if runs.min() < 0 or runs.sum() != self.rle["size"][0] * self.rle["size"][1]:
+            raise DataError(BROKEN_RUNS)
         crop, left, top = extent_rle(self.rle)
         down = np.flatnonzero((self.rows >= top) & (self.rows < top + crop.shape[0]))
         across = np.flatnonzero((self.columns >= left) & (self.columns < left + crop.shape[1]))
@@ -135,17 +142,66 @@ def valid_polygons(segmentation: list) -> Polygons:
     return [part.reshape(-1, 2) for part in parts if part.size >= 6 and part.size % 2 == 0]
 
 
+def usable_mask(segmentation: list | dict | None) -> list[np.ndarray] | dict | None:
+    """The polygons of a sound segmentation that enclose something, or its RLE; None where it marks no pixel."""
+    if isinstance(segmentation, dict):
+        rle = encode_rle(segmentation)
+        return rle if coco_mask.area(rle) else None
+    return valid_polygons(segmentation or []) or None
+
+
 def encode_rle(rle: dict) -> dict:
-    """COCO RLE, compressed or not, as pycocotools' own dict(size, counts=bytes)."""
-    counts = rle["counts"]
+    """COCO RLE, compressed or not, as pycocotools' own dict(size, counts=bytes).
+
+    Raises:
+        DataError: runs that are not compressed do not add up to the image.
+    """
+    size, counts = [int(side) for side in rle["size"]], rle["counts"]
     if isinstance(counts, list):
-        return coco_mask.frPyObjects(rle, *rle["size"])
-    return {"size": list(rle["size"]), "counts": counts.encode() if isinstance(counts, str) else counts}
+        problem = mask_problem(rle, size)
+        if problem:
+            raise DataError(f"A mask {problem}.")
+        return coco_mask.frPyObjects({"size": size, "counts": counts}, *size)
+    return {"size": size, "counts": counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else counts}
 
 
 def decode_rle(rle: dict) -> np.ndarray:
-    """(H, W) uint8 bitmap of a COCO RLE."""
-    return coco_mask.decode(encode_rle(rle))
+    """(H, W) uint8 bitmap of a COCO RLE; DataError where its runs do not add up to its image."""
+    rle = encode_rle(rle)
+    if first_broken([rle]) is not None:  # C code would walk beyond its end
+        raise DataError(BROKEN_RUNS)
+    return coco_mask.decode(rle)
+
+
+def encode_polygons(polygons: Polygons, size: tuple[int, int]) -> dict:
+    """Compressed RLE of polygons in an image of `size`, filled by pycocotools; what reaches far outside is clipped."""
+    polygons, _, _ = _near(polygons, size)
+    return _merged(polygons, size) if polygons else encode_bitmaps(np.zeros((1, *size)))[0]
+
+
+def _merged(polygons: Polygons, size: tuple[int, int]) -> dict:
+    rles = coco_mask.frPyObjects([polygon.ravel() for polygon in polygons], *size)
+    return coco_mask.merge(rles) if len(rles) > 1 else rles[0]
+
+
+def _near(polygons: Polygons, size: tuple[int, int]) -> tuple[Polygons, np.ndarray, np.ndarray]:
+    """The polygons of three points and more, and their least and largest (x, y).
+
+    Those that reach beyond the image by more than its longer side are clipped there: C code walks along every pixel of
+    an edge. DataError for NaN or infinity.
+    """
+    polygons, side = [part for part in polygons if len(part) >= 3], float(max(size))
+    if not polygons:
+        return [], np.zeros(2), np.zeros(2)
+    points = np.concatenate(polygons)
+    low, high = points.min(axis=0), points.max(axis=0)
+    if min(low.tolist()) >= -side and max(high.tolist()) <= 2 * side:
+        return polygons, low, high
+    if not np.isfinite(points).all():
+        raise DataError("A polygon has NaN or infinity: tools/check_data.py names it.")
+    window = np.array([size[1], size[0]]) + 2 * side
+    moved = (np.clip(part, -FAR, FAR) + side for part in polygons)
+    return _near([clip_polygon(part, *window).clip(0, window) - side for part in moved], size)
 
 
 def encode_bitmaps(bitmaps: np.ndarray) -> list[dict]:
@@ -194,17 +250,16 @@ def rasterise(masks: list[Mask], size: tuple[int, int]) -> np.ndarray:
 
 
 def _fill(bitmap: np.ndarray, polygons: Polygons) -> None:
-    """Fill polygons into an empty (H, W) bitmap.
+    """Fill polygons into an empty (H, W) bitmap; what reaches far outside is clipped.
 
     pycocotools gets the image cut off behind the object and not before it: shifted coordinates would round differently,
     by a pixel in one mask of two thousand. Only what the object covers is unpacked.
     """
-    points = np.concatenate(polygons)
-    left, top = np.clip(np.floor(points.min(axis=0)) - 1, 0, bitmap.shape[::-1]).astype(int).tolist()
-    right, bottom = np.clip(np.ceil(points.max(axis=0)) + 1, 0, bitmap.shape[::-1]).astype(int).tolist()
-    if right > left and bottom > top:
-        rles = coco_mask.frPyObjects([polygon.ravel() for polygon in polygons], bottom, right)
-        crop, left, top = extent_rle(coco_mask.merge(rles) if len(rles) > 1 else rles[0])
+    polygons, low, high = _near(polygons, bitmap.shape)
+    left, top = np.clip(np.floor(low) - 1, 0, bitmap.shape[::-1]).astype(int).tolist()
+    right, bottom = np.clip(np.ceil(high) + 1, 0, bitmap.shape[::-1]).astype(int).tolist()
+    if polygons and right > left and bottom > top:
+        crop, left, top = extent_rle(_merged(polygons, (bottom, right)))
         bitmap[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
 
 
@@ -231,7 +286,7 @@ def extent_rle(rle: dict) -> tuple[np.ndarray, int, int]:
 
 
 def run_lengths(rle: dict) -> np.ndarray:
-    """(R,) int64 runs of 0 and 1 in turn, down the columns, of a compressed RLE; metrics/coco_rle.py tells the code."""
+    """(R,) int64 runs of 0 and 1 in turn, down the columns, of a compressed RLE; ops/coco_rle.py has the code."""
     characters = np.frombuffer(rle["counts"], np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero((characters & 32) == 0)
     starts = np.concatenate([[0], ends[:-1] + 1])

@@ -86,6 +86,49 @@ def test_polygons_that_enclose_nothing_and_boxes_without_area_are_problems(tree)
     assert "Annotation 2" in second and "no area" in second
 
 
+def boxes(change):
+    def edit(content):
+        for annotation in content["annotations"]:
+            if not annotation["iscrowd"]:
+                x, y, w, h = annotation["bbox"]
+                annotation["bbox"] = change(x, y, w, h)
+
+    return edit
+
+
+def masks(change):
+    return lambda c: [a.update(segmentation=change(a["segmentation"])) for a in c["annotations"] if not a["iscrowd"]]
+
+
+def areas_of_boxes(content):
+    for annotation in content["annotations"]:
+        annotation.pop("segmentation")
+        annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
+    boxes(lambda x, y, w, h: [x, y, x + w, y + h])(content)
+
+
+@pytest.mark.parametrize(
+    ("edit", "kind", "said"),
+    [
+        (boxes(lambda x, y, w, h: [x, y, x + w, y + h]), "problem", "boxes are corners [x1, y1, x2, y2]"),
+        (areas_of_boxes, "problem", "boxes are corners [x1, y1, x2, y2]"),
+        (masks(lambda m: [[n + 500 for n in part] for part in m]), "problem", "masks lie outside their image"),
+        (masks(lambda m: [[n * 3 for n in part] for part in m]), "note", "masks reach beyond their image"),
+        (boxes(lambda x, y, w, h: [x, y, 500, 500]), "note", "boxes reach beyond their image"),
+        (boxes(lambda x, y, w, h: [0, 0, 6, 6]), "note", "boxes do not fit their own masks"),
+        (lambda c: [a.update(area=9e9) for a in c["annotations"]], "note", "areas are not those of their masks"),
+        (lambda c: c["annotations"][0].update(segmentation=[]), "note", "objects have no usable mask"),
+        (lambda c: c["images"][0].update(file_name="../../x.png"), "problem", "which lies outside"),
+    ],
+)
+def test_boxes_masks_and_image_sizes_that_do_not_belong_together_are_counted_and_named(tree, edit, kind, said):
+    edit_annotations(tree, edit)
+    report = check(tree, images=0)
+    lines = {"problem": report.problems, "note": report.notes}[kind]
+    (line,) = [line for line in lines if said in line]
+    assert "1" in line and f"{kind}: {line}" in report.text()
+
+
 def test_a_missing_folder_is_refused(tree):
     with pytest.raises(DataError, match="There is no image folder"):
         check_coco(tree / "annotations/instances_train2017.json", tree / "nowhere")

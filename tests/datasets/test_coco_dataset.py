@@ -198,6 +198,24 @@ def first_annotation(**changes):
         ),
         (first_annotation(segmentation=dict(size=[5, 5], counts=[25])), "Annotation 1 has an RLE of size"),
         (first_annotation(segmentation=dict(size=[64, 80], counts=[25])), "Annotation 1 has an RLE whose counts"),
+        (first_annotation(segmentation=dict(size=[64, 80], counts="zz!~0")), "Annotation 1 has an RLE whose counts"),
+        (first_annotation(segmentation=[[1, 2], [3, 4], [5, 6]]), "Annotation 1 has a polygon written as points"),
+        (first_annotation(segmentation=[[-1e300, 0, 1e300, 10, 5, 7]]), "Annotation 1 has a polygon with NaN"),
+        (first_annotation(bbox=[1, 1, 1e300, 5]), "Annotation 1 has a bbox with NaN or infinity, or a number beyond"),
+        (first_annotation(bbox=[1, 1, True, "5"]), "Annotation 1 needs a bbox"),
+        (first_annotation(area="12"), "Annotation 1 has the area '12'"),
+        (first_annotation(iscrowd="0"), "Annotation 1 has iscrowd '0'"),
+        (first_annotation(ignore="0"), "Annotation 1 has ignore '0'"),
+        (first_annotation(image_id="1"), "Annotation 1 belongs to image '1'"),
+        (first_annotation(category_id="1"), "Annotation 1 has category_id '1'"),
+        (first_annotation(category_id=True), "Annotation 1 has category_id True"),
+        (first_annotation(id=1.5), "The annotation at place 0 has no 'id'"),
+        (first_image(width="80"), "Image 1 needs a width and a height"),
+        (first_image(file_name="a\0b.png"), "Image 1 has no 'file_name'"),
+        (first_image(file_name="\ud800.png"), "Image 1 has no 'file_name'"),
+        (lambda c: c["annotations"].insert(0, "box"), "The annotation at place 0 has no 'id'"),
+        (lambda c: c["images"].insert(0, ["a.png"]), "The image at place 0 has no 'id'"),
+        (lambda c: c.update(categories=["cat", "dog"]), "A category of .* needs a whole-numbered 'id'"),
         (first_annotation(segmentation="abc"), "Annotation 1 has a segmentation that is neither"),
         (first_annotation(category_id=2), "Annotation 1 has category_id 2"),
         (first_annotation(image_id=999), "Annotation 1 belongs to image 999"),
@@ -252,6 +270,75 @@ def test_a_test_set_needs_no_annotations(tree):
     edit_annotations(tree, lambda c: c.pop("annotations"), part="val2017")
     dataset = build(tree, "val2017", test_mode=True)
     assert len(dataset) == 4 and len(dataset[0]["data_samples"].gt_instances) == 0
+
+
+def test_whole_numbers_as_floats_and_nulls_of_optional_fields_change_nothing(tree):
+    def loosen(content):
+        for record in content["categories"]:
+            record["id"] = float(record["id"])
+        for record in content["images"]:
+            record.update(id=float(record["id"]), width=float(record["width"]), license=None)
+        for record in content["annotations"]:
+            record.update(
+                {key: float(record[key]) for key in ("id", "image_id", "category_id", "iscrowd")}, ignore=None
+            )
+            if isinstance(record["segmentation"], dict):
+                record["segmentation"]["size"] = [float(side) for side in record["segmentation"]["size"]]
+
+    before = [d["data_samples"] for d in build(tree, with_masks=True)]
+    edit_annotations(tree, loosen)
+    dataset = build(tree, with_masks=True)
+    assert all(type(number) is int for number in dataset.metainfo["cat_ids"])
+    for old, new in zip(before, (d["data_samples"] for d in dataset), strict=True):
+        assert type(new.img_id) is int and new.img_id == old.img_id and new.ori_shape == old.ori_shape
+        for part in ("gt_instances", "ignored_instances"):
+            for key in ("bboxes", "labels", "masks"):
+                assert torch.equal(old.get(part)[key], new.get(part)[key])
+
+
+@pytest.mark.parametrize("code", ["utf-8-sig", "utf-16"])
+def test_annotations_in_another_unicode_are_read(tree, code):
+    path = tree / "annotations/instances_train2017.json"
+    path.write_bytes(path.read_text().encode(code))
+    assert len(build(tree)) == 8
+
+
+def test_an_rle_without_a_pixel_is_an_ignore_region(tree, printed):
+    for counts in ([64 * 80], [64 * 80, 0], coco_mask.encode(np.zeros((64, 80), np.uint8, "F"))["counts"].decode()):
+        mask = dict(size=[64, 80], counts=counts)
+        edit_annotations(tree, lambda c, mask=mask: c["annotations"][0].update(segmentation=mask))
+        instances = build(tree, with_masks=True)[0]["data_samples"]
+        assert len(instances.ignored_instances) == 2
+    assert printed().count("1 objects without a usable mask are ignore regions") == 3
+
+
+def names(change):
+    return lambda content: [image.update(file_name=change(image["file_name"])) for image in content["images"]]
+
+
+def test_images_are_found_by_windows_paths_and_by_paths_inside_the_data(tree):
+    expected = build(tree)[3]["inputs"]
+    (tree / "train2017/deep").mkdir()
+    for path in list((tree / "train2017").glob("*.png")):
+        path.rename(path.parent / "deep" / path.name)
+    inside = [
+        lambda name: f"deep\\{name}",
+        lambda name: f".\\deep\\{name.split(chr(92))[-1]}",
+        lambda name: f"../train2017/deep/{name.split(chr(92))[-1]}",
+        lambda name: str(tree / "train2017/deep" / name.split("/")[-1]),
+    ]
+    for change in inside:
+        edit_annotations(tree, names(change))
+        assert torch.equal(build(tree)[3]["inputs"], expected)
+    (tree / "train2017" / "a\\b.png").write_bytes((tree / "train2017/deep/000000000001.png").read_bytes())
+    edit_annotations(tree, names(lambda name: "a\\b.png"))
+    assert torch.equal(build(tree)[3]["inputs"], build(tree)[0]["inputs"])  # the literal name comes first
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../../elsewhere.png", "deep/../../../x.png", "..\\..\\x.png"])
+def test_images_outside_the_data_are_refused(tree, name):
+    edit_annotations(tree, lambda c: c["images"][0].update(file_name=name))
+    assert "set data_prefix" in refused(tree, "Image 1 has the file_name .* which lies outside")
 
 
 FLIP = [

@@ -27,6 +27,15 @@ def backend(request):
     return request.param
 
 
+@pytest.fixture
+def said(monkeypatch):
+    """The lines that are logged."""
+    lines = []
+    for module in ("coco_records", "coco_figures"):
+        monkeypatch.setattr(f"densevit.metrics.{module}.print_log", lambda line, *_, **__: lines.append(line))
+    return lines
+
+
 def plain_pycocotools(truth: dict, results: list[dict], metric: str) -> list[float]:
     """The twelve figures as a script of three lines with pycocotools gives them."""
     with contextlib.redirect_stdout(io.StringIO()):
@@ -254,7 +263,7 @@ def test_chosen_categories_alone_are_scored(backend):
         ({"score": "high"}, "has the score 'high'"),
         ({"bbox": None}, "has no 'bbox'"),
         ({"bbox": None, "segmentation": {"size": [50, 50]}}, "no mask that can be read"),
-        ({"bbox": None, "segmentation": {"size": [50, 40], "counts": "a"}}, "mask of"),
+        ({"bbox": None, "segmentation": {"size": [50, 40], "counts": "a"}}, "RLE of size"),
         ({"bbox": None, "segmentation": {"size": [50, 50], "counts": "zz!~0"}}, "do not add up"),
         ({"bbox": None, "segmentation": {"size": [50, 50], "counts": [2400, 90]}}, "no mask that can be read"),
         ({"bbox": None, "segmentation": [[0, 0, 1e300, 0, 5, 5]]}, "no mask that can be read"),
@@ -275,12 +284,126 @@ def test_broken_results_are_refused_with_one_sentence(change, said):
         ({"images": [{"id": 1}, {"id": "a"}]}, "mixes ids"),
         ({"annotations": [ONE_BOX["annotations"][0] | {"id": 1, "bbox": [1, 2, float("inf"), 4]}]}, "has the box"),
         ({"annotations": ["box"]}, "no object"),
+        ({"images": ["a.jpg"]}, "without an id"),
+        ({"images": [{"id": True}]}, "without an id"),
+        ({"images": [{"id": 0, "height": "50", "width": 50}]}, "has the size"),
+        ({"images": [{"id": 0}, {"id": 0.0}]}, "two entries of image id 0"),
+        ({"categories": ["thing"]}, "without an id"),
+        ({"categories": [{"id": 0}, {"id": 0}]}, "two entries of category id 0"),
     ],
 )
 def test_broken_annotations_are_refused_with_one_sentence(change, said):
     with pytest.raises(DataError) as caught:
         evaluate_coco({**ONE_BOX, **change}, [], "bbox")
     assert said in str(caught.value)
+
+
+POLYGON = [[5, 5, 25, 5, 25, 25, 5, 25]]
+
+
+@pytest.mark.parametrize(
+    ("change", "metric"),
+    [
+        *(
+            ({key: value}, "bbox")
+            for key in ("image_id", "category_id")
+            for value in ("0", None, 99, False, 0.5, [0], {})
+        ),
+        *(({"iscrowd": value}, "bbox") for value in ("0", "1", 2, [0], float("nan"))),
+        *(({"bbox": value}, "bbox") for value in (["5", 5, 20, 20], [5, 5, True, 20], [5, 5, 1e300, 1], "box", [1, 2])),
+        *(({"area": value}, "bbox") for value in ("400", float("nan"), float("inf"), True, [1], 1e300, 10**400)),
+        ({"bbox": None, "segmentation": None}, "bbox"),
+        *(
+            ({"segmentation": value}, "segm")
+            for value in (
+                [[5, 5], [25, 5], [25, 25]],
+                [[[5, 5], [25, 5], [25, 25]]],
+                [[5, 5, float("nan"), 5, 25, 25]],
+                [[5, 5, 1e300, 5, 25, 25]],
+                [[5, 5, "25", 5, 25, 25]],
+                [5, 5, 25, 5, 25, 25],
+                "mask",
+                {"counts": "abc"},
+                {"size": [50, 50], "counts": "zz!~0"},
+                {"size": [50, 50], "counts": "\ud800"},
+                {"size": [50, 50], "counts": [2600, -100]},
+                {"size": [50, 50], "counts": [10, 10]},
+                {"size": [10**9, 10**9], "counts": [10**18]},
+                {"size": ["50", 50], "counts": [2500]},
+            )
+        ),
+    ],
+)
+def test_ground_truth_of_wrong_types_is_refused_by_the_annotations_id(change, metric, backend):
+    whole = ONE_BOX["annotations"][0] | {"id": 1, "segmentation": POLYGON}
+    truth = ONE_BOX | {"annotations": [whole, whole | {"id": 77} | change]}
+    with pytest.raises(DataError, match="annotation 77 in the ground truth") as caught:
+        evaluate_coco(truth, [FOUND | {"segmentation": POLYGON}], metric, backend)
+    assert "\n" not in str(caught.value)
+
+
+def test_floats_that_are_whole_nulls_and_booleans_of_yes_and_no_score_as_they_are_meant(backend):
+    loose = {
+        "images": [{"id": 0.0, "height": 50.0, "width": 50.0}],
+        "categories": [{"id": 2.0, "name": "thing"}],
+        "annotations": [
+            {
+                "id": 1.0, "image_id": 0.0, "category_id": 2.0, "bbox": [5, 5, 20, 20], "area": None, "iscrowd": None,
+                "segmentation": POLYGON,
+            },
+            {"id": 2.0, "image_id": 0, "category_id": 2, "bbox": [30, 30, 9, 9], "area": 81, "iscrowd": True,
+             "segmentation": {"size": [50.0, 50.0], "counts": [2450.0, 50]}},
+        ],
+    }  # fmt: skip
+    found = {"image_id": 0.0, "category_id": 2.0, "bbox": [5.0, 5, 20, 20], "score": 1, "segmentation": POLYGON}
+    figures = evaluate_coco(loose, [found], ["bbox", "segm"], backend)
+    assert figures["bbox_AP"] == pytest.approx(1) and figures["segm_AP"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [None, [], [[]], [[30, 30, 40, 40]], [[30, 30, 40, 40, 50]], {"size": [50, 50], "counts": [2500]},
+     {"size": [50, 50], "counts": "T^2"}],
+)  # fmt: skip
+def test_objects_without_a_usable_mask_are_ignore_regions_where_masks_are_scored(nothing, backend, said):
+    whole = ONE_BOX["annotations"][0] | {"id": 1, "segmentation": POLYGON}
+    without = whole | {"id": 2, "bbox": [30, 30, 15, 15], "segmentation": nothing}
+    inside = FOUND | {"segmentation": [[31, 31, 44, 31, 44, 44, 31, 44]], "score": 0.95}
+    figures = evaluate_coco(ONE_BOX | {"annotations": [whole, without]}, [inside, FOUND | {"segmentation": POLYGON}],
+                            "segm", backend)  # fmt: skip
+    assert figures["segm_AP"] == pytest.approx(1) and figures["segm_AR100"] == pytest.approx(1)
+    assert "1 objects without a usable mask are ignore regions" in said[0]
+
+
+def test_polygons_far_outside_score_alike_in_every_back_end(backend):
+    far = [[5, 5, 9e5, 5, 9e5, 9e5, 5, 9e5]]
+    truth = ONE_BOX | {"annotations": [ONE_BOX["annotations"][0] | {"id": 1, "segmentation": far, "area": 2025}]}
+    square = [[5, 5, 50, 5, 50, 50, 5, 50]]
+    for mask in (far, square):
+        assert evaluate_coco(truth, [FOUND | {"segmentation": mask}], "segm", backend)["segm_AP"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_more_than_a_hundred_objects_an_image_are_scored_at_a_stated_limit_too(backend, classes, said):
+    boxes = [[(i % 15) * 20, (i // 15) * 20, 12, 12] for i in range(202)]
+    truth = {
+        "images": [{"id": 1, "height": 400, "width": 400}],
+        "categories": [{"id": k, "name": str(k)} for k in range(classes)],
+        "annotations": [
+            {"id": i + 1, "image_id": 1, "category_id": i % classes, "bbox": box} for i, box in enumerate(boxes)
+        ],
+    }
+    results = [
+        {"image_id": 1, "category_id": i % classes, "bbox": box, "score": 1 - i / 1000} for i, box in enumerate(boxes)
+    ]
+    figures = evaluate_coco(truth, results, "bbox", backend)
+    assert figures["bbox_AP"] < 1 and figures["bbox_AP@1000"] == pytest.approx(figures["bbox_AR@1000"]) == 1
+    assert list(figures_table(figures).splitlines()[-2].split()) == ["AP@1000", "1.000000"]
+    fewer = evaluate_coco(truth, results[:90], "bbox", backend)
+    assert fewer["bbox_AP@1000"] == pytest.approx(fewer["bbox_AP"])
+    assert "up to 202 objects and 202 detections an image, more than 100" in said[0] and "max_per_image" in said[1]
+    plain = evaluate_coco(truth | {"annotations": truth["annotations"][:100]}, results[:100], "bbox", backend)
+    assert set(plain) == {f"bbox_{key}" for key in FIGURES}
 
 
 @pytest.mark.filterwarnings("ignore:.*annotation with id 0")
@@ -317,7 +440,7 @@ def test_the_tool_prints_twelve_figures_with_six_decimals(root):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ('[{"image_id": 1', "is not a JSON file"),
+        ('[{"image_id": 1', "is no valid JSON"),
         ("{}", "must hold a list"),
         (None, "does not exist"),
         ("[3]", "detection 0"),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from densevit.errors import DataError
 from densevit.ops import masks
 
 SIZE = (60, 90)
@@ -265,7 +266,7 @@ def test_run_lengths_looked_at_through_transforms_are_the_bitmap_that_went_throu
 
 def test_run_lengths_that_are_not_those_of_their_image_are_refused():
     rle = masks.encode_bitmaps(np.ones((1, 20, 30), np.uint8))[0]
-    with pytest.raises(ValueError, match="do not add up"):
+    with pytest.raises(DataError, match="do not add up"):
         masks.rasterise([masks.RleMask({**rle, "size": [20, 31]})], (20, 31))
 
 

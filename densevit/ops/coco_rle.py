@@ -6,7 +6,7 @@ fourth on is written as the difference to the run two before it; a number is 5-b
 a character, bit 6 set on all but the last, the last group's highest bit being the sign.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,17 +14,21 @@ CHUNK = 100  # masks decoded at once: the arrays stay so small that the C librar
 
 
 def first_broken(rles: Sequence[dict]) -> int | None:
-    """Place of the first RLE (text counts) whose runs are not what its size holds; None where all are well."""
+    """Index of the first compressed RLE whose runs are not what its size holds; None where all are well."""
+    return next(iter(all_broken(rles)), None)
+
+
+def all_broken(rles: Sequence[dict]) -> Iterator[int]:
+    """Indices of the compressed RLEs whose runs are not what their sizes hold."""
     for start in range(0, len(rles), CHUNK):
-        broken = _broken(rles[start : start + CHUNK])
-        if broken.any():
-            return start + int(broken.argmax())
-    return None
+        for place in np.flatnonzero(_broken(rles[start : start + CHUNK])).tolist():
+            yield start + place
 
 
 def _broken(rles: Sequence[dict]) -> np.ndarray:
     """(N,) bool for one chunk, decoding all texts in one go."""
-    texts = [rle["counts"].encode("utf-8") for rle in rles]
+    texts = [rle["counts"] for rle in rles]
+    texts = [text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text for text in texts]
     lengths = np.array([len(text) for text in texts])
     pixels = np.array([rle["size"][0] * rle["size"][1] for rle in rles], np.float64)
     characters = np.frombuffer(b"".join(texts), np.uint8) - np.uint8(48)  # what lies below 48 comes out beyond 63

@@ -3,7 +3,7 @@
 import numpy as np
 from pycocotools import mask as rle_codec
 
-from densevit.metrics.coco_rle import first_broken
+from densevit.ops.coco_rle import first_broken
 
 
 def coded(mask: np.ndarray) -> dict:

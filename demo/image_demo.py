@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     import sys
 
     from densevit.engine.allocator import keep_freed_memory
-    from densevit.errors import DataError
+    from densevit.errors import DataError, printable
     from densevit.predictor import Predictor, images_under
     from densevit.videos import is_video
 
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
             print(f"left out: {error}", file=sys.stderr)
             broken += 1
             continue
-        print(f"{image}: {said}")
+        print(printable(f"{image}: {said}"))
     if len(images) > 1:
         print(f"{len(images) - broken} of {len(images)} images done, {broken} left out as unreadable -> {args.out_dir}")
     if broken == len(images):

@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from densevit.errors import exit_on_user_error
+    from densevit.errors import exit_on_user_error, printable
 
     with exit_on_user_error():
         from densevit.engine.config import parse_options, read_config
@@ -30,7 +30,7 @@ def main() -> None:
 
         reports = check_data_sets(config, args.images)
         for report in reports:
-            print(report.text())
+            print("\n".join(map(printable, report.text().split("\n"))))
     if any(report.problems for report in reports):
         raise SystemExit(2)
 

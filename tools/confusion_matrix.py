@@ -18,7 +18,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from densevit.errors import exit_on_user_error
+    from densevit.errors import exit_on_user_error, printable
 
     with exit_on_user_error():
         from densevit.outputs import files_of, require_file
@@ -27,7 +27,7 @@ def main() -> None:
         require_file(args.out, "--out", files_of(args.matrix))
         matrix, names = read_matrix(args.matrix)
         for true, taken, share, pixels in greatest_confusions(matrix, names):
-            print(f"{share:6.1%} of {true} is taken for {taken} ({pixels} pixels)")
+            print(printable(f"{share:6.1%} of {true} is taken for {taken} ({pixels} pixels)"))
         draw_confusion_matrix(matrix, names, args.out)
         print(f"{len(names)} classes: {args.out}")
 

@@ -3,6 +3,7 @@ trained one as safetensors at half the size."""
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 import densevit
 from densevit.checkpoints.loading import state_of
 from densevit.checkpoints.reading import META, read_file
-from densevit.errors import CheckpointError, ConfigError
+from densevit.errors import CheckpointError, ConfigError, printable
 from densevit.outputs import files_of, require_file
 
 BASES = ("coco_detection", "schedule_1x", "runtime")
@@ -96,7 +97,7 @@ def write_imported(
         raise CheckpointError(f"{source_file} holds a {settings.get('type')} alone, and a recipe is a whole model.")
     if model.classes:
         settings["classes"] = list(model.classes)
-    folder, name = Path(out), Path(source_file).stem.replace(".", "_").replace("-", "_")
+    folder, name = Path(out), re.sub(r"\W", "_", Path(source_file).stem)
     weights, config = folder / f"{name}.safetensors", folder / f"{name}.py"
     for path in (weights, config):
         require_file(path, "--out: the file", files_of(source_file))
@@ -105,6 +106,7 @@ def write_imported(
             f"{config} is there already, and is none that was written by an import; choose another --out."
         )
     base = Path("_base_") if folder.resolve() == configs.resolve() else configs.resolve() / "_base_"
+    folder.mkdir(parents=True, exist_ok=True)
     _save(model.state_dict(), weights, {})
 
     of_maps = MAP_BASES.get(getattr(model.head, "result", None))
@@ -117,8 +119,9 @@ def write_imported(
         truth = [{"type": "LoadAnnotations"}]  # of pixels it keeps its own size
         steps = [{"type": "LoadImage"}, *(resize + truth if of_maps else truth + resize), {"type": "PackSample"}]
         recipe |= {f"{kind}_dataloader": {"dataset": {"pipeline": steps}} for kind in ("val", "test")}
-    text = f"{WRITTEN} {Path(source_file).name} ({model.receipt.scheme}) by tools/import_checkpoint.py\n"
-    config.write_text(text + render(recipe))
+    origin = printable(Path(source_file).name)  # a line break in it would end the comment
+    text = f"{WRITTEN} {origin} ({printable(model.receipt.scheme)}) by tools/import_checkpoint.py\n"
+    config.write_text(text + render(recipe), encoding="utf-8")
     return config, weights
 
 

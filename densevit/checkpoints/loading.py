@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,17 @@ from densevit.checkpoints.receipt import Receipt
 from densevit.checkpoints.rules import Renamed
 from densevit.errors import CheckpointError
 
-WRAPPERS = ("state_dict", "model", "model_state", "ema")
+WRAPPERS = ("state_dict", "model", "model_state", "model_state_dict", "ema")
 """Keys under which files keep the weights, in the order in which they are looked for."""
 LAST_NORM = re.compile(r"(.*\.)?(fc_norm|norm|layernorm)\.weight")
 
 
-def state_of(content: Mapping, file: str) -> dict[str, Tensor]:
-    """The tensors by name out of what a file holds: unwrapped, without `module.` before every name.
+def state_of(content: Mapping, file: str, wanted: Collection[str] = ()) -> dict[str, Tensor]:
+    """The tensors by name out of what a file holds: unwrapped, without what torch.compile, parallel training and
+    modules around the model put into the names (`_orig_mod.` anywhere, `module.` or `model.` before every one).
+
+    Args:
+        wanted: names as they should be; once one of them is there, nothing more is taken off.
 
     Raises CheckpointError where there are none, or where something else lies among them.
     """
@@ -35,9 +39,17 @@ def state_of(content: Mapping, file: str) -> dict[str, Tensor]:
     if not tensors or others:
         held = ", ".join((others or [str(key) for key in content])[:8]) or "nothing"
         raise CheckpointError(f"{file} holds no weights by name: it has {held} where tensors were expected.")
-    while all(key.startswith("module.") for key in tensors):
-        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
-    return tensors
+    plain = {key.replace("_orig_mod.", ""): value for key, value in tensors.items()}
+    if len(plain) < len(tensors):
+        raise CheckpointError(f"{file} holds tensors twice, with and without `_orig_mod.` in their names; remove one.")
+    if all(key.startswith("module.") or key == "n_averaged" for key in plain):
+        plain.pop("n_averaged", None)  # of torch's AveragedModel
+    while plain and plain.keys().isdisjoint(wanted):
+        prefix = next((p for p in ("module.", "model.") if all(key.startswith(p) for key in plain)), None)
+        if prefix is None:
+            break
+        plain = {key.removeprefix(prefix): value for key, value in plain.items()}
+    return plain
 
 
 def parts_of(model: nn.Module) -> dict[str, str]:
@@ -88,7 +100,7 @@ def load_weights(
     current = model.state_dict()
     wanted = {key: tuple(value.shape) for key, value in current.items()}
     try:
-        scheme, renamed = convert(state_of(content, file), wanted, parts_of(model), source)
+        scheme, renamed = convert(state_of(content, file, wanted), wanted, parts_of(model), source)
     except CheckpointError as error:
         raise CheckpointError(str(error) if file in str(error) else f"{file} {error}") from error
     foreign = {name: " + ".join(renamed.origin[name]) for name in renamed.state if name not in wanted}

@@ -3,6 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from densevit.errors import printable
+
 NAMES_SHOWN = 12
 """Names that one sentence holds; the table has them all."""
 
@@ -44,7 +46,7 @@ class Receipt:
         for name in ("resized", "dropped", "fresh", "missing", "unexpected", "mismatched"):
             if getattr(self, name):
                 counts.append(f"{len(getattr(self, name))} {name}")
-        return f"{self.file} ({self.scheme}): {', '.join(counts)}"
+        return printable(f"{self.file} ({self.scheme}): {', '.join(counts)}")
 
     def table(self) -> str:
         """The whole account: a line a group for what was loaded, a line a name for everything else."""
@@ -57,7 +59,7 @@ class Receipt:
             lines.append(f"  mismatched  {name:<24} file {_shape(theirs)}, model {_shape(ours)}")
         for kind in ("dropped", "fresh", "missing", "unexpected"):
             lines += [f"  {kind:<11} {name}" for name in getattr(self, kind)]
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
     def refusal(self) -> str:
         """One sentence that names what does not fit."""

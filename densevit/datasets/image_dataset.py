@@ -16,6 +16,7 @@ from torch.utils.data import get_worker_info
 from densevit.datasets.reading_images import BrokenImage
 from densevit.datasets.seeding import seeded
 from densevit.errors import ConfigError, DataError
+from densevit.plain_data import read_text
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 WAYS_ON = "lay the data out there as data/README.md shows, or pass another folder with --data-root"
@@ -229,9 +230,8 @@ def endings_of(suffix: str | tuple[str, ...]) -> str:
 def lines_of(path: str) -> list[str]:
     """The lines of a list of names that say something, without blanks around them."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return [line.strip() for line in file if line.strip()]
-    except (OSError, UnicodeDecodeError):
+        return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    except OSError:
         raise DataError(f"There is no list of names {os.path.abspath(path)}: {WAYS_ON}.") from None
 
 

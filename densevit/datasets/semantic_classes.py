@@ -3,17 +3,21 @@
 The rule is stated once, on the data set, and here turned into one table: value -> class, 255 = no class.
 """
 
-import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from densevit.datasets.class_names import IGNORED, KNOWN
 from densevit.errors import ConfigError, nearest
+from densevit.plain_data import parse_json, read_text
 
 MOST = 254
 """Classes that one byte holds beside 255 for none and a value for faults."""
+COMMENT = re.compile(r"(^\s*|\s)#(\s.*)?$")
+"""Of a text file: from a '#' with blanks around it to the end of the line."""
+LABELMAP = re.compile(r"(.+?):\s*(\d+\s*,\s*\d+\s*,\s*\d+)?\s*:[^:]*:[^:]*")
 Colour = tuple[int, int, int]
 
 
@@ -117,10 +121,11 @@ def _class_file(path: str, root: str) -> tuple[str, list[str], list[Colour] | No
 def _records(path: str) -> list:
     """What a class file says of each class: dicts that should have `name` and may have `color` and `id`."""
     try:
-        with open(path, encoding="utf-8") as file:
-            if path.endswith(".txt"):
-                return [_line(line.strip()) for line in file if line.strip()]
-            content = json.load(file)
+        text = read_text(path)
+        if path.endswith(".txt"):
+            lines = (COMMENT.sub("", line).strip() for line in text.splitlines())
+            return [_line(line) for line in lines if line]
+        content = parse_json(text)
     except (OSError, ValueError) as error:
         raise ConfigError(f"Class file {path} cannot be read: {error}.") from None
     if isinstance(content, list):
@@ -134,7 +139,10 @@ def _records(path: str) -> list:
 
 
 def _line(line: str) -> dict:
-    """'name' or 'name R G B' of a text file."""
+    """'name', 'name R G B' or CVAT's 'name:R,G,B:parts:actions' of a text file."""
+    if labelmap := LABELMAP.fullmatch(line):
+        colour = labelmap[2] and [int(value) for value in labelmap[2].split(",")]
+        return dict(name=labelmap[1], color=colour or None)
     words = line.split()
     if len(words) > 3 and all(word.isdigit() for word in words[-3:]):
         return dict(name=" ".join(words[:-3]), color=[int(word) for word in words[-3:]])

@@ -101,25 +101,85 @@ def read_config(
 
 
 def parse_options(pairs: list[str] | None) -> dict[str, Any]:
-    """`--cfg-options` as typed: ['a.b=1', 'c=[1,2]'] -> {'a.b': 1, 'c': [1, 2]}.
+    """`--cfg-options` as typed: ['a.b=1', 'c=[1, 2]', 'd=x,y'] -> {'a.b': 1, 'c': [1, 2], 'd': ['x', 'y']}.
+
+    Values are Python's literals and `dict(...)`, or as MMEngine has them: words without quotes, also in lists and
+    tuples, and lists without brackets. What the shell took apart within brackets is joined again.
 
     Raises:
         ConfigError: a part without '=', or with brackets that do not match.
     """
     mend_config()
-    from mmengine.config import DictAction
-
-    options = {}
+    joined: list[str] = []
     for pair in pairs or []:
+        within = joined and sum(map(joined[-1].count, "([{")) > sum(map(joined[-1].count, ")]}"))
+        joined[-1:] = [f"{joined[-1]} {pair}"] if within else [*joined[-1:], pair]
+    options = {}
+    for pair in joined:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--cfg-options {pair!r} is not of the form KEY=VALUE, such as train_cfg.max_epochs=3.")
         try:
-            is_dict = text.lstrip().startswith("{")
-            options[key.strip()] = ast.literal_eval(text) if is_dict else DictAction._parse_iterable(text)
-        except (AssertionError, ValueError, SyntaxError) as error:
+            options[key.strip()] = _option(text.strip())
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"--cfg-options {pair!r}: the value cannot be read ({error}).") from error
     return options
+
+
+def _option(text: str) -> Any:
+    """The value of one option. Raises ValueError."""
+    from mmengine.config import DictAction
+
+    try:
+        tree = ast.parse(f"[{text}]", mode="eval").body  # in brackets: `1,2` is a list, `(1,2)` is not
+        values = ast.literal_eval(_DictCalls().visit(tree)) if isinstance(tree, ast.List) else None
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        values = None
+    if values and not any(isinstance(value, (complex, bytes, set, type(...))) for value in values):
+        quoted = isinstance(values[0], str) and values[0][:1] + values[0][-1:] in ("[]", "()")
+        if len(values) > 1 or text.endswith(","):
+            return values
+        if quoted:  # MMEngine's key="[a,b]", the quotes left by a shell
+            return _option(values[0])
+        return values[0] if text[0] != "(" or isinstance(values[0], tuple) else tuple(values)  # and its (1)
+    if text.startswith(("{", "dict(")):
+        raise ValueError("it is no dictionary of Python")
+    parts, enclosed = _split(text), text[:1] + text[-1:] in ("[]", "()") and len(_split(text)) == 1
+    if enclosed:
+        parts = _split(text[1:-1])
+    elif len(parts) == 1:
+        return DictAction._parse_int_float_bool(text)
+    values = [_option(part) for part in parts if part]
+    return tuple(values) if enclosed and text[0] == "(" else values
+
+
+class _DictCalls(ast.NodeTransformer):
+    """`dict(a=1)` as `{'a': 1}`, which literal_eval takes."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if getattr(node.func, "id", "") != "dict" or node.args or not all(word.arg for word in node.keywords):
+            return node
+        return ast.Dict([ast.Constant(word.arg) for word in node.keywords], [word.value for word in node.keywords])
+
+
+def _split(text: str) -> list[str]:
+    """The parts between the commas that stand in no brackets and no quotes. Raises ValueError."""
+    parts, depth, quote = [""], 0, ""
+    for sign in text:
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "'\"" and not parts[-1].strip("([{ "):
+            quote = sign
+        else:
+            depth += (sign in "([{") - (sign in ")]}")
+            if sign == "," and not depth:
+                parts.append("")
+                continue
+        parts[-1] += sign
+    if depth or quote:
+        raise ValueError("brackets or quotes do not match")
+    return [part.strip() for part in parts]
 
 
 def _read_data(file: Path, chain: list[Path], read: list[Path]) -> dict[str, Any]:
@@ -220,7 +280,7 @@ def _own_names(files: list[Path]) -> set[str]:
     `{{_base_.x}}`), imports, functions, classes, loop variables."""
     found: set[str] = set()
     for file in files:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file)
         found |= set(re.findall(r"_base_\.(\w+)", text))
         if file.suffix != ".py":
             continue

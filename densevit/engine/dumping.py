@@ -1,6 +1,7 @@
 """A configuration as Python source that reads back as the same configuration."""
 
 import math
+from keyword import iskeyword
 from typing import Any
 
 WIDTH = 110
@@ -15,7 +16,7 @@ def _literal(value: Any) -> str:
 def _render(value: Any, indent: int, room: int) -> str:
     """`value` as source; broken over lines, each part indented, where it does not fit into `room` characters."""
     if isinstance(value, dict):
-        words = all(isinstance(key, str) and key.isidentifier() for key in value)
+        words = all(isinstance(key, str) and key.isidentifier() and not iskeyword(key) for key in value)
         keys = [f"{key}=" if words else f"{key!r}: " for key in value]
         opening, closing = ("dict(", ")") if words else ("{", "}")
         items = list(zip(keys, value.values(), strict=True))

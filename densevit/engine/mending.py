@@ -129,8 +129,8 @@ def _mend_reading() -> None:
     def load_from_local(filename: str, map_location: Any = None) -> dict:
         return read_file(filename)
 
-    def load_from_http(filename: str, map_location: Any = None, model_dir: str | None = None, **_: Any) -> dict:
-        return read_file(_downloaded(filename, model_dir))
+    def load_from_http(filename: str, map_location: Any = None, **_: Any) -> dict:
+        return read_file(_downloaded(filename))
 
     checkpoint.torch = _SafeTorch()  # pavi, petrel and s3 read a file that they fetched with torch.load
     checkpoint.load_from_http = load_from_http  # torchvision://, open-mmlab:// and mmcls:// end in one of these two
@@ -155,20 +155,18 @@ def _mend_log_writing() -> None:
     LocalVisBackend._dump = dump_if_possible
 
 
-def _downloaded(url: str, folder: str | None) -> str:
-    """Fetch `url` once, by the first process of each machine, into torch.hub's cache; returns the file's path."""
+def _downloaded(url: str) -> str:
+    """Fetch `url` once, by the first process of each machine; returns the file's path."""
     import torch.distributed
-    import torch.hub
 
-    folder = folder or os.path.join(torch.hub.get_dir(), "checkpoints")
-    path = os.path.join(folder, os.path.basename(url.split("?")[0]))
+    from densevit.checkpoints.pretrained import resolve
+
     together = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if not os.path.exists(path) and int(os.environ.get("LOCAL_RANK", 0)) == 0:
-        os.makedirs(folder, exist_ok=True)
-        torch.hub.download_url_to_file(url, path, progress=False)
+    first = int(os.environ.get("LOCAL_RANK", 0)) == 0
+    path = resolve(dict(checkpoint=url)) if first or not together else None
     if together:
         torch.distributed.barrier()
-    return path
+    return str(path or resolve(dict(checkpoint=url)))
 
 
 NOISE = (

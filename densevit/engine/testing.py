@@ -48,12 +48,13 @@ def test_checkpoint(
         ConfigError: torch.compile has nothing to build code with; or results cannot be written, or would be over a file
             that is read. Where a disk is full only at the end, the metrics are logged before it is raised.
     """
-    meta = _meta(read_file(checkpoint))
+    content = read_file(checkpoint)
+    meta = _meta(content)
     runner = build_runner(cfg, training=False)
     _check_outputs(runner, checkpoint, out, on_sample, palette)
     classes = runner.test_dataset.metainfo if hasattr(runner.test_dataset, "metainfo") else {}
     compare_classes(checkpoint, meta, classes)
-    receipt = load_weights(runner.bare_model, checkpoint)
+    receipt = load_weights(runner.bare_model, content, file=str(checkpoint))
     runner.logger.info(str(receipt))
     if compile:
         runner.bare_model.compile()

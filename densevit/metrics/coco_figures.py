@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from mmengine.logging import print_log
 
-from densevit.errors import ConfigError
+from densevit.errors import ConfigError, printable
 from densevit.metrics.coco_records import Truth, read_results
 from densevit.ops.garbage import garbage_collection_off
 
@@ -198,4 +198,4 @@ def class_table(figures: dict[str, Any]) -> str:
     for rows in zip(*(figures[f"{name}_classes"] for name in metrics), strict=True):
         values = [f"{row[key]:.6f}" if row[key] > -1 else "-" for row in rows for key in keys]
         lines.append(rows[0]["name"].ljust(width) + "".join(f"{value:>12}" for value in values))
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))

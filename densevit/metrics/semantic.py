@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from mmengine.logging import print_log
 
-from densevit.errors import ConfigError, DataError, nearest
+from densevit.errors import ConfigError, DataError, nearest, printable
 from densevit.metrics.boundary import TOLERANCE, boundary_scores
 from densevit.metrics.class_map_files import ClassMapWriter
 from densevit.metrics.confusion import IGNORE, class_figures, confusion_and_unknown, mean_of
@@ -173,4 +173,4 @@ def class_table(names: Sequence[str], figures: dict[str, np.ndarray], pixels: np
     for name, *values, count in zip(names, *figures.values(), pixels, strict=True):
         texts = ["-" if np.isnan(value) else f"{value:.6f}" for value in values]
         lines.append(name.ljust(width) + "".join(f"{text:>12}" for text in texts) + f"{count:>14}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))

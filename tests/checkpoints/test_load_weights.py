@@ -214,3 +214,42 @@ def test_an_unknown_source_is_named_with_the_nearest():
 def test_a_file_without_weights_is_refused(content):
     with pytest.raises(CheckpointError, match="no weights by name"):
         load_weights(MODELS.build(PVT), content)
+
+
+def _compiled(key: str) -> str:
+    first, _, rest = key.partition(".")
+    return f"_orig_mod.{first}._orig_mod.{rest}"
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda key: f"_orig_mod.{key}",
+        lambda key: f"module._orig_mod.{key}",
+        lambda key: f"_orig_mod.module.{key}",
+        lambda key: f"model.{key}",
+        lambda key: f"model._orig_mod.module.{key}",
+        lambda key: f"module.model.model.{key}",
+        _compiled,
+    ],
+)
+@pytest.mark.parametrize("outer", ["state_dict", "model", "model_state_dict", None])
+def test_wrapped_names_are_unwrapped_at_any_depth(tmp_path, wrap, outer):
+    given, model = MODELS.build(PVT_V2), MODELS.build(PVT_V2)
+    state = {wrap(key): torch.randn_like(value) for key, value in given.state_dict().items()}
+    if wrap("").startswith("module."):
+        state["n_averaged"] = torch.tensor(3)
+    torch.save(state if outer is None else {outer: state}, tmp_path / "a.pth")
+    load_weights(model, tmp_path / "a.pth")
+    assert all(torch.equal(value, state[wrap(key)]) for key, value in model.state_dict().items())
+
+
+def test_a_part_whose_own_names_begin_with_model_keeps_them(tmp_path):
+    pytest.importorskip("timm")
+    backbone = dict(type="TimmBackbone", name="test_vit")
+    given, model = MODELS.build(backbone), MODELS.build(backbone)
+    state = {key: torch.randn_like(value) for key, value in given.state_dict().items()}
+    assert all(key.startswith("model.") for key in state)
+    for wrapped in (state, {f"model.{key}": value for key, value in state.items()}):
+        load_weights(model, wrapped)
+        assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())

@@ -122,3 +122,27 @@ def test_a_class_file_that_cannot_be_used_is_named(tmp_path, file, text, sentenc
     (tmp_path / file).write_text(text)
     with pytest.raises(ConfigError, match=sentence):
         semantic_classes(file, str(tmp_path))
+
+
+CVAT = "# label:color_rgb:parts:actions\nsea:0,0,255::\ndry land: 0, 128, 0 :part,other:swim\nsky:9,9,9::\n"
+LABELS = [
+    CVAT.encode(),
+    b"\xef\xbb\xbf" + CVAT.replace("\n", "\r\n").encode(),
+    CVAT.encode("utf-16"),
+    b"# three classes\n\nsea 0 0 255   # blue\n  # no class\ndry land 0 128 0\nsky 9 9 9 #\n",
+]
+
+
+@pytest.mark.parametrize("content", LABELS)
+def test_class_files_of_other_programs(tmp_path, content):
+    (tmp_path / "labelmap.txt").write_bytes(content)
+    found = semantic_classes(str(tmp_path / "labelmap.txt"))
+    assert found.names == ("sea", "dry land", "sky") and found.palette == ((0, 0, 255), (0, 128, 0), (9, 9, 9))
+    assert found.colours == {(0, 0, 255): 0, (0, 128, 0): 1, (9, 9, 9): 2}
+
+
+def test_class_files_in_latin_1_and_with_marks(tmp_path):
+    (tmp_path / "a.txt").write_bytes("Stra\u00dfe #1\nB\u00e4ume:::\n".encode("latin-1"))
+    assert semantic_classes(str(tmp_path / "a.txt")).names == ("Stra\u00dfe #1", "B\u00e4ume")
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + b'["sea", "sky"]')
+    assert semantic_classes(str(tmp_path / "a.json")).names == ("sea", "sky")

@@ -333,3 +333,42 @@ def test_many_bases_of_one_another_are_refused(tmp_path):
         (tmp_path / f"a{i}.json").write_text(json.dumps({"_base_": [f"a{i + 1}.json"] * 2}))
     (tmp_path / "a40.json").write_text("{}")
     assert "_base_" in sentence(tmp_path / "a0.json")
+
+
+# ---- values of the command line ------------------------------------------------------------------------
+
+VALUES = {
+    "1": 1, "-1": -1, "1e-3": 0.001, "-2.5e-3": -0.0025, "1_000": 1000, "True": True, "true": True, "None": None,
+    "": "", "word": "word", "two words": "two words", "/data/my set": "/data/my set", "2024-10-11": "2024-10-11",
+    "a=b": "a=b", "1#2": "1#2", "it's": "it's", "1.5.2": "1.5.2", "-inf": float("-inf"),
+    "1,2": [1, 2], "1,": [1], "1, 2": [1, 2], "a,b": ["a", "b"], "(1,2)": (1, 2), "(a,b)": ("a", "b"), "(1)": (1,),
+    "[1, 2]": [1, 2], "[a, 'b c', None]": ["a", "b c", None], "[(a,b),(1,2)]": [("a", "b"), (1, 2)], "[]": [], "()": (),
+    "(1,2),(3,4)": [(1, 2), (3, 4)], "[[1, [2]], [x]]": [[1, [2]], ["x"]],
+    "'x, y'": "x, y", '"x, y"': "x, y", "'1'": "1", "['a,b', c]": ["a,b", "c"], "'[1,2]'": [1, 2],
+    '"[a,b]"': ["a", "b"],
+    "{'x': [1,2]}": {"x": [1, 2]}, "{}": {}, "dict(type='X', y=1)": {"type": "X", "y": 1},
+    "[dict(type='X', p=dict(q=(1,)))]": [{"type": "X", "p": {"q": (1,)}}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "value"), VALUES.items())
+def test_options_take_pythons_literals_and_mmengines_forms(text, value):
+    found = parse_options([f"a.b={text}", "c=1"])
+    assert found == {"a.b": value, "c": 1} and type(found["a.b"]) is type(value)
+
+
+def test_what_a_shell_took_apart_within_brackets_is_joined():
+    assert parse_options(["a=[1,", "2]", "b=3"]) == {"a": [1, 2], "b": 3}
+    assert parse_options(["a=dict(x=[1,", "(2,", "3)])"]) == {"a": {"x": [1, (2, 3)]}}
+
+
+@pytest.mark.parametrize("text", ["[1,(2]", "{1: }", "{a: 1}", "dict(x)", "[" * 100_000, "'a", "[" * 5000 + "]" * 5000])
+def test_an_option_that_cannot_be_read_is_named(text):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        parse_options([f"a={text}"])
+
+
+def test_what_comes_from_a_file_is_shown_without_control_characters():
+    error = ConfigError("a\x1b[2J\x9bb\u202e\u2028c\nd\ud800 \u00e9\u4e2d")
+    assert str(error) == "a\\x1b[2J\\x9bb\\u202e\\u2028c\\nd\\ud800 \u00e9\u4e2d"
+    assert len(str(ConfigError("x" * 10**6))) < 10_000

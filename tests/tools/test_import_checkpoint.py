@@ -1,12 +1,18 @@
 """An imported checkpoint becomes a config and safetensors that predict the same."""
 
 import os
+import shutil
 import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from densevit import Predictor
+from densevit.checkpoints import import_model
+from densevit.checkpoints.exporting import write_imported
+from densevit.engine.config import config_path, read_config
+from densevit.engine.dumping import config_text
 
 
 def here(root) -> dict[str, str]:
@@ -50,3 +56,28 @@ def test_a_file_without_a_configuration_is_one_sentence(root, tmp_path):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x\nimport os\nos.system('touch ran')\n#",
+        "x\rimport os;os.system('touch ran')",
+        "x\x85\u2028\x0c'\"\\\x1b[2J",
+        "a b+c",
+    ],
+)
+def test_the_name_of_a_file_is_no_code_in_the_recipe(root, tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(root / "tests" / "data" / "mmdet" / "retinanet_pvt.pth", tmp_path / f"{name}.pth")
+    model = import_model(tmp_path / f"{name}.pth")
+    recipes = config_path("pvt_retinanet_coco").parent
+    config, weights = write_imported(model, str(tmp_path / f"{name}.pth"), tmp_path / "out", recipes, config_text)
+    assert config.stem.isidentifier() and weights.stem == config.stem
+    first, *rest = config.read_text(encoding="utf-8").splitlines()
+    assert (
+        first.startswith("# Imported from x" if name[0] == "x" else "# Imported from a b+c.pth") and first.isprintable()
+    )
+    assert rest[0].startswith("_base_")
+    read_config(config)
+    assert not (tmp_path / "ran").exists()

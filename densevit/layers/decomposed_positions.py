@@ -4,7 +4,6 @@ key's distance downwards and to the right, two tables instead of one for all pai
 Shape letters: B batch, D channels of a head, qh, qw size of the queries' map, kh, kw of the keys', R rows of a table.
 """
 
-from functools import lru_cache
 from operator import index
 
 import torch
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from densevit.layers.attention import attention, plain_attention, plain_is_faster, queries_at_once
+from densevit.ops.caching import by_bytes
 
 BIASES = 2**24
 """Numbers of a bias that are made at a time where nothing is trained, so that memory does not grow with all pairs."""
@@ -111,7 +111,7 @@ def _constant_distances(queries: int, keys: int, device: torch.device) -> Tensor
     return _distances(queries, keys, device)
 
 
-@lru_cache(maxsize=32)
+@by_bytes
 def _distances(queries: int, keys: int, device: torch.device) -> Tensor:
     # also a first call within inference_mode gives a tensor that a later training step may save
     with torch.inference_mode(False):
@@ -130,7 +130,7 @@ def _constant_marks(size: tuple[int, int], device: torch.device) -> Tensor:
     return _marks_of(size, device)
 
 
-@lru_cache(maxsize=32)
+@by_bytes
 def _marks_of(size: tuple[int, int], device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         rows, columns = torch.eye(size[0]).repeat_interleave(size[1], 0), torch.eye(size[1]).repeat(size[0], 1)

@@ -6,7 +6,6 @@ levels' maps together.
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from operator import index
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from densevit.errors import ConfigError
 from densevit.layers.linear import Linear
+from densevit.ops.caching import by_bytes
 from densevit.ops.deformable_attention import deformable_attention
 
 
@@ -52,7 +52,7 @@ def _constant_places(queries: tuple[Grid, ...], maps: tuple[Grid, ...], device: 
     return _places_of(queries, maps, device)
 
 
-@lru_cache(maxsize=64)
+@by_bytes
 def _places_of(queries: tuple[Grid, ...], maps: tuple[Grid, ...], device: torch.device) -> Places:
     height, width = (side * maps[0].stride for side in maps[0].size)
     # also a first call within inference_mode gives tensors that a later training step may save

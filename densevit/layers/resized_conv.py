@@ -9,13 +9,13 @@ side of the kernel.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from operator import index
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from densevit.ops.caching import by_bytes
 from densevit.ops.winograd import conv_same
 
 BLOCK = 128
@@ -98,7 +98,7 @@ def _constant_resize(
     return _shifted_resize(old, new, taps, align_corners, dtype, device)
 
 
-@lru_cache(maxsize=64)
+@by_bytes
 def _shifted_resize(
     old: int, new: int, taps: int, align_corners: bool, dtype: torch.dtype, device: torch.device
 ) -> Tensor:

@@ -3,7 +3,6 @@
 Shape letters: B batch, N tokens, P tokens before the patches, C channels, D = C / heads, h, w size of the map.
 """
 
-from functools import lru_cache
 from operator import index
 
 import torch
@@ -14,6 +13,7 @@ from densevit.layers.attention import attention
 from densevit.layers.decomposed_positions import decomposed_attention, resize_rows
 from densevit.layers.linear import Linear, linear
 from densevit.layers.rotary import Rotation, rotate
+from densevit.ops.caching import by_bytes
 from densevit.ops.windows import Windowing, cut_of, cut_windows, join_windows, relative_positions
 
 
@@ -158,7 +158,7 @@ def _constant_places(size: tuple[int, int], device: torch.device) -> Tensor:
     return _relative_places(size, device)
 
 
-@lru_cache(maxsize=4)
+@by_bytes
 def _relative_places(size: tuple[int, int], device: torch.device) -> Tensor:
     # also a first call within inference_mode gives a tensor that a later training step may save
     with torch.inference_mode(False):

@@ -4,12 +4,13 @@ Anchors are centred at (column, row) * stride: not rounded, and not shifted by h
 Shape letters: A anchors a place, h, w size of a map, N = h w A.
 """
 
-import functools
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from densevit.ops.caching import by_bytes
 
 
 def octave_scales(base_scale: float, scales_per_octave: int) -> tuple[float, ...]:
@@ -60,7 +61,7 @@ def valid_anchors(size: tuple[int, int], image: tuple[int, int], stride: int, nu
     return (rows[:, None] & columns[None, :]).flatten().repeat_interleave(num_anchors)
 
 
-@functools.lru_cache(maxsize=64)
+@by_bytes
 def pyramid_anchors(
     sizes: tuple[tuple[int, int], ...],
     strides: tuple[int, ...],
@@ -79,7 +80,7 @@ def pyramid_anchors(
         )
 
 
-@functools.lru_cache(maxsize=256)
+@by_bytes
 def pyramid_valid(
     sizes: tuple[tuple[int, int], ...],
     image: tuple[int, int],

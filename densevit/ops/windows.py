@@ -3,12 +3,13 @@
 Shape letters: B batch, C channels, h, w size of a map, N places of a window, W windows of one image.
 """
 
-from functools import lru_cache
 from operator import index
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from densevit.ops.caching import by_bytes
 
 APART = -100.0
 """Added to the logits between places of a shifted window that are not neighbours in the image."""
@@ -75,7 +76,7 @@ def _cut_of(windowing: Windowing, batch: int, size: tuple[int, int], device: tor
     return _cut(windowing, batch, size, device)
 
 
-@lru_cache(maxsize=64)
+@by_bytes
 def _cut(windowing: Windowing, batch: int, size: tuple[int, int], device: torch.device) -> Cut:
     (height, width), window, shift = size, windowing.window, windowing.shift
     if not windowing.shift_small_maps and min(size) <= min(window):

@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from densevit.layers.resized_conv import _shifted_resize, conv_of_resized
+from densevit.layers.resized_conv import conv_of_resized
 from densevit.models.necks.upernet import UPerNet
+from densevit.ops.caching import by_bytes
 
 SIZE = (13, 22)
 
@@ -36,7 +37,7 @@ def test_values_and_gradients_are_those_of_resize_join_and_convolve(sizes, taps,
 
 
 def test_a_matrix_first_made_for_a_prediction_serves_a_training_step():
-    _shifted_resize.cache_clear()
+    by_bytes.clear()
     conv, maps = nn.Conv2d(4, 3, 3, padding=1), [torch.randn(1, 4, 3, 5)]
     with torch.inference_mode():
         conv_of_resized(conv, maps, (6, 10), False)

@@ -61,10 +61,14 @@ def run(args: argparse.Namespace) -> None:
     from densevit.engine.allocator import keep_freed_memory
     from densevit.errors import DataError, printable
     from densevit.predictor import Predictor, images_under
+    from densevit.errors import DataError
+    from densevit.predictor import Predictor, images_under, left_out
     from densevit.videos import is_video
 
     keep_freed_memory()
     images = images_under(args.images)
+    if others := left_out(args.images, images):
+        print(others, file=sys.stderr)
     args.camera = depth_outputs.camera(args, [image for image in images if is_video(image)])
     targets = places(images, args)
     predictor = Predictor(args.config, args.weights, args.device, args.compile)
@@ -167,9 +171,9 @@ def film(predictor, video, target, args: argparse.Namespace) -> str:
                     steady = steady or SteadyLimits(one.depth_kind, 2 * frames.rate)
                     limits = steady(one.depth)
                 depth_outputs.depth_files(one, maps / f"{done:06d}", args)
-                writer.write(one.draw(args.score_thr, LEAST_SIDE, limits))
+                writer.write(one.draw(args.score_thr, LEAST_SIDE, limits), frames.seconds[done])
                 content = {**one.to_json(args.score_thr), "image": str(video), "frame": done}
-                content["seconds"] = round(done / frames.rate, 3)
+                content["seconds"] = round(frames.seconds[done], 3)
                 file.write(json.dumps(content) + "\n")
                 done += 1
                 bar.advance(task)

@@ -13,9 +13,10 @@ PIL.Image.fromarray(found.draw()).save("street_drawn.png")
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+import PIL.Image
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -24,7 +25,8 @@ from torch import nn
 from densevit.checkpoints import Receipt, import_model, load_weights
 from densevit.checkpoints.reading import read_file
 from densevit.checkpoints.shipped import SHIPPED, is_shipped, near, shipped
-from densevit.datasets.transforms.loading import read_image
+from densevit.datasets.image_dataset import left_out_sentence
+from densevit.datasets.reading_images import image_endings, pillow_pixels, read_image
 from densevit.datasets.transforms.views import with_views
 from densevit.engine.config import read_config
 from densevit.errors import CheckpointError, ConfigError, DataError
@@ -36,7 +38,7 @@ from densevit.tiling import merge_instances, merge_maps, tile_windows
 TEST_SCALE = (1333, 800)
 """COCO's customary test size (long, short side), where neither a config nor a checkpoint states one."""
 
-Image = str | os.PathLike | bytes | np.ndarray
+Image = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO | PIL.Image.Image | np.ndarray
 
 
 class Predictor:
@@ -98,8 +100,10 @@ class Predictor:
         """Find what is in one image.
 
         Args:
-            image: a path, a file's bytes, or an array as Pillow, imageio and matplotlib give it: uint8, (H, W, 3) RGB,
-                (H, W, 4) RGBA (alpha is dropped) or (H, W) grey. cv2's arrays are BGR: turn them, `image[..., ::-1]`.
+            image: a path, a file's bytes (or bytearray, memoryview), a binary file object, an image of Pillow's (its
+                EXIF orientation is applied, as for a path), or an array as Pillow, imageio and matplotlib give it:
+                uint8, (H, W, 3) RGB, (H, W, 4) RGBA (alpha is dropped) or (H, W) grey. cv2's arrays are BGR: turn
+                them, `image[..., ::-1]`.
             score_thr: leave out what scores less; None keeps all that the model gives.
             tile: look at the image in overlapping tiles of so many pixels, each as large as the model sees an image
                 otherwise, and once as a whole for what is larger than a tile; see `densevit.tiling`.
@@ -320,26 +324,33 @@ def _plain_pipeline(scale: tuple[int, ...] | Mapping[str, Any]) -> list[Mapping]
 def _read(image: Image) -> tuple[np.ndarray, str | None]:
     """(H, W, 3) uint8 RGB, and the path of what has one."""
     path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
-    array = read_image(image)[..., ::-1] if path or isinstance(image, bytes) else _as_rgb(image)
+    if path is not None or isinstance(image, bytes | bytearray | memoryview) or hasattr(image, "read"):
+        array = read_image(image)[..., ::-1]
+    else:
+        array = pillow_pixels(image, "The image") if isinstance(image, PIL.Image.Image) else _as_rgb(image)
     return np.ascontiguousarray(array), path
 
 
 def _as_rgb(image: Any) -> np.ndarray:
-    """An array, or a Pillow image, as (H, W, 3) uint8 RGB."""
-    if hasattr(image, "convert"):
-        image = image.convert("RGB")
-    array = np.asarray(image)
+    """An array as (H, W, 3) uint8 RGB."""
+    if image is None:
+        raise DataError("None is no image: cv2.imread gives it of a file that is missing or cannot be read.")
+    try:
+        array = np.asarray(image)
+    except Exception as error:  # a tensor on a GPU or with a gradient, lists of several lengths
+        said = str(error).partition("\n")[0]
+        raise DataError(f"{type(image).__name__} cannot be taken as an image ({said}): give a numpy array.") from None
     if array.dtype != np.uint8:
         raise DataError(f"an image as an array must be uint8 (0 to 255), not {array.dtype}; convert it first.")
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
     if array.ndim == 2:
-        array = np.repeat(array[..., None], 3, axis=2)
-    if array.ndim != 3 or array.shape[2] not in (3, 4) or 0 in array.shape:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        hint = ": transpose it, channels last" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
         raise DataError(
-            f"an image as an array must be (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey, not of shape {array.shape}."
+            "an image as an array must be (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey, not of shape "
+            f"{array.shape}{hint}."
         )
-    return array[..., :3]
+    return array[..., :3] if array.shape[2] > 1 else np.repeat(array, 3, axis=2)
 
 
 def images_under(source: str) -> list[Path]:
@@ -353,9 +364,9 @@ def images_under(source: str) -> list[Path]:
     path = Path(source)
     if path.is_file():
         return [path]
-    suffixes = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in suffixes)
+        endings = image_endings()
+        found = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in endings)
         kind = "folder with images"
     else:
         found = sorted(Path(p) for p in glob.glob(source, recursive=True) if os.path.isfile(p))
@@ -363,3 +374,11 @@ def images_under(source: str) -> list[Path]:
     if not found:
         raise DataError(f"{source} is no {kind}; check the path.")
     return found
+
+
+def left_out(source: str, images: Sequence[Path]) -> str:
+    """A sentence on the files of a folder that are not among its `images`; '' where there are none."""
+    path = Path(source)
+    there = path.iterdir() if path.is_dir() else ()
+    others = {p.name for p in there if p.is_file() and not p.name.startswith(".")}
+    return left_out_sentence(path, others - {image.name for image in images})

@@ -16,7 +16,7 @@ class DepthReport:
     """What a tree of depth maps holds, and what is wrong with it.
 
     images: pairs of image and map, of which `decoded` were read. pixels: of the maps read. measured: those with a
-    depth. nearest, mean, farthest: metres, of all those pixels. problems: one sentence each.
+    depth. nearest, mean, farthest: metres, of all those pixels. problems and notes: one sentence each.
     """
 
     place: str
@@ -29,6 +29,7 @@ class DepthReport:
     farthest: float = 0.0
     scale: float = 1.0
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def text(self, most: int = 50) -> str:
         """The report for people; at most so many problems of it."""
@@ -40,6 +41,7 @@ class DepthReport:
             f"  depth        {self.nearest:.3f} to {self.farthest:.3f} m, mean {self.mean:.6f} m "
             f"(metres = number / {self.scale:g})",
         ]
+        lines += [f"  note: {note}" for note in self.notes]
         lines += [f"  problem: {problem}" for problem in self.problems[:most]]
         if len(self.problems) > most:
             lines.append(f"  ... and {len(self.problems) - most} problems more")
@@ -59,6 +61,7 @@ def check_depth(dataset: DepthDataset, images: int | None = None) -> DepthReport
     dataset.full_init()
     entries = spread(dataset, None)
     report = DepthReport(dataset.metainfo["ann_file"], len(entries), scale=dataset.read_depth.scale)
+    report.notes += dataset.left_out
     report.problems += missing_files(entries, "depth_path", "Depth map")
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(lambda entry: _read(dataset, entry), spread(dataset, images)))

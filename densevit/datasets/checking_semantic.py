@@ -18,7 +18,7 @@ class SemanticReport:
     """What a tree of class maps holds, and what is wrong with it.
 
     images: pairs of image and map, of which `decoded` were read. pixels: of each class in the maps read. ignored:
-    pixels without a class. holders: maps that a class occurs in. problems: one sentence each.
+    pixels without a class. holders: maps that a class occurs in. problems and notes: one sentence each.
     """
 
     place: str
@@ -29,6 +29,7 @@ class SemanticReport:
     holders: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     ignored: int = 0
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def text(self, most: int = 50) -> str:
         """The report for people; at most so many problems of it."""
@@ -49,6 +50,7 @@ class SemanticReport:
         unused = [name for name, count in zip(self.names, self.pixels, strict=False) if not count]
         if unused and total:
             lines.append(f"  note: {len(unused)} classes occur in none of the maps read: {', '.join(unused)}")
+        lines += [f"  note: {note}" for note in self.notes]
         lines += [f"  problem: {problem}" for problem in self.problems[:most]]
         if len(self.problems) > most:
             lines.append(f"  ... and {len(self.problems) - most} problems more")
@@ -68,6 +70,7 @@ def check_semantic(dataset: SemanticDataset, images: int | None = None) -> Seman
     dataset.full_init()
     entries = spread(dataset, None)
     report = SemanticReport(dataset.metainfo["ann_file"], dataset.semantic.names, len(entries))
+    report.notes += dataset.left_out
     report.problems += missing_files(entries, "seg_path", "Class map")
     chosen = spread(dataset, images)
     with ThreadPoolExecutor() as pool:

@@ -11,9 +11,7 @@ from densevit.datasets.image_dataset import (
     WAYS_ON,
     ImageDataset,
     endings_of,
-    image_files,
-    lines_of,
-    listed_files,
+    listed_lines,
     pair_folders,
     require_files,
     require_folders,
@@ -52,7 +50,8 @@ class DepthDataset(ImageDataset):
         test_mode: nothing is random, nothing is skipped.
         img_suffix: ending of the images' names; None: any image.
         depth_suffix: ending of the maps' names.
-        max_depth: metres; a depth beyond it says that depth_scale is wrong, and is an error.
+        max_depth: metres; a depth beyond it is a hole. None: a depth beyond 1000 says that depth_scale is wrong, and
+            is an error.
         seed: first part of each item's random state.
         on_broken: 'error', or 'skip': another image takes a broken one's place in training, and that of a broken map.
         check_files: look for every image and map before the first is read.
@@ -75,7 +74,7 @@ class DepthDataset(ImageDataset):
         test_mode: bool = False,
         img_suffix: str | None = None,
         depth_suffix: str = ".png",
-        max_depth: float = 1000.0,
+        max_depth: float | None = None,
         seed: int = 0,
         on_broken: str = "error",
         check_files: bool = True,
@@ -105,8 +104,8 @@ class DepthDataset(ImageDataset):
         folder, maps = self.data_prefix["img"], self.data_prefix.get("depth")
         require_folders(folder, maps, "depth map")
         self._metainfo.update(ann_file=os.path.abspath(self.ann_file or maps or folder), depth_scale=self._stored_scale)
-        pairs = lines_of(self.ann_file) if self.ann_file else []
-        items = self._listed_pairs(pairs) if pairs and len(pairs[0].split()) > 1 else self._named_alike(folder, maps)
+        pairs = listed_lines(self.ann_file) if self.ann_file else []
+        items = self._listed_pairs(pairs) if pairs and len(pairs[0].split()) > 1 else self._named_alike(maps)
         if not items:
             endings = endings_of(self.img_suffix)
             raise DataError(f"There is no image *{endings} in {os.path.abspath(folder)}: {WAYS_ON}.")
@@ -116,11 +115,9 @@ class DepthDataset(ImageDataset):
         print_log(f"{self._metainfo['ann_file']}: {len(items)} images", logger="current")
         return items
 
-    def _named_alike(self, folder: str, maps: str | None) -> list[dict]:
+    def _named_alike(self, maps: str | None) -> list[dict]:
         """Images and maps of one name."""
-        found = image_files(folder, self.img_suffix, self.depth_suffix if maps == folder else None, "depth map")
-        if self.ann_file:
-            found = listed_files(self.ann_file, found, folder, endings_of(self.img_suffix))
+        found = self._find_pairs(self.depth_suffix, "depth", "depth map")
         items = [dict(img_id=name, img_path=path) for name, path in found.items()]
         return items if maps is None else [dict(item, depth_path=item["img_id"] + self.depth_suffix) for item in items]
 
@@ -134,13 +131,13 @@ class DepthDataset(ImageDataset):
                     f"Line {number} of {os.path.abspath(self.ann_file)} is {line!r}: name image and depth map in each "
                     "line, as in its first."
                 )
-            image = image.lstrip("/")
+            image = _below(image)
             item = dict(img_id=os.path.splitext(image)[0], img_path=image)
             if "depth" in self.data_prefix:
                 if rest[0] == "None":
                     without += 1
                     continue
-                item["depth_path"] = rest[0].lstrip("/")
+                item["depth_path"] = _below(rest[0])
             items.append(item)
         if without:
             print_log(f"{self._metainfo['ann_file']}: {without} images without a depth map left out", logger="current")
@@ -164,9 +161,11 @@ class DepthDataset(ImageDataset):
         """An image that belongs to the depth (H, W) of its map, which holds some; BrokenImage where it is not so."""
         read_image(entry["img_path"], depth.shape, f"depth map {entry['depth_path']} is")
         if not depth.any():
+            most = self.read_depth.max_depth
+            beyond = "" if most is None else f" or beyond max_depth={most:g} (is depth_scale right?)"
             raise BrokenImage(
-                f"Depth map {entry['depth_path']} holds no depth, its {depth.size} pixels are holes: replace it, or "
-                "take the pair out of the data."
+                f"Depth map {entry['depth_path']} holds no depth, its {depth.size} pixels are holes{beyond}: "
+                "replace it, or take the pair out of the data."
             )
 
     def check_before_training(self, most: int | None = None) -> list:
@@ -192,6 +191,11 @@ class DepthDataset(ImageDataset):
             f"The largest depth in the maps of {self._metainfo['ann_file']} is {largest:.2g} m: correct "
             f"depth_scale={self.read_depth.scale:g} on the data set, the number that stands for one metre."
         )
+
+
+def _below(path: str) -> str:
+    """A list's path, which some begin with '/' and some write with backslashes, below its folder."""
+    return path.replace("\\", "/").lstrip("/")
 
 
 def _scale(given: float | str | None, suffix: str) -> float:

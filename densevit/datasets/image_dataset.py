@@ -2,7 +2,7 @@
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +13,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from torch.utils.data import get_worker_info
 
-from densevit.datasets.reading_images import BrokenImage
+from densevit.datasets.reading_images import BrokenImage, image_endings
+from densevit.datasets.reading_text import lines_of
 from densevit.datasets.seeding import seeded
 from densevit.errors import ConfigError, DataError
 from densevit.plain_data import read_text
@@ -66,6 +67,7 @@ class ImageDataset(BaseDataset):
             raise ConfigError(f"on_broken of {type(self).__name__} is 'error' or 'skip', not {on_broken!r}.")
         self.seed, self.on_broken, self.check_files = seed, on_broken, check_files
         self._threads_set = False
+        self.left_out: list[str] = []
         super().__init__(
             ann_file=ann_file,
             data_root=os.path.abspath(os.path.expanduser(data_root)),
@@ -82,6 +84,18 @@ class ImageDataset(BaseDataset):
         super().full_init()
         # one flag per image, in memory that the workers share: each broken image is reported once, whoever meets it
         self._broken = torch.zeros(len(self), dtype=torch.uint8).share_memory_()
+
+    def _find_pairs(self, suffix: str, truth: str, what: str) -> dict[str, str]:
+        """Name -> path of the images that a list speaks of, or of all; notes in `left_out` what of the folders of
+        images and of maps, whose names end in `suffix`, belongs to nothing."""
+        folder, maps = self.data_prefix["img"], self.data_prefix.get(truth)
+        found, rest = image_files(folder, self.img_suffix, suffix if maps == folder else None, what)
+        alone = [] if maps is None else maps_without_image(maps, suffix, found)
+        notes = left_out_sentence(folder, rest), left_out_sentence(maps or "", alone, f"{what}s without an image")
+        self.left_out = [note for note in notes if note]
+        for note in self.left_out:
+            print_log(note, logger="current")
+        return listed_files(self.ann_file, found, folder, endings_of(self.img_suffix)) if self.ann_file else found
 
     @abstractmethod
     def require_readable(self, entry: dict) -> Any:
@@ -222,24 +236,41 @@ def require_files(items: list[dict], folders: Mapping[str, str], truth: str, wha
             )
 
 
+def left_out_sentence(folder: str | os.PathLike, names: Iterable[str], what: str = "no images by their ending") -> str:
+    """Counts and names the files of a folder that are not used; '' where there are none."""
+    names = sorted(names)
+    if not names:
+        return ""
+    more = ", ..." if len(names) > 5 else ""
+    return f"Not used: {len(names)} of the files in {os.path.abspath(folder)} ({what}): {', '.join(names[:5])}{more}"
+
+
 def endings_of(suffix: str | tuple[str, ...]) -> str:
     """The endings of images' names, for messages."""
-    return suffix if isinstance(suffix, str) else f"({'|'.join(suffix)})"
+    return suffix if isinstance(suffix, str) else f"({'|'.join(suffix)}{'|...' if suffix == IMAGES else ''})"
 
 
-def lines_of(path: str) -> list[str]:
-    """The lines of a list of names that say something, without blanks around them."""
+def listed_lines(path: str) -> list[str]:
+    """`lines_of` a list of names.
+
+    Raises:
+        DataError: there is none that can be read.
+    """
     try:
         return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+        return lines_of(path)
     except OSError:
         raise DataError(f"There is no list of names {os.path.abspath(path)}: {WAYS_ON}.") from None
 
 
-def image_files(folder: str, suffix: str | tuple[str, ...], not_these: str | None, truth: str) -> dict[str, str]:
-    """Name without ending -> path, both below `folder`, in the order of the paths.
+def image_files(
+    folder: str, suffix: str | tuple[str, ...], not_these: str | None, truth: str
+) -> tuple[dict[str, str], list[str]]:
+    """Name without ending -> path, both below `folder`, in the order of the paths; and the other files' paths.
 
     Args:
-        suffix: ending or endings of the images' names.
+        suffix: ending or endings of the images' names. IMAGES are all that can be read, where of two of one name that
+            with one of these endings is the image.
         not_these: ending of files that are no images, whatever else they end in.
         truth: what an image is paired with, for messages.
 
@@ -247,22 +278,40 @@ def image_files(folder: str, suffix: str | tuple[str, ...], not_these: str | Non
         DataError: two images would share one map.
     """
     suffixes = (suffix,) if isinstance(suffix, str) else suffix
+    others = image_endings().difference(IMAGES) if suffix == IMAGES else ()
     found: dict[str, str] = {}
+    seldom: dict[str, str] = {}
+    rest = []
+    for path in files_below(folder):
+        if not_these and path.endswith(not_these):
+            continue
+        ending = next((end for end in (*suffixes, *others) if path.lower().endswith(end.lower())), None)
+        if ending is None:
+            rest.append(path)
+            continue
+        kind, name = seldom if ending in others else found, path[: -len(ending)]
+        if name in kind:
+            raise DataError(
+                f"{kind[name]} and {path} in {os.path.abspath(folder)} would have the same {truth}: say which "
+                "of them are the images with img_suffix, or rename one."
+            )
+        kind[name] = path
+    rest += [path for name, path in seldom.items() if name in found]
+    return dict(sorted({**seldom, **found}.items(), key=lambda item: item[1])), rest
+
+
+def files_below(folder: str) -> Iterator[str]:
+    """Paths below `folder` of all files in it and in its folders, but for hidden ones."""
     for place, inner, files in os.walk(folder, followlinks=True):
         inner.sort()
         for file in files:
-            ending = next((end for end in suffixes if file.lower().endswith(end.lower())), None)
-            if ending is None or file.startswith(".") or (not_these and file.endswith(not_these)):
-                continue
-            path = os.path.relpath(os.path.join(place, file), folder)
-            name = path[: -len(ending)]
-            if name in found:
-                raise DataError(
-                    f"{found[name]} and {path} in {os.path.abspath(folder)} would have the same {truth}: say which "
-                    "of them are the images with img_suffix, or rename one."
-                )
-            found[name] = path
-    return dict(sorted(found.items(), key=lambda item: item[1]))
+            if not file.startswith("."):
+                yield os.path.relpath(os.path.join(place, file), folder)
+
+
+def maps_without_image(maps: str, suffix: str, names: Container[str]) -> list[str]:
+    """Paths below `maps` of the maps that end in `suffix` and belong to no image of `names`."""
+    return [path for path in files_below(maps) if path.endswith(suffix) and path[: -len(suffix)] not in names]
 
 
 def listed_files(ann_file: str, found: dict[str, str], folder: str, endings: str) -> dict[str, str]:
@@ -272,8 +321,9 @@ def listed_files(ann_file: str, found: dict[str, str], folder: str, endings: str
         DataError: there is no list, or no image of a name, which would be called `name + endings` in `folder`.
     """
     listed = {}
-    for line in lines_of(ann_file):
-        name = line if line in found else os.path.splitext(line)[0]
+    for line in listed_lines(ann_file):
+        path = line if line in found else os.path.normpath(line.replace("\\", "/"))
+        name = path if path in found else os.path.splitext(path)[0]
         if name not in found:
             raise DataError(
                 f"{os.path.abspath(ann_file)} names {line!r}, but there is no {line + endings} in "

@@ -3,18 +3,22 @@
 Nothing is guessed: a file's numbers are divided by the `depth_scale` that the data set states.
 """
 
+import io
 import os
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 
 from densevit.datasets.reading_exr import MAGIC as EXR
 from densevit.datasets.reading_exr import read_exr
-from densevit.datasets.reading_images import BrokenImage, read_bytes
-from densevit.datasets.reading_maps import SIGNATURE as PNG
+from densevit.datasets.reading_images import PNG, BrokenImage, check_size, read_bytes, stated_size, truncated
 from densevit.datasets.reading_maps import map_size
+from densevit.errors import ConfigError
 
 NPY = b"\x93NUMPY"
+FARTHEST = 1000.0
+"""Metres, where a data set states no largest depth."""
 
 
 class DepthReader:
@@ -22,14 +26,19 @@ class DepthReader:
 
     Args:
         scale: the number that stands for one metre: 1000 for millimetres, 256 for KITTI's, 1 for metres.
-        farthest: metres; a larger depth says that the unit is another one.
+        max_depth: metres; a larger depth is none. None: a depth beyond FARTHEST says that the unit is another one.
+
+    Raises:
+        ConfigError: max_depth is no positive number.
     """
 
-    def __init__(self, scale: float, farthest: float = 1000.0) -> None:
-        self.scale, self.farthest = scale, farthest
+    def __init__(self, scale: float, max_depth: float | None = None) -> None:
+        if max_depth is not None and not (isinstance(max_depth, int | float) and 0 < max_depth < float("inf")):
+            raise ConfigError(f"max_depth of a data set of depth is metres or None, not {max_depth!r}.")
+        self.scale, self.max_depth = scale, max_depth
 
     def __call__(self, path: str | os.PathLike) -> np.ndarray:
-        """The depth (H, W) float32 metres of a map, 0 = none: 0, what is below it, NaN and infinity.
+        """The depth (H, W) float32 metres of a map, 0 = none: 0, what is below it or beyond `max_depth`, NaN, infinity.
 
         Raises:
             BrokenImage: the file cannot be read, holds no depth by its kind, or its unit is another one.
@@ -39,11 +48,13 @@ class DepthReader:
         if self.scale != 1:
             depth /= np.float32(self.scale)
         largest = float(depth.max(initial=0))
-        if largest > self.farthest:
+        if self.max_depth is not None:
+            depth[depth > self.max_depth] = 0
+        elif largest > FARTHEST:
             unit = "millimetres? set" if self.scale == 1 else f"is depth_scale={self.scale:g} right? correct"
             raise BrokenImage(
                 f"The largest depth in {os.path.abspath(path)} is {largest:,.0f} m: {unit} depth_scale on the data set "
-                f"(1000 for millimetres, 256 for KITTI's), or raise its max_depth={self.farthest:g}."
+                f"(1000 for millimetres, 256 for KITTI's), or state its max_depth, beyond which are holes."
             )
         return depth
 
@@ -60,11 +71,13 @@ def read_numbers(path: str | os.PathLike) -> np.ndarray:
     if data[:4] == EXR:
         return read_exr(name, data)
     if data[:6] == NPY:
-        return _read_npy(name, path)
+        return _read_npy(name, data)
     raise BrokenImage(f"{name} is no 16-bit PNG, no NPY and no EXR file: store depth as one of them.")
 
 
 def _read_png(name: str, data: bytes) -> np.ndarray:
+    if all(stated := stated_size(data)):
+        check_size(name, data, stated)
     try:
         values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if b"IEND" in data[-64:] else None
     except cv2.error:
@@ -81,18 +94,29 @@ def _read_png(name: str, data: bytes) -> np.ndarray:
     return values
 
 
-def _read_npy(name: str, path: str | os.PathLike) -> np.ndarray:
+def _read_npy(name: str, data: bytes) -> np.ndarray:
     try:
-        values = np.load(path, allow_pickle=False)
-    except Exception as error:  # EOFError, ValueError, whatever a torn header leads to
+        shape, by_columns, dtype, start = _npy_header(io.BytesIO(data))
+    except Exception as error:  # whatever a torn header leads to
         raise BrokenImage(f"{name} cannot be read as NPY ({error}): write it again with numpy.save.") from None
-    if values.dtype.kind not in "fiu":
-        raise BrokenImage(f"{name} holds no numbers but {values.dtype}: store depth as floats or whole numbers.")
-    flat = values[0] if values.ndim == 3 and len(values) == 1 else values
-    flat = flat[..., 0] if flat.ndim == 3 and flat.shape[-1] == 1 else flat
-    if flat.ndim != 2:
-        raise BrokenImage(f"{name} has the shape {values.shape}: a depth map is (height, width).")
-    return flat
+    if dtype.kind not in "fiu":
+        raise BrokenImage(f"{name} holds no numbers but {dtype}: store depth as floats or whole numbers.")
+    sides = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
+    sides = sides[:-1] if len(sides) == 3 and sides[-1] == 1 else sides
+    if len(sides) != 2:
+        raise BrokenImage(f"{name} has the shape {shape}: a depth map is (height, width).")
+    check_size(name, data, sides)
+    count = sides[0] * sides[1]
+    if min(sides) < 0 or len(data) - start < count * dtype.itemsize:
+        raise truncated(name, data, "NPY")
+    return np.frombuffer(data, dtype, count, start).reshape(sides, order="F" if by_columns else "C")
+
+
+def _npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """(shape, whether columns come first, type, where the numbers begin) of an NPY file."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return *read(file), file.tell()
 
 
 def depth_size(path: str | os.PathLike) -> tuple[int, int] | None:
@@ -102,9 +126,7 @@ def depth_size(path: str | os.PathLike) -> tuple[int, int] | None:
             if file.read(6) != NPY:
                 return map_size(path)
             file.seek(0)
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape = tuple(side for side in read(file)[0] if side != 1)
-    except (OSError, ValueError):
+            shape = tuple(side for side in _npy_header(file)[0] if side != 1)
+    except Exception:  # the reader of the map says what is wrong
         return None
     return shape if len(shape) == 2 else None

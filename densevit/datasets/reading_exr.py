@@ -9,13 +9,12 @@ import zlib
 
 import numpy as np
 
-from densevit.datasets.reading_images import BrokenImage
+from densevit.datasets.reading_images import BrokenImage, check_size
 
 MAGIC = b"\x76\x2f\x31\x01"
 UNSUPPORTED = 0x200 | 0x800 | 0x1000  # tiles, deep data, several parts
 COMPRESSIONS = dict(enumerate(("none", "RLE", "ZIPS", "ZIP", "PIZ", "PXR24", "B44", "B44A", "DWAA", "DWAB")))
 LINES = {0: 1, 2: 1, 3: 16}  # of a chunk, by compression
-LARGEST = 1 << 28  # pixels
 TYPES = (np.dtype("<u4"), np.dtype("<f2"), np.dtype("<f4"))
 DEPTH_NAMES = ("Z", "DEPTH", "D", "Y", "V", "R")  # Y is grey; Blender and others repeat depth in R, G and B
 
@@ -54,7 +53,9 @@ def _read(name: str, data: bytes) -> np.ndarray:
     line = sum(dtype.itemsize for _, dtype in channels) * width
     lines = LINES[compression]
     chunks = math.ceil(height / lines)
-    if min(width, height) < 1 or width * height > LARGEST or place + 8 * chunks > len(data):
+    if min(width, height) >= 1:
+        check_size(name, data, (height, width))
+    if min(width, height) < 1 or place + 8 * chunks > len(data):
         raise ValueError("an impossible size")
     values = np.empty((height, width), kind)
     for offset in struct.unpack_from(f"<{chunks}Q", data, place):
@@ -63,7 +64,7 @@ def _read(name: str, data: bytes) -> np.ndarray:
         count = min(lines, height - row)
         content = data[offset + 8 : offset + 8 + size]
         if size < line * count:  # what would not shrink is stored as it is
-            content = _unzip(content)
+            content = _unzip(content, line * count)
         rows = np.frombuffer(content, np.uint8).reshape(count, line)
         start = before * width
         values[row : row + count] = np.ascontiguousarray(rows[:, start : start + kind.itemsize * width]).view(kind)
@@ -110,9 +111,9 @@ def _depth_channel(name: str, channels: list[tuple[str, np.dtype]]) -> tuple[int
     return sum(dtype.itemsize for _, dtype in channels[:wanted]), channels[wanted][1]
 
 
-def _unzip(content: bytes) -> bytes:
-    """Undo ZIP: the bytes are differences to the one before, even ones first, then odd ones."""
-    steps = np.frombuffer(zlib.decompress(content), np.uint8).copy()
+def _unzip(content: bytes, size: int) -> bytes:
+    """Undo ZIP, up to `size` bytes: they are differences to the one before, even ones first, then odd ones."""
+    steps = np.frombuffer(zlib.decompressobj().decompress(content, size), np.uint8).copy()
     steps[1:] -= 128
     steps = np.cumsum(steps, dtype=np.uint8)
     half = (len(steps) + 1) // 2

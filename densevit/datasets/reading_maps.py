@@ -4,21 +4,25 @@ Grey and palette images are read as the numbers that they hold, colours by the c
 """
 
 import functools
-import io
 import os
-import struct
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from densevit.datasets.class_names import IGNORED
-from densevit.datasets.reading_images import BrokenImage, read_bytes
+from densevit.datasets.reading_images import (
+    PNG,
+    BrokenImage,
+    check_size,
+    open_pillow,
+    pillow_limit_off,
+    read_bytes,
+    stated_size,
+)
 from densevit.datasets.semantic_classes import SemanticClasses
 
 UNKNOWN = 254
 """Stands for a value that no class has, until it is reported."""
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, PALETTE, GREY_ALPHA = 0, 3, 4  # of a PNG's colour type
 
 
@@ -124,14 +128,17 @@ def read_values(path: str | os.PathLike) -> np.ndarray:
         BrokenImage: missing, empty, truncated or no PNG.
     """
     name, data = read_bytes(path, "Class map")
-    if data[:8] != SIGNATURE:
+    if data[:8] != PNG:
         raise BrokenImage(f"{name} is no PNG: store class maps as PNG, which keeps every value as it is.")
+    if all(stated := stated_size(data)):
+        check_size(name, data, stated)
     depth, kind = data[24:26] if len(data) > 33 and b"IEND" in data[-64:] else (0, None)
     values = None
     try:
         if kind == PALETTE:  # OpenCV would give the colours, Pillow gives the numbers
-            with Image.open(io.BytesIO(data)) as image:
-                values = np.array(image)
+            picture = open_pillow(name, data)
+            with pillow_limit_off:
+                values = np.array(picture)
         elif kind is not None:
             values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except Exception:  # each decoder has exceptions of its own
@@ -154,7 +161,4 @@ def map_size(path: str | os.PathLike) -> tuple[int, int] | None:
             head = file.read(24)
     except OSError:
         return None
-    if len(head) < 24 or head[:8] != SIGNATURE:
-        return None
-    width, height = struct.unpack(">II", head[16:24])
-    return height, width
+    return stated_size(head) if len(head) == 24 and head[:8] == PNG else None

@@ -4,20 +4,25 @@ A JPEG can be decoded at a half, a quarter or an eighth of its size for less wor
 pixels), which pays off where a large photograph is resized to a small one.
 """
 
-import io
 import math
-import os
 from typing import Any, NoReturn
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from densevit.datasets.reading_images import BrokenImage, jpeg_is_complete, read_bytes, read_image
+from densevit.datasets.reading_images import (
+    ORIENTATION,
+    TURNED,
+    BrokenImage,
+    check_size,
+    jpeg_is_complete,
+    open_pillow,
+    read_bytes,
+    read_image,
+)
 from densevit.errors import ConfigError
 
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
-ORIENTATION = 0x0112
 REVERSED = {2: (False, True), 3: (True, True), 4: (True, False), 6: (False, True), 7: (True, True), 8: (True, False)}
 """By EXIF orientation: whether the rows (and the columns) of the upright image run against those of the file."""
 
@@ -80,18 +85,19 @@ class UnreadJpeg:
 
 
 def open_image(
-    source: str | os.PathLike | bytes, size: tuple[int, int] | None = None, truth: str = "its annotations were made for"
+    source: Any, size: tuple[int, int] | None = None, truth: str = "its annotations were made for"
 ) -> np.ndarray | UnreadJpeg:
     """As `read_image`, with the same errors, but a JPEG is not decoded yet: its header says how large it is."""
     name, data = read_bytes(source)
-    if data[:2] != b"\xff\xd8" or not jpeg_is_complete(data):
+    if data[:2] != b"\xff\xd8" or not jpeg_is_complete(data, name):
         return read_image(source, size, truth)
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_pillow(name, data) as image:
             stored, orientation = image.size[::-1], image.getexif().get(ORIENTATION, 1)
     except Exception:  # whatever is wrong with it, the reader of whole images says it
         return read_image(source, size, truth)
-    upright = stored[::-1] if orientation in (5, 6, 7, 8) else stored
+    check_size(name, data, stored, size, truth)
+    upright = stored[::-1] if orientation in TURNED else stored
     if size is None or upright == tuple(size):
         return UnreadJpeg(name, data, upright, orientation)
     if stored == tuple(size):

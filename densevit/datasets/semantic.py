@@ -13,8 +13,6 @@ from densevit.datasets.image_dataset import (
     WAYS_ON,
     ImageDataset,
     endings_of,
-    image_files,
-    listed_files,
     pair_folders,
     require_files,
     require_folders,
@@ -112,9 +110,7 @@ class SemanticDataset(ImageDataset):
             label_values=self.semantic.label_values,
             ann_file=os.path.abspath(maps or folder),
         )
-        found = image_files(folder, self.img_suffix, self.seg_suffix if maps == folder else None, "class map")
-        if self.ann_file:
-            found = listed_files(self.ann_file, found, folder, endings_of(self.img_suffix))
+        found = self._find_pairs(self.seg_suffix, "seg", "class map")
         if not found:
             raise DataError(
                 f"There is no image {'*' + endings_of(self.img_suffix)} in {os.path.abspath(folder)}: {WAYS_ON}."

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from densevit.datasets.class_names import IGNORED, KNOWN
+from densevit.datasets.reading_text import lines_of, text_of
 from densevit.errors import ConfigError, nearest
 from densevit.plain_data import parse_json, read_text
 
@@ -26,7 +27,8 @@ class SemanticClasses:
     """The classes of a data set's pixels.
 
     source: name or file that they come from, for messages. names: in the order of the classes, from 0. palette: red,
-    green and blue of each, or None. values: map value -> class or 255. colours: the same for maps in colours.
+    green and blue of each, or None. values: map value -> class or 255. colours: the same for maps in colours. own: of
+    the values those that the data set itself was stated to have, by a class file or `label_map`.
     """
 
     source: str
@@ -34,12 +36,13 @@ class SemanticClasses:
     palette: tuple[Colour, ...] | None
     values: dict[int, int]
     colours: dict[Colour, int]
+    own: frozenset[int] = frozenset()
 
     @property
     def label_values(self) -> tuple[int, ...]:
         """The value that each class has in the data set's own maps: what result maps are written in."""
         found: dict[int, int] = {}
-        for value, label in sorted(self.values.items()):
+        for value, label in sorted(self.values.items(), key=lambda pair: (pair[0] not in self.own, pair[0])):
             found.setdefault(label, value)
         return tuple(found.get(label, label) for label in range(len(self.names)))
 
@@ -71,6 +74,7 @@ def semantic_classes(
     else:
         source, names, palette, ids = "the list of classes", list(classes), None, None
     _check_names(source, names)
+    own, stated = set(ids or ()), set((ids or {}).values())
     if ids is None:
         ids = {label + bool(zero_is_ignored): label for label in range(len(names))}
     elif zero_is_ignored and ids.get(0, IGNORED) != IGNORED:
@@ -84,7 +88,9 @@ def semantic_classes(
     for key, label in (label_map or {}).items():
         place, label = _key(key), _label(label, names, source)
         (colours if isinstance(place, tuple) else values)[place] = label
-    return SemanticClasses(source, tuple(names), tuple(palette) if palette else None, values, colours)
+        if label not in stated:
+            own.add(place)
+    return SemanticClasses(source, tuple(names), tuple(palette) if palette else None, values, colours, frozenset(own))
 
 
 def _check_names(source: str, names: list[str]) -> None:
@@ -126,6 +132,9 @@ def _records(path: str) -> list:
             lines = (COMMENT.sub("", line).strip() for line in text.splitlines())
             return [_line(line) for line in lines if line]
         content = parse_json(text)
+        if path.endswith(".txt"):
+            return [_line(line) for line in lines_of(path)]
+        content = json.loads(text_of(path))
     except (OSError, ValueError) as error:
         raise ConfigError(f"Class file {path} cannot be read: {error}.") from None
     if isinstance(content, list):
@@ -144,6 +153,9 @@ def _line(line: str) -> dict:
         colour = labelmap[2] and [int(value) for value in labelmap[2].split(",")]
         return dict(name=labelmap[1], color=colour or None)
     words = line.split()
+    """'name', 'name R G B' or 'name:R,G,B:parts:actions' (CVAT's labelmap.txt) of a text file."""
+    cvat = re.fullmatch(r"(.+?):(\d+),(\d+),(\d+):[^:]*:[^:]*", line)
+    words = cvat.groups() if cvat else line.split()
     if len(words) > 3 and all(word.isdigit() for word in words[-3:]):
         return dict(name=" ".join(words[:-3]), color=[int(word) for word in words[-3:]])
     return dict(name=line)

@@ -1,6 +1,8 @@
 """Predictor: an image in, named boxes in its own pixels out."""
 
+import io
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image
 
 from densevit import Predictor
 from densevit.errors import CheckpointError, ConfigError, DataError
-from densevit.predictor import Prediction, images_under
+from densevit.predictor import Prediction, images_under, left_out
 from densevit.registry import MODELS
 
 CLASSES = ("person", "traffic light", "dog")
@@ -306,3 +308,64 @@ def test_several_looks_are_averaged_whatever_the_way_to_the_image(files, rgb):
 def test_looks_at_objects_cannot_be_averaged(predictor, rgb):
     with pytest.raises(ConfigError, match="predicts none: look at images as they are, without scales and flip"):
         predictor(rgb, flip=True)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, io.BytesIO, Path, str, Path.open, Image.open, np.asarray])
+def test_an_image_is_the_same_by_every_way_in(predictor, files, rgb, kind):
+    path = files / "picture.png"
+    if kind in (Path, str, Image.open):
+        source = kind(path)
+    elif kind is Path.open:
+        source = path.open("rb")
+    else:
+        source = kind(rgb if kind is np.asarray else path.read_bytes())
+    found = predictor(source)
+    assert np.array_equal(found.image, rgb) and same(found, predictor(rgb))
+    assert found.img_path == (str(path) if kind in (Path, str) else None)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_is_applied_to_pillows_images_as_to_files(predictor, rgb, tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(rgb).save(tmp_path / "e.png", exif=exif)
+    with Image.open(tmp_path / "e.png") as opened:
+        file, image = predictor(tmp_path / "e.png"), predictor(opened)
+        assert opened.size == rgb.shape[1::-1]  # the caller's own is not turned
+    assert np.array_equal(file.image, image.image) and same(file, image)
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (None, "None is no image: cv2.imread gives it"),
+        (np.zeros((3, 20, 30), np.uint8), "transpose it, channels last"),
+        (np.zeros((20, 30), bool), "must be uint8"),
+        (np.zeros((20, 30), np.uint16), "must be uint8"),
+        ([[1, 2], [3]], "list cannot be taken as an image"),
+        (torch.zeros(20, 30, 3, requires_grad=True), "Tensor cannot be taken as an image"),
+        (torch.zeros(3, 20, 30, dtype=torch.uint8), "transpose it, channels last"),
+        (7, "must be uint8"),
+        ("", "is a folder|does not exist"),
+        (Image.new("F", (20, 30)), "32 bits"),
+        (Image.new("I", (20, 30)), "32 bits"),
+        (io.BytesIO(), "empty"),
+        (io.StringIO("text"), "mode 'rb'"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_an_image_is_refused_with_one_sentence(predictor, image, said):
+    with pytest.raises(DataError, match=said) as error:
+        predictor(image)
+    assert str(error.value).endswith(".") and "\n" not in str(error.value)
+
+
+def test_what_of_a_folder_is_not_used_is_counted_and_named(tmp_path):
+    for name in ("a.jpg", "b.jfif", "c.avif", "notes.txt", "clip.mp4", ".hidden"):
+        (tmp_path / name).write_bytes(b"1")
+    images = images_under(str(tmp_path))
+    assert [p.name for p in images] == ["a.jpg", "b.jfif", "c.avif"]
+    assert left_out(str(tmp_path), images) == (
+        f"Not used: 2 of the files in {tmp_path} (no images by their ending): clip.mp4, notes.txt"
+    )
+    assert left_out(str(tmp_path / "a.jpg"), images) == ""

@@ -92,3 +92,49 @@ def test_places_that_cannot_be_written_are_named(tmp_path):
         VideoWriter(tmp_path / "file" / "clip.mp4", 10)
     with pytest.raises(DataError, match="must end in"):
         write(tmp_path / "clip.unknown", frames(1))
+
+
+def test_pictures_stand_where_their_time_is(tmp_path):
+    times = 5.0 + np.cumsum([0.0] + [0.1] * 8 + [0.5] * 7)
+    made = [np.full((48, 64, 3), 10 * n, np.uint8) for n in range(len(times))]
+    with VideoWriter(tmp_path / "a.mp4", 10) as writer:
+        for picture, seconds in zip(made, times, strict=True):
+            writer.write(picture, seconds)
+    reader = VideoReader(tmp_path / "a.mp4")
+    shown = [round(float(frame.mean()) / 10) for frame in reader]
+    assert len(shown) == 48  # 4.3 s and the 0.5 s of the last
+    for n, seconds in enumerate(times - 5.0):
+        assert shown[round(10 * seconds)] == n
+    assert reader.seconds.tolist() == pytest.approx([n / 10 for n in range(48)], abs=0.002)
+
+
+def test_pictures_that_come_too_fast_are_left_out_and_torn_time_stamps_do_not_fill_the_disk(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", 10) as writer:
+        for seconds in (0, 0.01, 0.02, 0.1, 0.2, 1e9, 1e9 + 0.1, 3.0, 3.1, 3.2):
+            writer.write(np.zeros((48, 64, 3), np.uint8), seconds)
+    assert len(list(VideoReader(tmp_path / "a.mp4"))) == 8
+
+
+def test_frames_without_rising_time_stamps_follow_each_other_at_the_rate(tmp_path, monkeypatch):
+    write(tmp_path / "a.mp4", frames(6), rate=4)
+    reader = VideoReader(tmp_path / "a.mp4")
+    reader._capture = Silent(reader._capture)
+    assert len(list(reader)) == 6
+    assert reader.seconds.tolist() == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1.25])
+
+
+class Silent:
+    """A capture whose time stamps are not known."""
+
+    def __init__(self, capture):
+        self.read, self.release = capture.read, capture.release
+
+    def get(self, _):
+        return 0.0
+
+
+def test_a_variable_rate_is_distinguished_from_a_constant_one(shared):
+    reader = VideoReader(shared / "cases/24_variable_frame_rate/vfr.mp4")
+    assert reader.rate == pytest.approx(12.5)  # the stated 4.2 would lose most of the fast frames
+    assert len(list(reader)) == 17
+    assert reader.seconds.tolist()[8:12] == pytest.approx([0.8, 1.32, 1.8, 2.32])

@@ -85,10 +85,10 @@ class ImageDataset(BaseDataset):
         # one flag per image, in memory that the workers share: each broken image is reported once, whoever meets it
         self._broken = torch.zeros(len(self), dtype=torch.uint8).share_memory_()
 
-    def _find_pairs(self, suffix: str, truth: str, what: str) -> dict[str, str]:
+    def _find_pairs(self, suffix: str, key: str, what: str) -> dict[str, str]:
         """Name -> path of the images that a list speaks of, or of all; notes in `left_out` what of the folders of
         images and of maps, whose names end in `suffix`, belongs to nothing."""
-        folder, maps = self.data_prefix["img"], self.data_prefix.get(truth)
+        folder, maps = self.data_prefix["img"], self.data_prefix.get(key)
         found, rest = image_files(folder, self.img_suffix, suffix if maps == folder else None, what)
         alone = [] if maps is None else maps_without_image(maps, suffix, found)
         notes = left_out_sentence(folder, rest), left_out_sentence(maps or "", alone, f"{what}s without an image")

@@ -213,8 +213,8 @@ def pillow_pixels(picture: Image.Image, name: str) -> np.ndarray:
             picture = ImageOps.exif_transpose(picture)
     try:
         if picture.mode.startswith("I;16") or (picture.mode == "I" and kind in ("PNG", "PPM")):
-            grey = (np.asarray(picture) >> 8).astype(np.uint8)
-            return np.repeat(grey[..., None], 3, axis=2)
+            gray = (np.asarray(picture) >> 8).astype(np.uint8)
+            return np.repeat(gray[..., None], 3, axis=2)
         pixels = None if picture.mode in ("I", "F") else np.asarray(picture.convert("RGB"))
     except Exception as error:  # a truncated file, a closed one, a mode that cannot be converted
         raise BrokenImage(f"{name} cannot be converted to RGB by Pillow ({error}): convert it first.") from None

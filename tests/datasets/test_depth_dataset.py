@@ -282,3 +282,41 @@ def test_data_sets_of_several_units_go_together(tree, tmp_path):
     put_depth(tmp_path / "far/depth/a.png", np.zeros((48, 64)))
     with pytest.raises(DataError, match=r"far/depth/a.png holds no depth"):
         require_readable_images(dataset)
+
+
+def test_depth_beyond_what_the_data_set_states_is_a_hole(tree):
+    whole, cut = build(tree), build(tree, max_depth=3.0)
+    for place in range(len(whole)):
+        depth = truth_of(whole, place)
+        assert (depth > 3).any() and (depth[depth > 0] <= 3).any()
+        assert np.array_equal(truth_of(cut, place), np.where(depth > 3, 0, depth))
+
+
+def test_a_sentinel_of_the_sky_is_no_wrong_unit_where_a_largest_depth_is_stated(tmp_path):
+    tree = make_tiny_depth(tmp_path / "tree")
+    values = np.where(tiny_depth(0) > 3, 65504, tiny_depth(0)).astype(np.float32)
+    for path in (tree / "depth").iterdir():
+        np.save(path.with_suffix(".npy"), values)
+    settings = dict(depth_suffix=".npy", depth_scale=None)
+    with pytest.raises(DataError, match="depth_scale on the data set"):
+        build(tree, **settings).check_before_training()
+    dataset = build(tree, max_depth=80, **settings)
+    dataset.check_before_training()
+    assert truth_of(dataset, 0).max() <= 3
+    with pytest.raises(DataError, match=r"are holes or beyond max_depth=0.001 .is depth_scale right...: replace"):
+        build(tree, max_depth=0.001, **settings).check_before_training()
+    with pytest.raises(ConfigError, match="max_depth of a data set of depth is metres or None, not -1"):
+        build(tree, max_depth=-1)
+
+
+def test_lists_of_pairs_may_have_marks_comments_and_backslashes(tmp_path):
+    tree = make_tiny_depth(tmp_path / "tree")
+    (tree / "pairs.txt").write_bytes("\ufeff# image map focal\r\n\\001.png \\001.png 500\r\n".encode())
+    dataset = build(tree, ann_file="pairs.txt")
+    assert len(dataset) == 1 and np.array_equal(truth_of(dataset, 0), tiny_depth(1))
+
+
+def test_maps_without_an_image_are_named(tmp_path):
+    tree = make_tiny_depth(tmp_path / "tree")
+    (tree / "rgb/001.png").unlink()
+    assert build(tree).left_out[0].endswith("(depth maps without an image): 001.png")

@@ -1,10 +1,16 @@
 """Depth files of every kind give metres, holes stay holes, and what is no depth is told in a sentence."""
 
+import io
+import struct
+import tracemalloc
+import zlib
+
 import cv2
 import numpy as np
 import pytest
 
 from densevit.datasets.reading_depth import DepthReader, depth_size, read_numbers
+from densevit.datasets.reading_exr import _unzip
 from densevit.datasets.reading_images import BrokenImage
 
 
@@ -122,3 +128,56 @@ def test_a_torn_exr_is_named_wherever_it_is_torn(root, tmp_path, name):
         (tmp_path / "torn.exr").write_bytes(data[:length])
         with pytest.raises(BrokenImage, match="truncated or damaged"):
             read_numbers(tmp_path / "torn.exr")
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f8", "<u2", "<i4", "<f2"])
+@pytest.mark.parametrize("shape", [(5, 7), (1, 5, 7), (5, 7, 1)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_npy_is_read_as_numpy_reads_it(tmp_path, dtype, shape, order):
+    values = np.asarray(np.arange(35).reshape(shape), dtype, order=order)
+    np.save(tmp_path / "a.npy", values)
+    assert np.array_equal(read_numbers(tmp_path / "a.npy"), values.reshape(5, 7))
+    assert depth_size(tmp_path / "a.npy") == (5, 7)
+
+
+def npy(shape):
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, dict(descr="<f4", fortran_order=False, shape=shape))
+    return buffer.getvalue() + bytes(400)
+
+
+def png(shape):
+    header = struct.pack(">IIBBBBB", shape[1], shape[0], 16, 0, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(999))), (b"IEND", b""))
+    chunks = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize("made", [npy, png])
+def test_a_gigantic_size_is_refused_before_memory_is_taken(tmp_path, made):
+    (tmp_path / "a.png").write_bytes(made((40_000, 50_000)))
+    tracemalloc.start()
+    with pytest.raises(BrokenImage, match="has 50000x40000 pixels, and 268,435,456 are read at most"):
+        read_numbers(tmp_path / "a.png")
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("shape", [(10, 11), (-5, -5), (2**40, 0)])
+def test_an_npy_of_another_size_than_it_states_is_refused_or_empty(tmp_path, shape):
+    (tmp_path / "a.npy").write_bytes(npy(shape))
+    if 0 in shape:
+        assert read_numbers(tmp_path / "a.npy").size == 0
+        return
+    with pytest.raises(BrokenImage, match="truncated or damaged"):
+        read_numbers(tmp_path / "a.npy")
+
+
+def test_what_a_chunk_of_an_exr_inflates_to_is_bounded(root, tmp_path):
+    data = (root / "tests/data/depth/noise_zip.exr").read_bytes()
+    assert len(_unzip(zlib.compress(bytes(10**8)), 5000)) == 5000
+    rows = data.index(b"dataWindow\0box2i\0") + len(b"dataWindow\0box2i\0") + 4
+    huge = data[:rows] + struct.pack("<4i", 0, 0, 49_999, 39_999) + data[rows + 16 :]
+    (tmp_path / "a.exr").write_bytes(huge)
+    with pytest.raises(BrokenImage, match="has 50000x40000 pixels, and 268,435,456 are read at most"):
+        read_numbers(tmp_path / "a.exr")

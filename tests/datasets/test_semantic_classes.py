@@ -146,3 +146,43 @@ def test_class_files_in_latin_1_and_with_marks(tmp_path):
     assert semantic_classes(str(tmp_path / "a.txt")).names == ("Stra\u00dfe #1", "B\u00e4ume")
     (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + b'["sea", "sky"]')
     assert semantic_classes(str(tmp_path / "a.json")).names == ("sea", "sky")
+@pytest.mark.parametrize(
+    ("settings", "own"),
+    [
+        (dict(), (0, 1)),
+        (dict(zero_is_ignored=True), (1, 2)),
+        (dict(label_map={255: "obj"}), (0, 255)),
+        (dict(label_map={1000: "obj"}), (0, 1000)),
+        (dict(label_map={7: "bg", 8: "obj", 9: "obj"}), (7, 8)),
+        (dict(label_map={0: 255, 200: 0}), (200, 1)),
+        (dict(label_map={9: 255}), (0, 1)),
+        (dict(label_map={(1, 2, 3): "obj"}), (0, 1)),
+    ],
+)
+def test_maps_are_written_in_the_values_that_the_data_set_was_stated_to_have(settings, own):
+    classes = semantic_classes(["bg", "obj"], **settings)
+    assert classes.label_values == own
+    assert [classes.values[value] for value in own] == [0, 1]
+
+
+def test_a_class_files_own_values_stay_where_others_are_mapped_to_the_class(tmp_path):
+    (tmp_path / "c.json").write_text(json.dumps([dict(name="bg", id=40), dict(name="obj", id=50)]))
+    assert semantic_classes("c.json", str(tmp_path), label_map={3: "obj", 60: "bg"}).label_values == (40, 50)
+
+
+@pytest.mark.parametrize("form", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_class_files_may_have_marks_comments_and_latin_letters(tmp_path, form, newline):
+    lines = ["# name and color", "", "stra\u00dfe 1 2 3", "  h\u00fcgel 4 5 6  ", "#"]
+    (tmp_path / "c.txt").write_bytes(newline.join(lines).encode(form))
+    found = semantic_classes(str(tmp_path / "c.txt"))
+    assert found.names == ("stra\u00dfe", "h\u00fcgel") and found.palette == ((1, 2, 3), (4, 5, 6))
+    (tmp_path / "c.json").write_bytes(json.dumps(["stra\u00dfe", "h\u00fcgel"], ensure_ascii=False).encode(form))
+    assert semantic_classes(str(tmp_path / "c.json")).names == found.names
+
+
+def test_the_label_map_of_cvat_is_a_class_file(tmp_path):
+    lines = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ntraffic light:250,170,30:red,green:\n"
+    (tmp_path / "labelmap.txt").write_text(lines)
+    found = semantic_classes(str(tmp_path / "labelmap.txt"))
+    assert found.names == ("background", "traffic light") and found.palette == ((0, 0, 0), (250, 170, 30))

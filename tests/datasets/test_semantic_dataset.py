@@ -1,11 +1,13 @@
 """SemanticDataset finds images and maps in every usual layout, and names what is missing or wrong."""
 
 import pickle
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_semantic import CLASSES, COLOURS, make_tiny_semantic, tiny_map, tiny_semantic_dataset
 
 import densevit.datasets  # noqa: F401
@@ -220,3 +222,38 @@ def test_workers_get_a_small_pickle_and_give_the_same_items(tree):
 
 def test_indices_take_a_part(tree):
     assert [d["data_samples"].img_id for d in build(tree, indices=[4, 1])] == ["train_004", "train_001"]
+
+
+def test_images_of_any_readable_ending_are_used_and_the_rest_is_named(tmp_path):
+    tree = make_tiny_semantic(tmp_path / "tree", train=6)
+    images = sorted((tree / "images/train").iterdir())
+    kinds = ((".jfif", "JPEG"), (".AVIF", "AVIF"), (".tga", "TGA"))
+    for path, (ending, kind) in zip(images[1:4], kinds, strict=True):
+        Image.open(path).save(path.with_suffix(ending), kind)
+        path.unlink()
+    images[4].rename(images[4].with_suffix(".heic"))
+    images[5].unlink()
+    (tree / "images/train" / ".DS_Store").write_text("hidden")
+    dataset = build(tree)
+    assert [Path(dataset.get_data_info(i)["img_path"]).suffix for i in range(4)] == [".png", ".jfif", ".AVIF", ".tga"]
+    assert all(dataset[i]["inputs"].shape == (3, 48, 64) for i in range(4))
+    one, other = dataset.left_out
+    assert one.startswith("Not used: 1 of the files in") and one.endswith("(no images by their ending): train_004.heic")
+    assert "2 of the files" in other and other.endswith("(class maps without an image): train_004.png, train_005.png")
+
+
+def test_a_seldom_ending_never_takes_the_place_of_a_usual_one(tmp_path):
+    tree = make_tiny_semantic(tmp_path / "tree")
+    first = min((tree / "images/train").iterdir())
+    first.with_suffix(".psd").write_bytes(b"8BPS the layers of the picture")
+    dataset = build(tree)
+    assert len(dataset) == 6 and dataset.get_data_info(0)["img_path"] == str(first)
+    assert dataset.left_out[0].endswith(f": {first.stem}.psd")
+
+
+def test_a_list_of_some_images_does_not_leave_the_others_maps_without_an_image(tmp_path):
+    tree = make_tiny_semantic(tmp_path / "tree")
+    (tree / "some.txt").write_bytes("\ufeff# two of six\r\ntrain_003\r\n.\\train_001.png\r\n".encode())
+    dataset = build(tree, ann_file="some.txt")
+    assert [dataset.get_data_info(i)["img_id"] for i in range(len(dataset))] == ["train_003", "train_001"]
+    assert dataset.left_out == []

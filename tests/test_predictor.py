@@ -310,7 +310,10 @@ def test_looks_at_objects_cannot_be_averaged(predictor, rgb):
         predictor(rgb, flip=True)
 
 
-@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, io.BytesIO, Path, str, Path.open, Image.open, np.asarray])
+WAYS = [bytes, bytearray, memoryview, io.BytesIO, Path, str, Path.open, Image.open, np.asarray]
+
+
+@pytest.mark.parametrize("kind", WAYS)
 def test_an_image_is_the_same_by_every_way_in(predictor, files, rgb, kind):
     path = files / "picture.png"
     if kind in (Path, str, Image.open):

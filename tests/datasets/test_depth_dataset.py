@@ -303,7 +303,7 @@ def test_a_sentinel_of_the_sky_is_no_wrong_unit_where_a_largest_depth_is_stated(
     dataset = build(tree, max_depth=80, **settings)
     dataset.check_before_training()
     assert truth_of(dataset, 0).max() <= 3
-    with pytest.raises(DataError, match=r"are holes or beyond max_depth=0.001 .is depth_scale right...: replace"):
+    with pytest.raises(DataError, match=r"are holes or beyond max_depth=0.001 .is depth_scale right.*: replace"):
         build(tree, max_depth=0.001, **settings).check_before_training()
     with pytest.raises(ConfigError, match="max_depth of a data set of depth is metres or None, not -1"):
         build(tree, max_depth=-1)

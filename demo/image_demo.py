@@ -60,15 +60,13 @@ def run(args: argparse.Namespace) -> None:
 
     from densevit.engine.allocator import keep_freed_memory
     from densevit.errors import DataError, printable
-    from densevit.predictor import Predictor, images_under
-    from densevit.errors import DataError
     from densevit.predictor import Predictor, images_under, left_out
     from densevit.videos import is_video
 
     keep_freed_memory()
     images = images_under(args.images)
     if others := left_out(args.images, images):
-        print(others, file=sys.stderr)
+        print(printable(others), file=sys.stderr)
     args.camera = depth_outputs.camera(args, [image for image in images if is_video(image)])
     targets = places(images, args)
     predictor = Predictor(args.config, args.weights, args.device, args.compile)

@@ -3,6 +3,7 @@ takes time and memory in proportion to what they show."""
 
 import codecs
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import yaml
 
 LONGEST_JSON, LONGEST_YAML = 16 << 20, 1 << 20
 """Characters; YAML is read at some 100 kB a second."""
+COMMENT = re.compile(r"(^\s*|\s)#(\s.*)?$")
+"""At the end of a line of a list of names or a class file."""
 MOST_NODES = 500_000
 """Values of a YAML file, where each alias counts as what it stands for."""
 
@@ -34,6 +37,12 @@ def read_text(path: str | Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         return content.decode("latin-1")
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a text file that say something, without blanks around them and without comments. Raises OSError."""
+    lines = (COMMENT.sub("", line).strip() for line in read_text(path).splitlines())
+    return [line for line in lines if line]
 
 
 def parse_json(text: str) -> Any:

@@ -11,7 +11,7 @@ from densevit.datasets.image_dataset import (
     WAYS_ON,
     ImageDataset,
     endings_of,
-    listed_lines,
+    lines_of,
     pair_folders,
     require_files,
     require_folders,
@@ -104,7 +104,7 @@ class DepthDataset(ImageDataset):
         folder, maps = self.data_prefix["img"], self.data_prefix.get("depth")
         require_folders(folder, maps, "depth map")
         self._metainfo.update(ann_file=os.path.abspath(self.ann_file or maps or folder), depth_scale=self._stored_scale)
-        pairs = listed_lines(self.ann_file) if self.ann_file else []
+        pairs = lines_of(self.ann_file) if self.ann_file else []
         items = self._listed_pairs(pairs) if pairs and len(pairs[0].split()) > 1 else self._named_alike(maps)
         if not items:
             endings = endings_of(self.img_suffix)

@@ -14,10 +14,9 @@ from mmengine.logging import print_log
 from torch.utils.data import get_worker_info
 
 from densevit.datasets.reading_images import BrokenImage, image_endings
-from densevit.datasets.reading_text import lines_of
 from densevit.datasets.seeding import seeded
 from densevit.errors import ConfigError, DataError
-from densevit.plain_data import read_text
+from densevit.plain_data import read_lines
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 WAYS_ON = "lay the data out there as data/README.md shows, or pass another folder with --data-root"
@@ -250,15 +249,14 @@ def endings_of(suffix: str | tuple[str, ...]) -> str:
     return suffix if isinstance(suffix, str) else f"({'|'.join(suffix)}{'|...' if suffix == IMAGES else ''})"
 
 
-def listed_lines(path: str) -> list[str]:
-    """`lines_of` a list of names.
+def lines_of(path: str) -> list[str]:
+    """The lines of a list of names; see `read_lines`.
 
     Raises:
         DataError: there is none that can be read.
     """
     try:
-        return [line.strip() for line in read_text(path).splitlines() if line.strip()]
-        return lines_of(path)
+        return read_lines(path)
     except OSError:
         raise DataError(f"There is no list of names {os.path.abspath(path)}: {WAYS_ON}.") from None
 
@@ -321,7 +319,7 @@ def listed_files(ann_file: str, found: dict[str, str], folder: str, endings: str
         DataError: there is no list, or no image of a name, which would be called `name + endings` in `folder`.
     """
     listed = {}
-    for line in listed_lines(ann_file):
+    for line in lines_of(ann_file):
         path = line if line in found else os.path.normpath(line.replace("\\", "/"))
         name = path if path in found else os.path.splitext(path)[0]
         if name not in found:

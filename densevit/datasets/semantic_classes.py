@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from densevit.datasets.class_names import IGNORED, KNOWN
-from densevit.datasets.reading_text import lines_of, text_of
 from densevit.errors import ConfigError, nearest
-from densevit.plain_data import parse_json, read_text
+from densevit.plain_data import parse_json, read_lines, read_text
 
 MOST = 254
 """Classes that one byte holds beside 255 for none and a value for faults."""
-COMMENT = re.compile(r"(^\s*|\s)#(\s.*)?$")
 """Of a text file: from a '#' with blanks around it to the end of the line."""
 LABELMAP = re.compile(r"(.+?):\s*(\d+\s*,\s*\d+\s*,\s*\d+)?\s*:[^:]*:[^:]*")
 Colour = tuple[int, int, int]
@@ -127,14 +125,9 @@ def _class_file(path: str, root: str) -> tuple[str, list[str], list[Colour] | No
 def _records(path: str) -> list:
     """What a class file says of each class: dicts that should have `name` and may have `color` and `id`."""
     try:
-        text = read_text(path)
         if path.endswith(".txt"):
-            lines = (COMMENT.sub("", line).strip() for line in text.splitlines())
-            return [_line(line) for line in lines if line]
-        content = parse_json(text)
-        if path.endswith(".txt"):
-            return [_line(line) for line in lines_of(path)]
-        content = json.loads(text_of(path))
+            return [_line(line) for line in read_lines(path)]
+        content = parse_json(read_text(path))
     except (OSError, ValueError) as error:
         raise ConfigError(f"Class file {path} cannot be read: {error}.") from None
     if isinstance(content, list):
@@ -153,9 +146,6 @@ def _line(line: str) -> dict:
         colour = labelmap[2] and [int(value) for value in labelmap[2].split(",")]
         return dict(name=labelmap[1], color=colour or None)
     words = line.split()
-    """'name', 'name R G B' or 'name:R,G,B:parts:actions' (CVAT's labelmap.txt) of a text file."""
-    cvat = re.fullmatch(r"(.+?):(\d+),(\d+),(\d+):[^:]*:[^:]*", line)
-    words = cvat.groups() if cvat else line.split()
     if len(words) > 3 and all(word.isdigit() for word in words[-3:]):
         return dict(name=" ".join(words[:-3]), color=[int(word) for word in words[-3:]])
     return dict(name=line)

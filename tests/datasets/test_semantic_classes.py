@@ -146,6 +146,8 @@ def test_class_files_in_latin_1_and_with_marks(tmp_path):
     assert semantic_classes(str(tmp_path / "a.txt")).names == ("Stra\u00dfe #1", "B\u00e4ume")
     (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + b'["sea", "sky"]')
     assert semantic_classes(str(tmp_path / "a.json")).names == ("sea", "sky")
+
+
 @pytest.mark.parametrize(
     ("settings", "own"),
     [
@@ -179,10 +181,3 @@ def test_class_files_may_have_marks_comments_and_latin_letters(tmp_path, form, n
     assert found.names == ("stra\u00dfe", "h\u00fcgel") and found.palette == ((1, 2, 3), (4, 5, 6))
     (tmp_path / "c.json").write_bytes(json.dumps(["stra\u00dfe", "h\u00fcgel"], ensure_ascii=False).encode(form))
     assert semantic_classes(str(tmp_path / "c.json")).names == found.names
-
-
-def test_the_label_map_of_cvat_is_a_class_file(tmp_path):
-    lines = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ntraffic light:250,170,30:red,green:\n"
-    (tmp_path / "labelmap.txt").write_text(lines)
-    found = semantic_classes(str(tmp_path / "labelmap.txt"))
-    assert found.names == ("background", "traffic light") and found.palette == ((0, 0, 0), (250, 170, 30))

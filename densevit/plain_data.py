@@ -12,7 +12,7 @@ import yaml
 LONGEST_JSON, LONGEST_YAML = 16 << 20, 1 << 20
 """Characters; YAML is read at some 100 kB a second."""
 COMMENT = re.compile(r"(^\s*|\s)#(\s.*)?$")
-"""At the end of a line of a list of names or a class file."""
+"""From a '#' with blanks around it to the end of the line."""
 MOST_NODES = 500_000
 """Values of a YAML file, where each alias counts as what it stands for."""
 

@@ -15,7 +15,6 @@ from densevit.plain_data import parse_json, read_lines, read_text
 
 MOST = 254
 """Classes that one byte holds beside 255 for none and a value for faults."""
-"""Of a text file: from a '#' with blanks around it to the end of the line."""
 LABELMAP = re.compile(r"(.+?):\s*(\d+\s*,\s*\d+\s*,\s*\d+)?\s*:[^:]*:[^:]*")
 Colour = tuple[int, int, int]
 

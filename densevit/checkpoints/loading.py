@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,7 @@ def load_weights(
     source: str | None = None,
     strict: bool = True,
     file: str | None = None,
+    new_where_odd: Callable[[], Collection[str]] = tuple,
 ) -> Receipt:
     """Load weights into `model`, whoever's names they have, and say what became of each.
 
@@ -85,6 +86,8 @@ def load_weights(
             left out on purpose (classifiers, computed buffers) counts as placed, and what a classifier's file cannot
             have (norms of a dense model's maps) as fresh. False: load what fits.
         file: what receipt and errors call the weights; None: the path.
+        new_where_odd: gives the names of the model that stay as they are, and count as fresh, where the file has them
+            in another shape; asked only where a shape differs.
 
     Returns:
         Receipt: `str(receipt)` is one line, `receipt.table()` the whole.
@@ -118,6 +121,9 @@ def load_weights(
     )
     state = {key: value for key, value in renamed.state.items() if key in wanted}
     odd = {k: (tuple(v.shape), wanted[k]) for k, v in state.items() if tuple(v.shape) != wanted[k]}
+    for key in (key for key in (new_where_odd() if odd else ()) if odd.pop(key, None)):
+        del state[key]
+        receipt.fresh.append(key)
     if strict and not receipt.complete:
         receipt.mismatched = odd
         raise _refusal(receipt)

@@ -126,6 +126,7 @@ def _count(report: Report, coco: CocoFile) -> None:
 
 def _check_boxes(report: Report, coco: CocoFile) -> None:
     """Faults that training steps over, one by one, because it can: here they are named."""
+    left = 0
     for image, annotation in _annotations(coco):
         x, y, w, h = annotation["bbox"]
         name = f"Annotation {annotation['id']!r} in {coco.path}"
@@ -135,12 +136,17 @@ def _check_boxes(report: Report, coco: CocoFile) -> None:
             )
         elif min(x + w, image["width"]) <= max(x, 0) or min(y + h, image["height"]) <= max(y, 0):
             report.problems.append(f"{name} has a box outside its image, {annotation['bbox']}: training leaves it out.")
+        else:
+            left += not (annotation["iscrowd"] or annotation.get("ignore"))
         segmentation = annotation.get("segmentation")
         if isinstance(segmentation, list) and len(valid_polygons(segmentation)) < len(segmentation):
             report.problems.append(f"{name} has a polygon of an odd count or below three points: masks go without it.")
     problems, notes = compare(coco)
     report.problems += problems
     report.notes += notes
+
+    if report.annotations and not left:
+        report.problems.append(f"No object of {coco.path} is left to learn from: all are left out, or ignore regions.")
 
 
 def _decode(report: Report, present: list[tuple[str, tuple[int, int]]], images: int | None) -> None:

@@ -10,6 +10,9 @@ from densevit.datasets.depth import DepthDataset
 from densevit.datasets.image_dataset import missing_or_empty, spread
 from densevit.datasets.reading_images import BrokenImage, read_image
 
+FAR = 100.0
+"""Meters: maps in which everything is farther away hold another unit, or were taken from the air."""
+
 
 @dataclass
 class DepthReport:
@@ -76,6 +79,11 @@ def check_depth(dataset: DepthDataset, images: int | None = None) -> DepthReport
             report.mean = float(sums.sum() / report.measured)
             unit = dataset.too_near(report.farthest)
             report.problems += [unit] if unit else []
+            if report.nearest >= FAR and report.scale == 1:
+                report.notes.append(
+                    f"no pixel is nearer than {report.nearest:g} m: where the maps' numbers are millimeters, state "
+                    "depth_scale=1000 on the dataset"
+                )
     return report
 
 

@@ -82,11 +82,9 @@ def check_semantic(dataset: SemanticDataset, images: int | None = None) -> Seman
     pixels, holders = tables.sum(axis=0), (tables > 0).sum(axis=0)
     report.pixels, report.holders = pixels[: len(report.names)], holders[: len(report.names)]
     report.ignored = int(pixels[IGNORED])
-    if counts and not report.pixels.any():
-        report.problems.append(
-            f"No pixel of the {len(counts)} maps read in {report.place} has a class: correct classes, zero_is_ignored "
-            "or label_map of the data set."
-        )
+    enough = bool(counts) and (len(chosen) == len(entries) or not report.pixels.any())  # a sample may lack classes
+    problem = dataset.too_few_classes(pixels, len(counts)) if enough else None
+    report.problems += [problem] if problem else []
     return report
 
 

@@ -194,6 +194,15 @@ class CocoDataset(ImageDataset):
             info["masks"] = [_unpack_mask(mask) for mask in info["masks"]]
         return info
 
+    def check_before_training(self, most: int | None = None) -> list:
+        """As for every data set, and an object has to be left that is no ignore region."""
+        if all(self.get_data_info(index)["ignore"].all() for index in range(len(self))):
+            raise DataError(
+                f"No object of {self._metainfo['ann_file']} is left to learn from: each lies outside its image, is "
+                "below one pixel, a crowd, or without a mask that can be used; run tools/check_data.py on it."
+            )
+        return super().check_before_training(most)
+
     def require_readable(self, entry: dict) -> None:
         read_image(entry["img_path"], (entry["height"], entry["width"]))
 

@@ -1,5 +1,6 @@
 """SemanticDataset: images beside PNG maps that say the class of each pixel."""
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,8 +17,9 @@ from densevit.datasets.image_dataset import (
     pair_folders,
     require_files,
     require_folders,
+    spread,
 )
-from densevit.datasets.reading_images import read_image
+from densevit.datasets.reading_images import BrokenImage, read_image
 from densevit.datasets.reading_maps import ClassMapReader
 from densevit.datasets.semantic_classes import semantic_classes
 from densevit.errors import DataError
@@ -139,17 +141,34 @@ class SemanticDataset(ImageDataset):
         return np.bincount(classes.ravel(), minlength=256)
 
     def check_before_training(self, most: int | None = None) -> list:
-        """As for every data set, and some pixel has to have a class; prints what the maps hold."""
+        """As for every data set, and pixels of two classes at least; prints what the maps hold. Where the maps looked
+        at hold fewer, all are read until two have been seen."""
         counts = super().check_before_training(most)
+        pixels, read = np.sum(counts, axis=0) if counts else np.zeros(256, np.int64), len(counts)
+        for entry in spread(self, None) if read < len(self) else ():
+            if self.too_few_classes(pixels, read) is None:
+                break
+            with contextlib.suppress(BrokenImage):
+                pixels = pixels + np.bincount(self.read_map(entry["seg_path"]).ravel(), minlength=256)
+        else:
+            read = len(self)
+        problem = self.too_few_classes(pixels, read)
+        if problem:
+            raise DataError(problem)
         if counts:
-            pixels = np.sum(counts, axis=0)
             unused = [name for name, count in zip(self.semantic.names, pixels, strict=False) if not count]
-            if len(unused) == len(self.semantic.names):
-                raise DataError(
-                    f"No pixel of {len(counts)} maps of {self._metainfo['ann_file']} has a class: correct classes, "
-                    "zero_is_ignored or label_map of the data set."
-                )
             share = 100 * pixels[IGNORED] / pixels.sum()
             rest = f"; no pixel is {', '.join(unused)}" if unused else ""
             print_log(f"{len(counts)} class maps read: {share:.1f} % without a class{rest}", logger="current")
         return counts
+
+    def too_few_classes(self, pixels: np.ndarray, maps: int) -> str | None:
+        """A sentence where the pixels by class (256,) of so many maps leave nothing to be learned."""
+        seen = [name for name, count in zip(self.semantic.names, pixels, strict=False) if count]
+        if len(seen) > 1:
+            return None
+        found = f"Every pixel that has a class is {seen[0]!r}" if seen else "No pixel has a class"
+        return (
+            f"{found} in {maps} maps of {self._metainfo['ann_file']}: there is nothing to learn; correct classes, "
+            f"zero_is_ignored or label_map of the data set ({IGNORED} in a map is a pixel without a class)."
+        )

@@ -46,10 +46,12 @@ def _build(cfg: "Config", resume: bool, training: bool, pretrained: str | None) 
     from densevit.engine.checkpointing import find_last_good
     from densevit.engine.runner import Runner
     from densevit.engine.testing import compare_classes
+    from densevit.engine.value_checks import ValueChecker, building
 
     if cfg.get("custom_imports"):
         import_modules_from_strings(**cfg.custom_imports)
     _fill_in(cfg, training)
+    ValueChecker(str(cfg.filename or "the config")).check(cfg._cfg_dict)
     _check_work_dir(cfg, resume, training)
     folder = _checkpoint_folder(cfg)
     found = find_last_good(folder) if resume else None
@@ -70,7 +72,8 @@ def _build(cfg: "Config", resume: bool, training: bool, pretrained: str | None) 
     _pass_classes(cfg, getattr(dataset, "metainfo", None) or {})
     weights_follow = found is not None or not training or cfg.get("load_from")
     _settle_pretrained(cfg, "none" if weights_follow else pretrained)
-    runner = Runner.from_cfg(cfg)
+    with building("the model, a hook or another part"):
+        runner = Runner.from_cfg(cfg)
     runner.found = found
     if found is not None and seed is not None and stated not in (None, seed):
         runner.logger.warning(f"seed {stated} is not used: the resumed run keeps its seed {seed}")
@@ -188,12 +191,14 @@ def _settle_pretrained(cfg: "Config", choice: str | None) -> None:
 def _dataset(cfg: "Config", section: str) -> Any:
     from mmengine.registry import DATASETS, DefaultScope
 
+    from densevit.engine.value_checks import building
+
     loader = cfg.get(section)
     if not loader:
         raise ConfigError(f"{cfg.filename}: there is no {section}; state it.")
     if not isinstance(loader.get("dataset"), dict):
         raise ConfigError(f"{cfg.filename}: {section}.dataset is missing; state one.")
-    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+    with DefaultScope.overwrite_default_scope(cfg.default_scope), building(f"{section}.dataset"):
         dataset = DATASETS.build(loader["dataset"])
         if hasattr(dataset, "full_init"):
             dataset.full_init()

@@ -21,6 +21,7 @@ from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
 from densevit.engine import streams
+from densevit.engine.before_training import check_before_training
 from densevit.engine.checkpointing import note
 from densevit.engine.distributed import averaged, from_first
 from densevit.errors import ConfigError, UserError
@@ -76,14 +77,6 @@ class _Training:
     bad_losses = 0
     recent: tuple = ()  # (iteration, its images' names) of the last two iterations, the latest first
 
-    def _check_length(self) -> None:
-        if not len(self.dataloader):
-            images = len(self.dataloader.dataset)
-            raise ConfigError(
-                f"train_dataloader yields no batch: {images} images in batches of "
-                f"{self.dataloader.batch_sampler.batch_size} with drop_last; lower batch_size or use more images."
-            )
-
     def _step(self, index: int, batch: Any) -> None:
         """One iteration with its hooks; the logged losses are the means over all processes."""
         runner = self.runner
@@ -138,7 +131,7 @@ class EpochBasedTrainLoop(_Training, loops.EpochBasedTrainLoop):
     """Training by epochs. The arguments are MMEngine's: max_epochs, val_begin, val_interval, dynamic_intervals."""
 
     def run(self) -> torch.nn.Module:
-        self._check_length()
+        check_before_training(self.runner)
         self.runner.call_hook("before_train")
         self._decide_current_val_interval()
         # at a checkpoint saved by iterations, the epoch's last hooks come first: there is nothing to catch up yet
@@ -197,7 +190,7 @@ class IterBasedTrainLoop(_Training, loops.IterBasedTrainLoop):
         self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(val_interval, dynamic_intervals)
 
     def run(self) -> torch.nn.Module:
-        self._check_length()
+        check_before_training(self.runner)
         self.runner.call_hook("before_train")
         self.runner.call_hook("before_train_epoch")
         self._decide_current_val_interval()
@@ -266,15 +259,20 @@ def _evaluate(loop: Any, stage: str, losses: dict[str, HistoryBuffer]) -> dict:
     return metrics
 
 
+def predicted(loop: Any, batch: Any, losses: dict[str, HistoryBuffer]) -> list:
+    """The samples of one batch with the model's predictions; what ground truth gives of losses is added to `losses`."""
+    model = loop.runner.model
+    device = next(model.parameters()).device.type
+    with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=loop.amp):
+        outputs = model.val_step(batch)  # in tests as well
+    return _update_losses(outputs, losses)[0]
+
+
 def _predict(loop: Any, stage: str, index: int, batch: Any, losses: dict[str, HistoryBuffer]) -> None:
     """One batch through the model into the metrics."""
     runner = loop.runner
     runner.call_hook(f"before_{stage}_iter", batch_idx=index, data_batch=batch)
-    device = next(runner.model.parameters()).device.type
-    with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=loop.amp):
-        # val_step in both: truth, where there is any, gives the losses too
-        outputs = runner.model.val_step(batch)
-    outputs, _ = _update_losses(outputs, losses)
+    outputs = predicted(loop, batch, losses)
     loop.evaluator.process(data_samples=outputs, data_batch=batch)
     runner.call_hook(f"after_{stage}_iter", batch_idx=index, data_batch=batch, outputs=outputs)
 

@@ -27,9 +27,10 @@ from densevit.engine.data_loader import build_dataloader
 from densevit.engine.distributed import gathered, in_all, without_cuda_devices
 from densevit.engine.interruption import Interruption
 from densevit.engine.optim_wrapper import merge_groups, prefer_fused
+from densevit.engine.value_checks import building
 from densevit.errors import CheckpointError, ConfigError, TrainingError
 from densevit.outputs import files_of
-from densevit.registry import RUNNERS
+from densevit.registry import MODELS, RUNNERS
 
 
 @RUNNERS.register_module()
@@ -89,6 +90,7 @@ class Runner(MMEngineRunner):
         if self._train_loop is not None and target not in files_of(*config_files(self.cfg)):
             super().dump_config()
 
+    @building("optim_wrapper")
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         built = super().build_optim_wrapper(optim_wrapper)
         optimizer = getattr(built, "optimizer", None)
@@ -97,12 +99,19 @@ class Runner(MMEngineRunner):
             prefer_fused(optimizer)
         return built
 
+    @building("param_scheduler")
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        return super().build_param_scheduler(scheduler)
+
+    @building("train_cfg or train_dataloader")
     def build_train_loop(self, loop: Any) -> Any:
         return super().build_train_loop(_with_type(loop, "EpochBasedTrainLoop", "IterBasedTrainLoop"))
 
+    @building("val_cfg, val_dataloader or val_evaluator")
     def build_val_loop(self, loop: Any) -> Any:
         return super().build_val_loop(_with_type(loop, "ValLoop"))
 
+    @building("test_cfg, test_dataloader or test_evaluator")
     def build_test_loop(self, loop: Any) -> Any:
         return super().build_test_loop(_with_type(loop, "TestLoop"))
 
@@ -257,15 +266,24 @@ class Runner(MMEngineRunner):
         return _on_cpu(found)
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
-        """Begin from the weights of a file, of whatever project: see densevit.checkpoints.load_weights."""
+        """Begin from the weights of a file, of whatever project: see densevit.checkpoints.load_weights. Of one that was
+        trained for another number of classes all fits but the classifier, which is new."""
         from densevit.checkpoints import load_weights
 
-        receipt = load_weights(self.bare_model, filename)
+        receipt = load_weights(self.bare_model, filename, new_where_odd=self._sized_by_classes)
         self.logger.info(str(receipt))
+        if receipt.fresh:
+            self.logger.info(f"new, as {filename} has nothing that fits: {', '.join(receipt.fresh)}")
         checkpoint = {"state_dict": self.bare_model.state_dict()}
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self._has_loaded = True
         return checkpoint
+
+    def _sized_by_classes(self) -> set[str]:
+        """Names of the model's weights whose shape depends on the number of classes: it is another with one more."""
+        with torch.device("meta"):
+            larger = MODELS.build(_one_class_more(self.cfg.model)).state_dict()
+        return {name for name, value in self.bare_model.state_dict().items() if larger[name].shape != value.shape}
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Go on from a checkpoint of ours or of MMEngine's, as if the run had never stopped.
@@ -354,6 +372,16 @@ class Runner(MMEngineRunner):
             parameters[name].grad = torch.empty_like(parameters[name]).copy_(gradient)
 
     _begun = False
+
+
+def _one_class_more(config: Any) -> Any:
+    if isinstance(config, (list, tuple)):
+        return [_one_class_more(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    larger = {key: _one_class_more(value) for key, value in config.items()}
+    larger |= {key: [*larger[key], "one more"] for key in ("classes", "semantic_classes") if larger.get(key)}
+    return larger | ({"num_classes": larger["num_classes"] + 1} if larger.get("num_classes") else {})
 
 
 def _with_type(loop: Any, by_epoch: str, by_iter: str = "") -> Any:

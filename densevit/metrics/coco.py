@@ -12,7 +12,14 @@ import numpy as np
 from mmengine.logging import print_log
 
 from densevit.errors import ConfigError, DataError
-from densevit.metrics.coco_figures import check_metrics, choose_backend, class_table, evaluate_coco, figures_table
+from densevit.metrics.coco_figures import (
+    FIGURES,
+    check_metrics,
+    choose_backend,
+    class_table,
+    evaluate_coco,
+    figures_table,
+)
 from densevit.metrics.coco_truth import annotations_of, array, true_objects
 from densevit.metrics.gathering import PerImageMetric, record_of
 from densevit.ops.coco_format import identity, read_json
@@ -59,6 +66,10 @@ class CocoMetric(PerImageMetric):
         self.backend = choose_backend(backend)  # an absent one is reported now, not after an hour of prediction
         self.per_class = per_class
         self.out = out
+
+    def metric_names(self) -> list[str]:
+        """What is computed, without the prefix."""
+        return [f"{metric}_{key}" for metric in self.metrics for key in FIGURES]
 
     def check_out(self, dataset: Any, option: str, inputs: Inputs) -> None:
         """ConfigError where `out` cannot be written, or is an input."""

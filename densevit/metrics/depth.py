@@ -116,6 +116,10 @@ class DepthMetric(PerImageMetric):
             kind = "relative" if relative else "metric"
             self.results.append({**record_of(sample), "figures": figures, "kind": kind, "views": views, "range": told})
 
+    def metric_names(self) -> list[str]:
+        """What is computed, without the prefix."""
+        return list(FIGURES)
+
     def check_out(self, dataset: Any, option: str, inputs: Inputs) -> None:
         """ConfigError where maps of the dataset's images cannot be written below `out`, or would be over an input."""
         self._open_writer().names.check(dataset, option, inputs)

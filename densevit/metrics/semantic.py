@@ -150,6 +150,10 @@ class SemanticMetric(PerImageMetric):
             raise ConfigError(f"SemanticMetric counts up to {IGNORE} classes, and the data set has {len(names)}.")
         return names
 
+    def metric_names(self) -> list[str]:
+        """What is computed, without the prefix."""
+        return [f"m{name}" for metric in self.metrics for name in FIGURES[metric]] + ["aAcc"]
+
     def check_out(self, dataset: Any, option: str, inputs: Inputs) -> None:
         """ConfigError where maps of the dataset's images cannot be written below `out`, or would be over an input."""
         self._open_writer().names.check(dataset, option, inputs)

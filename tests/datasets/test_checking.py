@@ -180,3 +180,26 @@ def test_training_does_not_begin_with_an_image_that_cannot_be_read(tree):
     with pytest.raises(DataError, match="train2017"):
         require_readable_images(data_set)
     require_readable_images(DATASETS.build(tiny_dataset(tree, on_broken="skip")))
+
+
+@pytest.mark.parametrize("way", ["outside", "below a pixel", "crowd", "without a mask"])
+def test_a_training_set_of_which_no_object_is_left_is_refused(tree, way):
+    def edit(content):
+        for place, annotation in enumerate(content["annotations"]):
+            if way == "outside":
+                annotation["bbox"] = [500, 3, 5, 5]
+            elif way == "below a pixel":
+                annotation["bbox"][2] = 0.5
+            elif way == "crowd":
+                annotation["iscrowd"] = 1
+            elif place:  # one crowd keeps its mask
+                annotation["segmentation"] = []
+
+    edit_annotations(tree, edit)
+    if way == "without a mask":
+        edit_annotations(tree, lambda content: content["annotations"][0].update(iscrowd=1))
+    data_set = DATASETS.build(tiny_dataset(tree, with_masks=way == "without a mask"))
+    with pytest.raises(DataError, match="is left to learn from"):
+        require_readable_images(data_set)
+    if way != "without a mask":
+        assert any("is left to learn from" in problem for problem in check(tree).problems)

@@ -100,9 +100,9 @@ def test_classes_that_never_occur_are_named_and_maps_without_any_are_a_problem(t
     assert unused.problems == [] and "note: 1 classes occur in none of the maps read: unicorn" in unused.text()
     assert check_maps(tree, images=2).decoded == 2
     nothing = check_maps(tree, label_map={0: 255, 1: 255, 2: 255})
-    assert len(nothing.problems) == 1 and "No pixel of the 6 maps read" in nothing.problems[0]
+    assert len(nothing.problems) == 1 and "No pixel has a class in 6 maps" in nothing.problems[0]
     data_set = DATASETS.build(tiny_semantic_dataset(tree, label_map={0: 255, 1: 255, 2: 255}))
-    with pytest.raises(DataError, match=r"No pixel of 6 maps of .* has a class: correct classes"):
+    with pytest.raises(DataError, match=r"No pixel has a class in 6 maps of .*: there is nothing to learn"):
         require_readable_images(data_set)
 
 
@@ -118,3 +118,27 @@ def test_figures_of_real_class_maps_equal_those_published_beside_them(shared):
         assert dict(zip(report.names, report.pixels.tolist(), strict=True)) == pixels
         assert dict(zip(report.names, report.holders.tolist(), strict=True)) == holders
         assert report.ignored == published[part]["void_pixels"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        (dict(classes=["bg", "obj"], label_map={2: 255, 1: 255}), "'bg'"),  # masks of 0 and 255
+        (dict(classes=["obj"], zero_is_ignored=True, label_map={2: 255}), "'obj'"),
+        (dict(classes=["all"], label_map={1: 0, 2: 0}), "'all'"),
+        (dict(classes=["bg", "obj"], label_map={2: 255, 1: 255}, on_broken="skip"), "'bg'"),
+    ],
+)
+def test_maps_of_one_class_leave_nothing_to_learn(tmp_path, settings, found):
+    tree = make_tiny_semantic(tmp_path / "tree")
+    dataset = DATASETS.build(tiny_semantic_dataset(tree, **settings))
+    with pytest.raises(DataError, match=f"Every pixel that has a class is {found} in 6 maps"):
+        require_readable_images(dataset)
+    assert f"Every pixel that has a class is {found}" in check_maps(tree, **settings).problems[0]
+
+
+def test_a_second_class_that_the_sample_lacks_is_looked_for_in_all_maps(tmp_path):
+    tree = make_tiny_semantic(tmp_path / "tree")
+    for map_file in sorted((tree / "labels/train").iterdir())[:-1]:
+        cv2.imwrite(str(map_file), np.zeros((48, 64), np.uint8))
+    require_readable_images(DATASETS.build(tiny_semantic_dataset(tree)), most=1)

@@ -279,11 +279,11 @@ class Runner(MMEngineRunner):
         self._has_loaded = True
         return checkpoint
 
-    def _sized_by_classes(self) -> set[str]:
+    def _sized_by_classes(self) -> list[str]:
         """Names of the model's weights whose shape depends on the number of classes: it is another with one more."""
         with torch.device("meta"):
             larger = MODELS.build(_one_class_more(self.cfg.model)).state_dict()
-        return {name for name, value in self.bare_model.state_dict().items() if larger[name].shape != value.shape}
+        return [name for name, value in self.bare_model.state_dict().items() if larger[name].shape != value.shape]
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Go on from a checkpoint of ours or of MMEngine's, as if the run had never stopped.

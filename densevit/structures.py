@@ -10,8 +10,9 @@
 | `original_depth` | Tensor (H, W) float32 | `gt_depth` in the frame of the original image, from test pipelines |
 
 Instances have `bboxes` (N, 4) float32 xyxy in pixels, `labels` (N,) int64 from 0 and `masks` where there are masks;
-predicted ones have `scores` (N,). True masks are a Tensor (N, H, W) bool; predicted ones are a list of N COCO RLEs
-dict(size=[H, W], counts=bytes), as a hundred bitmaps of a large photograph fill a memory.
+predicted ones have `scores` (N,). True masks are a Tensor (N, H, W) bool, or where that would be large
+`ops.cropped_masks.CroppedMasks`; predicted ones are a list of N COCO RLEs dict(size=[H, W], counts=bytes), as a hundred
+bitmaps of a large photograph fill a memory.
 
 Truth (`gt_*`) is in the frame of the network's input, predictions (`pred_*`) in the frame of the original image.
 

@@ -40,8 +40,12 @@ def true_objects(sample: dict) -> dict[str, Any]:
     size = tuple(sample["ori_shape"])
     truth = {"size": size, "boxes": boxes, "labels": labels, "crowds": crowds}
     if all("masks" in part for part in parts):
-        bitmaps = np.concatenate([array(part["masks"]) for part in parts])
-        truth["masks"] = encode_bitmaps(_original_frame(bitmaps, sample, size))
+        truth["masks"] = [
+            rle
+            for part in parts
+            for i in range(0, len(part["masks"]), 64)
+            for rle in encode_bitmaps(_original_frame(array(part["masks"][i : i + 64]), sample, size))
+        ]
     return truth
 
 

@@ -79,7 +79,9 @@ class Preprocessor(BaseDataPreprocessor):
                 sample.set_data({name: _pad(sample.get(name), height, width, value)})
         for name in ("gt_instances", "ignored_instances"):
             if name in sample and "masks" in sample.get(name):
-                sample.get(name).masks = _pad(sample.get(name).masks, height, width, False)
+                masks = sample.get(name).masks
+                whole = isinstance(masks, Tensor)
+                sample.get(name).masks = _pad(masks, height, width, False) if whole else masks.pad((height, width))
 
 
 def _pad(image: Tensor, height: int, width: int, value) -> Tensor:

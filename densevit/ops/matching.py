@@ -3,12 +3,16 @@
 Shape letters: N boxes to be matched, G true boxes, I ignore regions.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from densevit.ops.boxes import pairwise_iof, pairwise_iou
+
+MOST_PAIRS = 1 << 24
+"""Overlaps that are held at once: 64 MiB of each of the few tables of them."""
 
 
 class Matches(NamedTuple):
@@ -51,28 +55,47 @@ def match_by_iou(
             index = index.masked_fill(~valid, -2)
         return Matches(index, boxes.new_zeros(len(boxes)))
 
-    overlaps = pairwise_iou(truth, boxes)  # (G, N)
+    excluded = None if valid is None else ~valid  # (N,)
     if ignore_iof > 0 and ignored is not None and len(ignored):
-        share = pairwise_iof(ignored, boxes) if ignore_of_region else pairwise_iof(boxes, ignored).T
-        overlaps = overlaps.masked_fill(share.amax(0) > ignore_iof, -1)
-    if valid is not None:
-        overlaps = overlaps.masked_fill(~valid, -1)
+        for part in _parts(ignored, len(boxes)):
+            share = pairwise_iof(part, boxes) if ignore_of_region else pairwise_iof(boxes, part).T
+            inside = share.amax(0) > ignore_iof
+            excluded = inside if excluded is None else excluded | inside
 
-    overlap, best = overlaps.max(dim=0)
+    overlap, best, last, first_row = None, None, None, 0
+    for part in _parts(truth, len(boxes)):
+        overlaps = pairwise_iou(part, boxes)  # (g, N)
+        if excluded is not None:
+            overlaps = overlaps.masked_fill(excluded, -1)
+        here, row = overlaps.max(dim=0)
+        if overlap is None:
+            overlap, best = here, row
+        else:  # of equal overlaps the first counts
+            higher = here > overlap
+            overlap, best = torch.where(higher, here, overlap), torch.where(higher, row + first_row, best)
+        if match_low_quality:
+            best_of_truth, first = overlaps.max(dim=1, keepdim=True)  # (g, 1)
+            if all_best:
+                taken = overlaps == best_of_truth
+            else:
+                taken = torch.zeros_like(overlaps, dtype=torch.bool).scatter_(1, first, True)
+            taken &= best_of_truth >= min_pos_iou
+            number = torch.arange(first_row + 1, first_row + len(part) + 1, device=boxes.device)[:, None]
+            taker = (taken * number).amax(0) - 1  # -1 where no truth takes the box
+            last = taker if last is None else torch.maximum(last, taker)
+        first_row += len(part)
+
     low, high = neg_iou if isinstance(neg_iou, (tuple, list)) else (0.0, neg_iou)
     index = torch.full_like(best, -2)
     index = torch.where((overlap >= low) & (overlap < high), -1, index)
     index = torch.where(overlap >= pos_iou, best, index)
     if match_low_quality:
-        best_of_truth, first = overlaps.max(dim=1, keepdim=True)  # (G, 1)
-        if all_best:
-            taken = overlaps == best_of_truth
-        else:
-            taken = torch.zeros_like(overlaps, dtype=torch.bool).scatter_(1, first, True)
-        taken &= best_of_truth >= min_pos_iou
-        number = torch.arange(1, len(truth) + 1, device=boxes.device)[:, None]
-        last = (taken * number).amax(0) - 1  # -1 where no truth takes the box
         index = torch.where(last >= 0, last if best_taken_over else best, index)
     if valid is not None:
         index = index.masked_fill(~valid, -2)
     return Matches(index, overlap)
+
+
+def _parts(rows: Tensor, columns: int) -> Sequence[Tensor]:
+    """`rows` (R, 4) in parts, so that a table of part x columns has at most MOST_PAIRS entries."""
+    return rows.split(max(MOST_PAIRS // columns, 1))

@@ -12,8 +12,10 @@ import torchvision
 from torch import Tensor
 
 from densevit.errors import ConfigError
+from densevit.ops.cropped_masks import CroppedMasks
 
 LEVEL_RULES = ("finest", "canonical")
+MASKS_AT_ONCE = 16
 
 
 def as_rois(boxes: Sequence[Tensor]) -> Tensor:
@@ -80,11 +82,15 @@ def _roi_align(x: Tensor, rois: Tensor, *how) -> Tensor:
         return torch.cat(list(pool.map(align, rois.chunk(4 * threads))))
 
 
-def crop_masks(masks: Tensor, boxes: Tensor, index: Tensor, size: int) -> Tensor:
+def crop_masks(masks: Tensor | CroppedMasks, boxes: Tensor, index: Tensor, size: int) -> Tensor:
     """What of a mask lies in a box, at the resolution of a mask head: (N, size, size) float32 of 0 and 1.
 
     masks: (G, H, W) bool in the boxes' frame. boxes: (N, 4). index: (N,) int64, the mask of each box. A target is 1
     where RoIAlign of the mask reaches one half.
     """
+    if isinstance(masks, CroppedMasks) or len(masks) > len(boxes):  # some of many: a few at a time
+        groups = zip(index.split(MASKS_AT_ONCE), boxes.split(MASKS_AT_ONCE), strict=True)
+        parts = [crop_masks(masks[i], b, torch.arange(len(i), device=b.device), size) for i, b in groups]
+        return torch.cat([boxes.new_zeros((0, size, size)), *parts])
     rois = torch.cat((index[:, None].to(boxes), boxes), dim=1)
     return (torchvision.ops.roi_align(masks[:, None].to(boxes), rois, size, 1.0, 0, True)[:, 0] >= 0.5).to(boxes)

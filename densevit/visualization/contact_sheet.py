@@ -155,7 +155,7 @@ def _instances(
     sure = np.asarray(found.scores.detach().cpu()) >= score_thr
     found_boxes, found_scores = (np.asarray(v.detach().cpu(), np.float64)[sure] for v in (found.bboxes, found.scores))
     labels = np.asarray(found.labels.detach().cpu())[sure]
-    true_masks = [_unmirrored(mask, sample) for mask in truth.masks.cpu().numpy()] if "masks" in truth else None
+    true_masks = [_unmirrored(mask.cpu().numpy(), sample) for mask in truth.masks] if "masks" in truth else None
     masks = [found.masks[i] for i in np.flatnonzero(sure)] if "masks" in found else None
     return [
         (

@@ -1,7 +1,9 @@
+import pytest
 import torch
 from parity_parts import read_case
 from test_boxes import random_boxes
 
+from densevit.ops import matching
 from densevit.ops.boxes import pairwise_iou
 from densevit.ops.matching import match_by_iou
 
@@ -81,3 +83,26 @@ def test_a_truths_best_box_goes_over_to_it_or_stays_with_its_own_best():
     options = dict(pos_iou=0.9, neg_iou=0.3, min_pos_iou=0.3)
     assert match_by_iou(boxes, truth, **options).index.tolist() == [1, 0, -1]
     assert match_by_iou(boxes, truth, **options, best_taken_over=False).index.tolist() == [0, 0, -1]
+
+
+@pytest.mark.parametrize("most", [1, 500, 1100])
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(),
+        dict(match_low_quality=False),
+        dict(all_best=False, best_taken_over=False),
+        dict(ignore_iof=0.3),
+        dict(ignore_iof=0.3, ignore_of_region=True, min_pos_iou=0.3),
+    ],
+)
+def test_matching_in_parts_is_matching_at_once(monkeypatch, most, options):
+    """Ties across parts too: boxes and ground truth stand twice, and some touch nothing."""
+    boxes, truth, regions = random_boxes(60), random_boxes(23, seed=1), random_boxes(31, seed=2)
+    boxes, truth = torch.cat((boxes, truth, boxes)), torch.cat((truth, truth, truth[:3] + 1e6))
+    given = dict(ignored=regions, valid=torch.arange(len(boxes)) % 7 != 0, pos_iou=0.5, neg_iou=(0.1, 0.4), **options)
+    whole = match_by_iou(boxes, truth, **given)
+    monkeypatch.setattr(matching, "MOST_PAIRS", most)
+    parts = match_by_iou(boxes, truth, **given)
+    assert torch.equal(parts.index, whole.index) and torch.equal(parts.overlap, whole.overlap)
+    assert (whole.index >= 0).any()

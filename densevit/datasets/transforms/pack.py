@@ -8,6 +8,7 @@ from mmcv.transforms import BaseTransform
 
 from densevit.datasets.reading_reduced import require_pixels
 from densevit.datasets.transforms.geometry import clip_to_image
+from densevit.ops.cropped_masks import CroppedMasks, too_large
 from densevit.ops.masks import rasterise
 from densevit.registry import TRANSFORMS
 from densevit.structures import DataSample, InstanceData
@@ -53,16 +54,17 @@ class PackSample(BaseTransform):
                 bboxes=torch.from_numpy(boxes[chosen]), labels=torch.from_numpy(results["gt_labels"][chosen])
             )
             if "gt_masks" in results:
-                instances.masks = torch.from_numpy(_draw(results, chosen))
+                instances.masks = _draw(results, chosen)
             packed.append(instances)
         return packed[0], packed[1]
 
 
-def _draw(results: dict, chosen: np.ndarray) -> np.ndarray:
+def _draw(results: dict, chosen: np.ndarray) -> torch.Tensor | CroppedMasks:
     """(M, H, W) bool bitmaps of the M instances that `chosen` (N,) marks; none is drawn a second time."""
     masks, size = results["gt_masks"], results["img"].shape[:2]
     drawn_from, bitmaps = results.get("drawn_masks", (None, None))
     # each transform that changes masks makes a list of its own: the bitmaps of an older one are not these
     if drawn_from is masks and bitmaps.shape[1:] == size:
-        return bitmaps if chosen.all() else bitmaps[chosen]
-    return rasterise([masks[i] for i in np.flatnonzero(chosen)], size)
+        return torch.from_numpy(bitmaps if chosen.all() else bitmaps[chosen])
+    masks = [masks[i] for i in np.flatnonzero(chosen)]
+    return CroppedMasks.of(masks, size) if too_large(len(masks), size) else torch.from_numpy(rasterise(masks, size))

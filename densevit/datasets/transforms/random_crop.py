@@ -8,6 +8,7 @@ from densevit.datasets.class_names import IGNORED
 from densevit.datasets.reading_reduced import require_pixels
 from densevit.datasets.transforms.geometry import MAPS, clip_to_image, require_unpadded
 from densevit.errors import ConfigError
+from densevit.ops.cropped_masks import draw_in_parts, too_large
 from densevit.ops.masks import bitmap_boxes, crop_mask, rasterise
 from densevit.registry import TRANSFORMS
 
@@ -102,13 +103,16 @@ class RandomCrop(BaseTransform):
             # only after the selection: no work on masks that are dropped anyway
             results["gt_masks"] = [crop_mask(mask, x, y, size) for mask in results["gt_masks"]]
             if self.boxes_from_masks:
-                bitmaps = rasterise(results["gt_masks"], size)
-                boxes = bitmap_boxes(bitmaps)
+                large = too_large(len(results["gt_masks"]), size)
+                parts = list(map(bitmap_boxes, draw_in_parts(results["gt_masks"], size))) if large else None
+                bitmaps = None if large else rasterise(results["gt_masks"], size)
+                boxes = np.concatenate(parts) if large else bitmap_boxes(bitmaps)
                 left = boxes[:, 2] > 0
                 results["gt_bboxes"] = np.where(left[:, None], boxes, results["gt_bboxes"])
                 kept = left | results["gt_ignore"]
                 _keep(results, kept)
-                results["drawn_masks"] = (results["gt_masks"], bitmaps if kept.all() else bitmaps[kept])
+                if not large:
+                    results["drawn_masks"] = (results["gt_masks"], bitmaps if kept.all() else bitmaps[kept])
         return results if len(results["gt_bboxes"]) or self.allow_empty else None
 
 

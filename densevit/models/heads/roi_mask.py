@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from densevit.errors import DataError, fill_options
 from densevit.layers.conv_tower import conv_tower
 from densevit.models.losses.detection import mask_loss
+from densevit.ops.cropped_masks import marked
 from densevit.ops.roi_align import as_rois, crop_masks, multilevel_roi_align
 from densevit.structures import DataSample
 
@@ -97,7 +98,7 @@ class RoIMask(BaseModule):
         labels = torch.cat([s.gt_instances.labels[index] for index, s in zip(truth, samples, strict=True)])
         targets = self.targets(boxes, truth, samples)
         logits = self(self.pool(features, as_rois(boxes)), labels)
-        known = [s.gt_instances.masks.flatten(1).any(1)[index] for index, s in zip(truth, samples, strict=True)]
+        known = [marked(s.gt_instances.masks, index) for index, s in zip(truth, samples, strict=True)]
         return self.loss_weight * mask_loss(logits, targets, torch.cat(known))
 
     @torch.no_grad()

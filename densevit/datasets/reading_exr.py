@@ -31,7 +31,7 @@ def read_exr(name: str, data: bytes) -> np.ndarray:
     """
     try:
         return _read(name, data)
-    except (struct.error, zlib.error, ValueError, KeyError, IndexError):
+    except (struct.error, zlib.error, ValueError, KeyError, IndexError, OverflowError):
         raise BrokenImage(f"{name} is truncated or damaged ({len(data)} bytes of an EXR): copy it again.") from None
 
 
@@ -57,17 +57,20 @@ def _read(name: str, data: bytes) -> np.ndarray:
         check_size(name, data, (height, width))
     if min(width, height) < 1 or place + 8 * chunks > len(data):
         raise ValueError("an impossible size")
-    values = np.empty((height, width), kind)
+    values, there = np.empty((height, width), kind), np.zeros(height, bool)
     for offset in struct.unpack_from(f"<{chunks}Q", data, place):
         row, size = struct.unpack_from("<2i", data, offset)
         row -= top
         count = min(lines, height - row)
+        there[max(row, 0) : row + count] = row >= 0
         content = data[offset + 8 : offset + 8 + size]
         if size < line * count:  # what would not shrink is stored as it is
             content = _unzip(content, line * count)
         rows = np.frombuffer(content, np.uint8).reshape(count, line)
         start = before * width
         values[row : row + count] = np.ascontiguousarray(rows[:, start : start + kind.itemsize * width]).view(kind)
+    if not there.all():
+        raise ValueError("rows that no part holds")
     return values
 
 
@@ -78,6 +81,8 @@ def _header(data: bytes) -> tuple[dict[str, bytes], int]:
         name, place = _text(data, place)
         _, place = _text(data, place)  # its type
         (size,) = struct.unpack_from("<i", data, place)
+        if size < 0:  # which would lead back, again and again
+            raise ValueError("a negative length")
         found[name] = data[place + 4 : place + 4 + size]
         place += 4 + size
     return found, place + 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from densevit.datasets.reading_depth import DepthReader, depth_size, read_numbers
-from densevit.datasets.reading_exr import _unzip
+from densevit.datasets.reading_exr import _header, _unzip
 from densevit.datasets.reading_images import BrokenImage
 
 
@@ -128,6 +128,20 @@ def test_a_torn_exr_is_named_wherever_it_is_torn(root, tmp_path, name):
         (tmp_path / "torn.exr").write_bytes(data[:length])
         with pytest.raises(BrokenImage, match="truncated or damaged"):
             read_numbers(tmp_path / "torn.exr")
+
+
+def test_an_exr_that_leads_back_or_leaves_rows_out_is_damaged(root, tmp_path):
+    """A length below zero would be read for ever, and rows that no part holds would be what memory held before."""
+    whole = (root / "tests/data/depth/float_plain.exr").read_bytes()
+    back, twice, far = bytearray(whole), bytearray(whole), bytearray(whole)
+    struct.pack_into("<i", back, whole.index(b"chlist\0") + 7, -len(b"channels\0chlist\0") - 4)
+    place = _header(whole)[1]
+    twice[place : place + 8] = whole[place + 8 : place + 16]
+    struct.pack_into("<Q", far, place, 2**64 - 1)
+    for data in (back, twice, far):
+        (tmp_path / "damaged.exr").write_bytes(data)
+        with pytest.raises(BrokenImage, match="truncated or damaged"):
+            read_numbers(tmp_path / "damaged.exr")
 
 
 @pytest.mark.parametrize("dtype", ["<f4", ">f8", "<u2", "<i4", "<f2"])

@@ -4,6 +4,7 @@ A reader gives a result or a UserError. Another exception, a signal, more than 2
 Prints a line of JSON a reader. Seed 0 means the same examples each time.
 """
 
+import contextlib
 import copy
 import faulthandler
 import gc
@@ -380,6 +381,10 @@ READERS = {
 }
 
 
+class Enough(Exception):
+    """Ends the examples of a reader."""
+
+
 def fuzz(name: str, seconds: float, examples: int, number: int) -> dict:
     """How many examples of a reader ran, and the first fault."""
     strategy, read = READERS[name]
@@ -391,7 +396,7 @@ def fuzz(name: str, seconds: float, examples: int, number: int) -> dict:
 
     def check(example) -> None:
         if report["fault"] or time.monotonic() - start > seconds:
-            return
+            raise Enough
         report["examples"] += 1
         begun = time.monotonic()
         faulthandler.dump_traceback_later(3 * EXAMPLE_SECONDS, exit=True)
@@ -417,7 +422,8 @@ def fuzz(name: str, seconds: float, examples: int, number: int) -> dict:
     bounds = dict(max_examples=examples, deadline=None, database=None, phases=[Phase.generate])
     bounds["suppress_health_check"] = list(HealthCheck)
     test = settings(**bounds, derandomize=not number)(given(strategy)(check))
-    (seed(number)(test) if number else test)()
+    with contextlib.suppress(Enough):
+        (seed(number)(test) if number else test)()
     report["seconds"] = round(time.monotonic() - start, 1)
     return report
 

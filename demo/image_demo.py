@@ -90,6 +90,7 @@ def run(args: argparse.Namespace) -> None:
 
 def places(images: list, args: argparse.Namespace) -> list:
     """The picture to write for each image: its name in --out-dir, numbered where two images share one."""
+    from densevit.errors import ConfigError
     from densevit.outputs import Inputs, check_file, files_of, require_folder, safe_name
     from densevit.videos import is_video
 
@@ -110,9 +111,9 @@ def places(images: list, args: argparse.Namespace) -> list:
         for ending in (suffix, ".json", ".jsonl", ".ply", "_depth.png", "_depth.npy", "_cloud.png"):
             check_file(folder / f"{stem}{ending}", "--out-dir: the file", inputs)
         if args.depth_out and is_video(image):
-            require_folder(
-                folder / f"{stem}_depth", "--out-dir: the folder", Inputs(lambda: [i.parent for i in images])
-            )
+            maps = require_folder(folder / f"{stem}_depth", "--out-dir: the folder", Inputs(list))
+            if maps in Inputs(lambda: [i.parent for i in images]):
+                raise ConfigError(f"--out-dir: the folder {str(maps)!r} holds the images: choose another --out-dir.")
     return targets
 
 

@@ -174,3 +174,12 @@ def test_a_model_without_depth_has_nothing_to_write(demo, models, tmp_path):
     assert "predicts none" in refused(demo("a.png", "classes", "--ply", *CAMERA))
     assert "predicts none" in refused(demo("a.png", "classes", "--depth-range", 1, 5))
     assert not (tmp_path / "outputs" / "a.png").exists()
+
+
+def test_maps_of_a_video_are_not_written_among_the_images(demo, tmp_path):
+    folder = tmp_path / "outputs" / "clip_depth"
+    folder.mkdir(parents=True)
+    with VideoWriter(folder / "clip.mp4", 5) as writer:
+        writer.write(np.zeros((40, 60, 3), np.uint8))
+    done = demo("outputs/clip_depth/clip.mp4", "metric", "--depth-out", "npy")
+    assert done.returncode == 2 and "clip_depth' holds the images: choose another --out-dir" in done.stderr

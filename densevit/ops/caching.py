@@ -8,6 +8,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch._guards import detect_fake_mode
+from torch.utils._python_dispatch import _disable_current_modes, _get_current_dispatch_mode_stack
+from torch.utils._pytree import tree_map_only
+
+CPU = torch.device("cpu")
 
 Made = TypeVar("Made", bound=Callable)
 
@@ -28,19 +33,21 @@ class ByteCache:
 
         @functools.wraps(function)
         def cached(*args: Any) -> Any:
-            # neither what a compiler traces nor a fake tensor may be met by a later, real call
-            if torch.compiler.is_compiling() or torch.utils._python_dispatch._get_current_dispatch_mode() is not None:
-                return function(*args)
-            key = (function, args)
-            with self._lock:
-                if key in self._kept:
-                    self._kept.move_to_end(key)
-                    return self._kept[key][0]
-            made = function(*args)
-            self._keep(key, made, size_of(made))
-            return made
+            return _as_traced(self._made, function, args)
 
         return cached
+
+    def _made(self, function: Callable, args: tuple) -> Any:
+        key = (function, args)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key][0]
+        made = function(*args)
+        # else torch.compile, which knows constants by their function alone, takes two sizes for one that varies
+        tree_map_only(torch.Tensor, lambda x: torch._dynamo.mark_static(x), made)  # imported when needed
+        self._keep(key, made, size_of(made))
+        return made
 
     def clear(self) -> None:
         """Forget everything."""
@@ -56,6 +63,21 @@ class ByteCache:
             self.bytes += size
             while self.bytes > self.limit:
                 self.bytes -= self._kept.popitem(last=False)[1][1]
+
+
+def _as_traced(make: Callable, function: Callable, args: tuple) -> Any:
+    """make(function, args), also where tensors are traced, counted or without numbers: it is made of true numbers, and
+    nothing of that is traced or kept. Fake tensors get fake ones on their device, which need not be there."""
+    if not _get_current_dispatch_mode_stack():
+        return make(function, args)
+    fake = detect_fake_mode()
+    absent = fake is not None and not fake.allow_non_fake_inputs  # torch.export takes true ones for constants
+    with _disable_current_modes():
+        made = make(function, tuple(CPU if absent and isinstance(arg, torch.device) else arg for arg in args))
+    if not absent:
+        return made
+    device = next((arg for arg in args if isinstance(arg, torch.device)), CPU)
+    return tree_map_only(torch.Tensor, lambda x: fake.from_tensor(x).to(device), made)
 
 
 def size_of(made: Any) -> int:

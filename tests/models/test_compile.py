@@ -108,3 +108,33 @@ def test_a_machine_without_a_compiler_is_told(monkeypatch, tmp_path):
     with pytest.raises(ConfigError, match=r"No working C\+\+ compiler.*install a C\+\+ compiler"):
         MODELS.build(tiny.model_config()).compile()
     cpp_builder.cpp_compiler_search.cache_clear()
+
+
+FAST = (("ViT", 4), ("MViTv2", 0))
+"""Those that have windows and the whole map, whose constants differ in size."""
+
+
+@pytest.mark.parametrize(
+    ("name", "i"),
+    [
+        pytest.param(name, i, id=f"{name}-{i}", marks=() if (name, i) in FAST else pytest.mark.slow)
+        for name in tiny.BACKBONES
+        for i in range(len(tiny.BACKBONES[name]))
+    ],
+)
+def test_a_backbone_is_compiled_in_inference_mode_and_exported(name, i):
+    """Also after it has run: what is kept by size was made outside of the graph."""
+    torch.manual_seed(0)
+    backbone, images = MODELS.build(dict(tiny.BACKBONES[name][i], type=name)).eval(), torch.rand(1, 3, 64, 96)
+    with torch.inference_mode():
+        wanted = backbone(images)
+    torch._dynamo.reset()
+    with torch.inference_mode():
+        backbone.compile(backend="eager", fullgraph=True)
+        compiled = backbone(images)
+    plain = MODELS.build(dict(tiny.BACKBONES[name][i], type=name)).eval()
+    plain.load_state_dict(backbone.state_dict())
+    exported = torch.export.export(plain, (images,)).module()(images)
+    for found in (compiled, exported, plain(images)):
+        for got, want in zip(found, wanted, strict=True):
+            torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)

@@ -93,3 +93,17 @@ def test_threads_get_equal_results():
         counts = [i % 17 * 50 for i in range(2000)]
         assert [len(x) for x in pool.map(made, counts)] == counts
     assert cache.bytes == sum(size for _, size in cache._kept.values()) <= 3000
+
+
+def test_what_is_kept_is_made_of_true_numbers_also_for_a_device_that_is_not_there():
+    """How many windows a shift tears apart depends on numbers, which fake tensors have not."""
+    by_bytes.clear()
+    with FakeTensorMode():
+        fake = cut_of(Windowing((3, 3), (1, 1)), 2, (7, 8), torch.device("cuda", 0))
+    real = cut_of(Windowing((3, 3), (1, 1)), 2, (7, 8), CPU)
+    for a, b in zip(flat(fake), flat(real), strict=True):
+        if isinstance(b, torch.Tensor):
+            assert isinstance(a, FakeTensor) and not isinstance(b, FakeTensor)
+            assert a.device == torch.device("cuda", 0) and a.shape == b.shape
+        else:
+            assert a == b

@@ -153,9 +153,8 @@ class RetinaNetHead(BaseModule):
         flat_deltas = torch.cat([self.rows(x, 4) for x in deltas], dim=1)
         wanted = encode_deltas(anchors[torch.cat(places)], torch.cat(boxes), **self.coder)
         box_loss = box_regression_loss(flat_deltas.flatten(0, 1)[offsets], wanted, self.smooth_l1_beta).sum(1)
-        level = torch.repeat_interleave(
-            torch.arange(len(levels), device=anchors.device), torch.tensor([len(a) for a in levels]).to(anchors.device)
-        )[torch.cat(places)]
+        ends = torch.tensor([len(a) for a in levels], device=anchors.device).cumsum(0)
+        level = torch.bucketize(torch.cat(places), ends, right=True)
         box_losses = box_loss.new_zeros(len(levels)).index_add(0, level, box_loss)
         box_losses = box_losses * (self.box_loss_weight / divisor)
         # an image without objects must still give every parameter a gradient (of zero)

@@ -16,6 +16,7 @@ from pycocotools import mask as rle_codec
 
 from densevit.errors import DataError
 from densevit.ops.coco_format import (
+    FARTHEST,
     MOST_PIXELS,
     flag,
     identity,
@@ -101,7 +102,7 @@ class Truth:
             if number in table:
                 raise DataError(f"{self.where} has two entries of {what} id {number!r}: give each an id of its own.")
             sides = {key: entry[key] for key in ("height", "width") if entry.get(key) is not None}
-            if None in map(whole, sides.values()):
+            if not all(whole(side) is not None and 0 <= side <= FARTHEST for side in sides.values()):
                 raise DataError(f"{what} {number!r} in {self.where} has the size {short(sides)}: give whole numbers.")
             table[number] = {**entry, **{key: whole(side) for key, side in sides.items()}}
         return table
@@ -113,7 +114,7 @@ class Truth:
     def dataset(self, annotations: list[Record]) -> Record:
         """A COCO dataset (numbered images, scored categories) with `annotations`, for a back end's COCO object."""
         images = [
-            {"id": n, "height": self.images[id_].get("height", 0), "width": self.images[id_].get("width", 0)}
+            {"id": n, "height": self.images[id_].get("height") or 0, "width": self.images[id_].get("width") or 0}
             for id_, n in self.image_number.items()
         ]
         categories = [{"id": n, "name": self.names[id_]} for id_, n in self.category_number.items()]

@@ -109,6 +109,8 @@ def mask_problem(mask: Any, size: list) -> str | None:
 
 
 def _polygons_problem(polygons: list) -> str | None:
+    if not set(map(type, polygons)) <= {list, tuple, np.ndarray}:
+        return "has a polygon that is no list of numbers"
     try:  # norms find every bad number at the speed of C: COCO's polygons have fifty million
         if sum([math.hypot(*part) for part in polygons]) <= FARTHEST:
             if len(polygons) > 2 and max(map(len, polygons)) == 2:

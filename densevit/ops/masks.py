@@ -4,12 +4,13 @@ A mask is a list of polygons, each a float64 array (n, 2) of (x, y) pixels, a bi
 RleMask. Sizes are (height, width). No function changes its input.
 """
 
+import functools
+
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from densevit.errors import DataError
-from densevit.ops.caching import by_bytes
 from densevit.ops.coco_format import mask_problem
 from densevit.ops.coco_rle import first_broken
 
@@ -57,7 +58,7 @@ class RleMask:
 Mask = Polygons | np.ndarray | RleMask
 
 
-@by_bytes
+@functools.lru_cache(maxsize=64)  # a few megabytes at most
 def nearest(old: int, new: int) -> np.ndarray:
     """(new,) places of `old` that OpenCV's INTER_NEAREST takes, in its arithmetic."""
     places = np.minimum(np.floor(np.arange(new) * (1 / (new / old))).astype(np.int64), old - 1)

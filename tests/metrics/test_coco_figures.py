@@ -287,6 +287,7 @@ def test_broken_results_are_refused_with_one_sentence(change, said):
         ({"images": ["a.jpg"]}, "without an id"),
         ({"images": [{"id": True}]}, "without an id"),
         ({"images": [{"id": 0, "height": "50", "width": 50}]}, "has the size"),
+        ({"images": [{"id": 0, "height": 50, "width": -50}]}, "has the size"),
         ({"images": [{"id": 0}, {"id": 0.0}]}, "two entries of image id 0"),
         ({"categories": ["thing"]}, "without an id"),
         ({"categories": [{"id": 0}, {"id": 0}]}, "two entries of category id 0"),
@@ -340,6 +341,12 @@ def test_ground_truth_of_wrong_types_is_refused_by_the_annotations_id(change, me
     with pytest.raises(DataError, match="annotation 77 in the ground truth") as caught:
         evaluate_coco(truth, [FOUND | {"segmentation": POLYGON}], metric, backend)
     assert "\n" not in str(caught.value)
+
+
+def test_images_need_no_size_where_boxes_are_scored(backend):
+    truth = ONE_BOX | {"images": [{"id": 0, "height": None}]}
+    truth["annotations"] = [ONE_BOX["annotations"][0] | {"id": 1}]
+    assert evaluate_coco(truth, [FOUND], "bbox", backend)["bbox_AP"] == pytest.approx(1)
 
 
 def test_floats_that_are_whole_nulls_and_booleans_of_yes_and_no_score_as_they_are_meant(backend):

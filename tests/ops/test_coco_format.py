@@ -44,6 +44,8 @@ def test_numbers_have_a_range():
         ([[1, 2, "3", 4, 5, 6]], "no list of numbers"),
         ([1, 2, 3, 4, 5, 6], "no list of numbers"),
         (["abc"], "no list of numbers"),
+        ([""], "no list of numbers"),
+        ([TRIANGLE, {}], "no list of numbers"),
         ("abc", "neither polygons nor RLE"),
         ({"size": SIZE}, "neither polygons nor RLE"),
         ({"size": SIZE, "counts": 5}, "neither polygons nor RLE"),

@@ -10,7 +10,7 @@ import densevit.models  # noqa: F401
 from densevit.registry import MODELS
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", *(f"docs/{n}.md" for n in
-             ("architecture", "data", "training"))]  # fmt: skip
+             ("architecture", "data", "reliability", "training"))]  # fmt: skip
 
 
 def test_the_backbone_in_20_lines_trains_in_a_detector(root):
@@ -37,3 +37,18 @@ def test_files_that_a_document_names_exist(root, document):
     configs = set(re.findall(r"\bconfigs/(\w+\.py)\b", text))
     missing += [name for name in configs if not (root / "configs" / name).exists()]
     assert not missing, missing
+
+
+def test_every_test_that_the_page_of_reliability_names_exists(root):
+    text, known = (root / "docs" / "reliability.md").read_text(), {}
+    file = ""
+    for span in re.findall(r"`([^`\n]+)`", text):
+        named, _, test = span.partition("::")
+        if named.endswith(".py") and named.startswith(("test_", "tests/")):
+            file = root / (named if "/" in named else f"tests/reliability/{named}")
+            assert file.is_file(), span
+            known[file] = file.read_text()
+        test = test or (span if re.fullmatch(r"test_\w+", span) else "")
+        assert not test or f"def {test}(" in known[file], span
+    assert len(known) >= 10
+    assert [f"| {number} |" in text for number in range(1, 31)] == [True] * 30

@@ -27,7 +27,7 @@ Truth (`gt_*`) is in the frame of the network's input, predictions (`pred_*`) in
 | `flip` | mirrored left to right |
 | `window` | (top, left, height, width) of the original image that the network sees; none: all of it |
 | `depth_kind` | of `pred_depth`: 'metric', or 'relative', inverse depth up to a scale and a shift, larger is nearer |
-| `depth_range` | (nearest, farthest) metres that `pred_depth` can be, where bounded; other ground truth is none |
+| `depth_range` | (nearest, farthest) meters that `pred_depth` can be, where bounded; other ground truth is none |
 
 Background is class K where a background class exists.
 """

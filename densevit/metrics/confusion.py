@@ -13,8 +13,8 @@ from torch import Tensor
 from densevit.errors import DataError
 
 IGNORE = 255
-"""Value of pixels without truth: they count nowhere, whatever is predicted there. So do those of a value that is no
-class."""
+"""Value of pixels without ground truth: they count nowhere, whatever is predicted there. So do those of a value that is
+no class."""
 VALUES = 256
 EXACT = 1 << 24
 """Pixels that cv2 counts exactly at once: its counts are float32."""
@@ -26,7 +26,7 @@ def confusion_matrix(truth: Tensor, predicted: Tensor, classes: int, where: str)
 
 
 def confusion_and_unknown(truth: Tensor, predicted: Tensor, classes: int, where: str) -> tuple[np.ndarray, int]:
-    """Pixels of class row in `truth` that are class column in `predicted`, and how many have an unknown class in truth.
+    """Pixels of class row in `truth` that are class column in `predicted`, and how many have an unknown ground truth.
 
     Args:
         truth: (H, W) whole numbers, 0 to K - 1; 255, and what else is no class, = none.

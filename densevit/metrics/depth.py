@@ -103,9 +103,9 @@ class DepthMetric(PerImageMetric):
                     "the model predicts relative depth, which is in no unit: set align='least_squares' (or 'median') "
                     "on DepthMetric, or train a head of metric depth."
                 )
-            counted, told = (truth > self.min_depth) & (truth < self.max_depth), sample.get("depth_range")
-            if told is not None:
-                counted &= ~outside_range(truth, told)
+            counted, bounds = (truth > self.min_depth) & (truth < self.max_depth), sample.get("depth_range")
+            if bounds is not None:
+                counted &= ~outside_range(truth, bounds)
             truth, predicted = truth[counted].double(), predicted[counted].double()
             if predicted.isnan().any():
                 raise DataError(
@@ -114,7 +114,9 @@ class DepthMetric(PerImageMetric):
                 )
             figures = self._scored(truth, predicted, relative, sample) if len(truth) else None
             kind = "relative" if relative else "metric"
-            self.results.append({**record_of(sample), "figures": figures, "kind": kind, "views": views, "range": told})
+            self.results.append(
+                {**record_of(sample), "figures": figures, "kind": kind, "views": views, "range": bounds}
+            )
 
     def metric_names(self) -> list[str]:
         """What is computed, without the prefix."""
@@ -181,14 +183,14 @@ class DepthMetric(PerImageMetric):
         return figures
 
     def protocol(
-        self, kind: str = "metric", views: tuple[int, bool] = (1, False), told: tuple[float, float] | None = None
+        self, kind: str = "metric", views: tuple[int, bool] = (1, False), bounds: tuple[float, float] | None = None
     ) -> str:
         """What was compared with what, in one line.
 
         Args:
             kind: 'metric' or 'relative', the model's depth.
             views: how many views of an image were averaged, and whether there were mirrored ones among them.
-            told: the nearest and the farthest depth that the model can predict, metres.
+            bounds: the nearest and the farthest depth that the model can predict, meters.
         """
         space = "inverse depth" if kind == "relative" else "depth"
         alignments = {
@@ -201,7 +203,7 @@ class DepthMetric(PerImageMetric):
         return "; ".join((
             f"{kind} depth",
             f"crop {self.crop or 'none'}",
-            f"truth in {self._span(told)}",
+            f"truth in {self._span(bounds)}",
             f"predictions {'clamped to it' if self.clamp else 'not clamped'}",
             alignments[self.align],
             looks,
@@ -210,11 +212,11 @@ class DepthMetric(PerImageMetric):
             "silog_kitti = 100 sqrt(mean d^2 - (mean d)^2)",
         ))  # fmt: skip
 
-    def _span(self, told: tuple[float, float] | None) -> str:
+    def _span(self, bounds: tuple[float, float] | None) -> str:
         span = f"({self.min_depth:g}, {self.max_depth:g}) m"
-        if told is None or (told[0] <= self.min_depth and told[1] >= self.max_depth):
+        if bounds is None or (bounds[0] <= self.min_depth and bounds[1] >= self.max_depth):
             return span
-        return f"{span}, of it what the model can predict, [{told[0]:g}, {told[1]:g}] m"
+        return f"{span}, of it what the model can predict, [{bounds[0]:g}, {bounds[1]:g}] m"
 
 
 def aligned(truth: Tensor, predicted: Tensor, how: str, relative: bool, max_depth: float) -> Tensor:

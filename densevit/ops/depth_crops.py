@@ -45,7 +45,7 @@ def _within_kb(crop: Callable[[int, int], Crop]) -> Callable[[int, int], Crop | 
 
 
 def outside_range(depth: Tensor, span: tuple[float, float]) -> Tensor:
-    """Where ground truth, in metres, is nearer or farther than can be predicted, and counts as none: bool."""
+    """Where ground truth, in meters, is nearer or farther than can be predicted, and counts as none: bool."""
     return (depth < span[0]) | (depth > span[1])
 
 

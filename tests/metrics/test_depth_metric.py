@@ -326,8 +326,10 @@ def test_what_the_model_cannot_predict_is_not_scored_and_the_protocol_states_it(
     within = DepthMetric(max_depth=1000.0)
     within.process(None, [map_sample(1, "depth", truth[:, 1:3], predicted[:, 1:3])])
     assert metric.evaluate(1) == within.evaluate(1)
-    assert "truth in (0.001, 1000) m, of it what the model can predict, [2, 10] m;" in metric.protocol(told=(2.0, 10.0))
-    assert "truth in (0.001, 1000) m;" in metric.protocol(told=(0.0, 2000.0))
+    assert "truth in (0.001, 1000) m, of it what the model can predict, [2, 10] m;" in metric.protocol(
+        bounds=(2.0, 10.0)
+    )
+    assert "truth in (0.001, 1000) m;" in metric.protocol(bounds=(0.0, 2000.0))
     metric.process(None, [{**map_sample(1, "depth", truth[:, 3:], predicted[:, 3:]), "depth_range": (2.0, 10.0)}])
     with pytest.raises(
         DataError, match=r"true depth in \(0.001, 1000\) m, of it what the model can predict, \[2, 10\] m"

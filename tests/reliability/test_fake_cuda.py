@@ -104,7 +104,7 @@ def model_of(recipe: str) -> torch.nn.Module:
 def test_a_recipe_trains_and_predicts_on_a_cuda_device(recipe):
     with FakeTensorMode(), HostWaits() as waits:
         model = model_of(recipe).train()
-        model._set_device(CUDA)  # what to() says to the preprocessor
+        model._set_device(CUDA)  # as to() does for the preprocessor
         data = tiny.batch((256, 320))
         data = model.data_preprocessor(data, True)
         waits.count = 0

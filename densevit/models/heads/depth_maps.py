@@ -90,7 +90,7 @@ class DepthHead(PixelMapHead):
 
     @property
     def depth_range(self) -> tuple[float, float] | None:
-        """The nearest and the farthest depth, in metres, that can be predicted; None where nothing bounds it."""
+        """The nearest and the farthest depth, in meters, that can be predicted; None where nothing bounds it."""
         return (self.min_depth, self.max_depth) if self.kind in ("sigmoid", "bins") else None
 
     def decode(self, features: Sequence[Tensor]) -> Tensor:

@@ -235,10 +235,10 @@ def _of_truth(values: Tensor, truth: Tensor) -> Tensor:
 
 
 def _is_class(truth: Tensor, classes: int) -> Tensor:
-    """Where truth is one of the classes 0 to `classes` - 1: of its shape, bool."""
+    """Where ground truth is one of the classes 0 to `classes` - 1: of its shape, bool."""
     return (truth >= 0) & (truth < classes)
 
 
 def _class_or_last(truth: Tensor, classes: int) -> Tensor:
-    """Truth, with the last of the classes in place of what is none of them."""
+    """Ground truth, with the last of the classes in place of what is none of them."""
     return torch.where(_is_class(truth, classes), truth, classes - 1)

@@ -6,7 +6,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Union
 
 import mmengine.registry
@@ -19,9 +19,11 @@ from densevit.errors import ConfigError
 RANGES = (
     (r"(\w+_)?(prob|(drop|dropout|drop_path)(_rate|_ratio)?)", 0, 1),
     (r"batch_size|max_epochs|max_iters|val_interval|prefetch_factor", 1, math.inf),
-    (r"num_workers|seed|lr|val_begin", 0, math.inf),
+    (r"num_workers|seed|lr|val_begin|max_norm|clip_value", 0, math.inf),
 )
 """Names of settings with the least and the largest value of each."""
+NO_TEXT = {int, float, bool, list, tuple, dict, Sequence, Iterable, Mapping}
+"""Types of arguments that take no text, unless they say so."""
 
 
 class ValueChecker(ConfigChecker):
@@ -56,8 +58,9 @@ class ValueChecker(ConfigChecker):
         if isinstance(value, dict):
             for key, item in value.items():
                 place = f"{path}{key}"
-                for pattern, least, largest in RANGES if isinstance(item, (int, float)) else ():
-                    if re.fullmatch(pattern, str(key)) and not least <= item <= largest:
+                for pattern, least, largest in RANGES if isinstance(item, (int, float, str)) else ():
+                    fits = not isinstance(item, str) and least <= item <= largest
+                    if not fits and re.fullmatch(pattern, str(key)):
                         between = f"at least {least}" if largest == math.inf else f"between {least} and {largest}"
                         self._refuse(place, f"{place} is {item!r}, and has to be {between}", "correct it")
                 self._ranges(f"{place}.", item)
@@ -85,7 +88,7 @@ def _fits(value: Any, annotation: Any) -> bool:
     union = typing.get_origin(annotation) in (Union, types.UnionType)
     members = set(typing.get_args(annotation)) if union else {annotation}
     if isinstance(value, str):
-        return str in members or not members & {int, float, bool}
+        return str in members or not {typing.get_origin(member) or member for member in members} & NO_TEXT
     if isinstance(value, (int, float)):
         return bool(members - {str, type(None)}) and (
             bool(members & {int, float}) or members != {bool} or value in (0, 1)

@@ -5,14 +5,20 @@ import copy
 import pytest
 from mmengine.config import ConfigDict
 
+from densevit.engine.config import read_config, shipped_configs
 from densevit.engine.value_checks import ValueChecker, building
 from densevit.errors import ConfigError, DataError
 
 BASE = dict(
     train_cfg=dict(by_epoch=True, max_epochs=3, val_interval=1),
     train_dataloader=dict(batch_size=2, num_workers=0, sampler=dict(type="TrainSampler")),
-    optim_wrapper=dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-3, betas=[0.9, 0.999])),
-    param_scheduler=[dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=4)],
+    optim_wrapper=dict(
+        type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-3, betas=[0.9, 0.999]), clip_grad=dict(max_norm=1.0)
+    ),
+    param_scheduler=[
+        dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=4),
+        dict(type="MultiStepLR", milestones=[2]),
+    ],
     default_hooks=dict(checkpoint=dict(type="CheckpointHook", interval=1, save_best="auto")),
     randomness=dict(seed=3),
     model=dict(type="DensePredictor", backbone=dict(type="PVTv2", arch="b0", drop_path_rate=0.1)),
@@ -43,7 +49,10 @@ def with_value(path, value):
         ("optim_wrapper.optimizer.lr", -0.1),
         ("optim_wrapper.optimizer.lr", float("nan")),
         ("optim_wrapper.optimizer.weight_decay", "none"),
+        ("optim_wrapper.clip_grad.max_norm", "abc"),
         ("param_scheduler.0.start_factor", "low"),
+        ("param_scheduler.1.milestones", "abc"),
+        ("optim_wrapper.optimizer.betas", "0.9, 0.99"),
         ("param_scheduler.0.end", float("nan")),
         ("default_hooks.checkpoint.interval", "often"),
         ("default_hooks.checkpoint.filename_tmpl", 5),
@@ -65,6 +74,11 @@ def test_a_value_that_cannot_be_is_named_with_its_place(path, value):
 def test_values_that_can_be_pass(path, value):
     ValueChecker("run.py").check(ConfigDict(BASE))
     ValueChecker("run.py").check(with_value(path, value))
+
+
+@pytest.mark.parametrize("recipe", shipped_configs())
+def test_every_recipe_passes(recipe):
+    ValueChecker(recipe).check(read_config(recipe)._cfg_dict)
 
 
 def test_what_a_constructor_raises_of_its_arguments_names_the_section():

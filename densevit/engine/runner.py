@@ -161,8 +161,9 @@ class Runner(MMEngineRunner):
             SaveFailed: in all processes, where the file could not be written; nothing else has changed.
             TrainingError: likewise, where weights or optimizer state are not finite; nothing is written.
         """
-        random_streams = gathered(self.paused_streams or streams.capture())
-        gradients = self._gradients_under_way() if save_optimizer else None
+        waiting = self._waiting or {}  # a validation that is caught up with comes before the first step
+        random_streams = waiting.get("random_streams") or gathered(self.paused_streams or streams.capture())
+        gradients = (waiting.get("gradients") or self._gradients_under_way()) if save_optimizer else None
         epoch, iteration = (self.epoch + 1, self.iter) if by_epoch else (self.epoch, self.iter + 1)
 
         def save() -> None:

@@ -87,8 +87,8 @@ def test_a_run_that_a_signal_ended_resumes_as_the_unbroken_one(tmp_path, config,
     ours, theirs = (read_file(tmp_path / run / (last or "epoch_3.pth")) for run in ("unbroken", "ended"))
     for index, state in ours["optimizer"]["state"].items():
         assert all(torch.equal(value, theirs["optimizer"]["state"][index][key]) for key, value in state.items())
-    names = [sorted(path.name for path in (tmp_path / run).glob("*.pth")) for run in ("unbroken", "ended")]
-    assert names[0] == names[1], "the checkpoint between two epochs is gone"
+    if not last:
+        assert not list((tmp_path / "ended").glob("iter_*.pth")), "the one between two epochs is replaced by the next"
 
 
 def test_before_the_first_step_nothing_is_saved(tmp_path, config):
@@ -173,5 +173,5 @@ def test_workers_leave_a_signal_to_the_whole_group_to_the_training(root, tmp_pat
         printed, _ = run.communicate(timeout=60)
     assert run.returncode == 128 + number
     text = printed.decode()
-    assert "Traceback" not in text and "worker" not in text and f"{number.name}: the training ends after" in text
+    assert "Traceback" not in text and "DataLoader" not in text and f"{number.name}: the training ends after" in text
     assert list((tmp_path / "run").glob("iter_*.pth"))

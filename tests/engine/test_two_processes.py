@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -89,6 +90,41 @@ def test_two_processes_resume_exactly(tmp_path, root):
     printed = two(root, config, tmp_path / "run", "--resume", *options)
     assert "resumed from" in printed and "iter_3.pth" in printed
     found = read_file(tmp_path / "run" / "iter_8.pth")["state_dict"]
+    assert all(torch.equal(wanted[key], found[key]) for key in wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("receiver", ["torchrun", "one process"])
+def test_a_signal_ends_two_processes_at_the_same_step_and_they_resume_exactly(tmp_path, root, receiver):
+    config = write_config(tmp_path, batch_size=1, drop_path=0.3, train=24, workers=1)
+    options = ["--cfg-options", "train_cfg.max_epochs=2", "default_hooks.checkpoint.max_keep_ckpts=9"]
+    two(root, config, tmp_path / "whole", *options)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()]
+    command = [
+        *torchrun,
+        root / "tools" / "train.py",
+        config,
+        "--work-dir",
+        tmp_path / "ended",
+        "--launcher",
+        "pytorch",
+    ]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    run = subprocess.Popen([*command, *options], env=environment(root), start_new_session=True, **pipes)
+    while "Epoch(train) [1][ 3/12]" not in run.stdout.readline():
+        assert run.poll() is None
+    number = run.pid
+    if receiver == "one process":  # the second, which does not write
+        ranks = subprocess.run(["pgrep", "-P", str(run.pid)], capture_output=True, text=True).stdout.split()
+        number = next(int(p) for p in ranks if b"\0RANK=1\0" in Path(f"/proc/{p}/environ").read_bytes())
+    os.kill(number, signal.SIGTERM)
+    printed, _ = run.communicate(timeout=120)
+    assert run.returncode != 0 and "SIGTERM: the training ends after iteration" in printed
+    (saved,) = (tmp_path / "ended").glob("iter_*.pth")
+    assert len(read_file(saved)["random_streams"]) == 2
+    printed = two(root, config, tmp_path / "ended", "--resume", *options)
+    assert f"resumed from {saved}" in printed
+    wanted, found = (read_file(tmp_path / name / "epoch_2.pth")["state_dict"] for name in ("whole", "ended"))
     assert all(torch.equal(wanted[key], found[key]) for key in wanted)
 
 

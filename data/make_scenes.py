@@ -81,11 +81,10 @@ def _progress(total: int) -> Callable[[int], None]:
 
 def main() -> None:
     arguments = parse_arguments()
-    import cv2
-
     from densevit.datasets.scenes import preview, render, statistics, tree
     from densevit.errors import DataError, exit_on_user_error
     from densevit.outputs import files_of, require_file
+    from densevit.visualization import write_image
 
     size = (arguments.size, arguments.size)
     measures = None
@@ -115,12 +114,9 @@ def main() -> None:
                 measures = [statistics.measure(render(arguments.seed, index, size)) for index in range(count)]
             print(statistics.summary(measures))
         if arguments.preview is not None:
-            arguments.preview.parent.mkdir(parents=True, exist_ok=True)
-            sheet = preview.contact_sheet([render(arguments.seed, index, size) for index in range(8)])
-            if not cv2.imwrite(str(arguments.preview), sheet):
-                raise DataError(
-                    f"{arguments.preview} cannot be written; give a file name ending in .png in a folder of yours"
-                )
+            write_image(
+                arguments.preview, preview.contact_sheet([render(arguments.seed, index, size) for index in range(8)])
+            )
             print(f"preview: {arguments.preview}")
 
 

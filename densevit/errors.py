@@ -59,6 +59,8 @@ def fill_options(where: str, given: Mapping[str, Any] | None, defaults: Mapping[
     for key in given or ():
         if key not in defaults:
             raise ConfigError(f"{where} has no key {key!r}{nearest(key, defaults)}: it has {', '.join(defaults)}")
+        if isinstance(defaults[key], (int, float)) and isinstance(given[key], str):
+            raise ConfigError(f"{where}: {key} is {given[key]!r}, and has to be a number; correct it.")
     return {**defaults, **(given or {})}
 
 

@@ -84,6 +84,14 @@ class ImageDataset(BaseDataset):
         # one flag per image, in memory that the workers share: each broken image is reported once, whoever meets it
         self._broken = torch.zeros(len(self), dtype=torch.uint8).share_memory_()
 
+    def _get_unserialized_subset(self, indices: int | Sequence[int]) -> list:
+        """As mmengine's; DataError for places that are not there."""
+        try:
+            return super()._get_unserialized_subset(indices)
+        except IndexError:
+            there = f"there are {len(self.data_list)} images"
+            raise DataError(f"indices of the data set name an image beyond the last: {there}.") from None
+
     def _find_pairs(self, suffix: str, key: str, what: str) -> dict[str, str]:
         """Name -> path of the images that a list speaks of, or of all; notes in `left_out` what of the folders of
         images and of maps, whose names end in `suffix`, belongs to nothing."""

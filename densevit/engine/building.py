@@ -49,7 +49,10 @@ def _build(cfg: "Config", resume: bool, training: bool, pretrained: str | None) 
     from densevit.engine.value_checks import ValueChecker, building
 
     if cfg.get("custom_imports"):
-        import_modules_from_strings(**cfg.custom_imports)
+        try:
+            import_modules_from_strings(**cfg.custom_imports)
+        except ImportError as error:
+            raise ConfigError(f"custom_imports of the config: {error}; correct the name, or install it.") from error
     _fill_in(cfg, training)
     ValueChecker(str(cfg.filename or "the config")).check(cfg._cfg_dict)
     _check_work_dir(cfg, resume, training)

@@ -94,7 +94,8 @@ def read_config(
         _apply(config, options)
     if data_root is not None:
         _move_data(config, str(data_root))
-    imports = (config.get("custom_imports") or {}).get("imports", [])
+    custom = config.get("custom_imports")
+    imports = custom.get("imports", []) if isinstance(custom, dict) else []
     checker = ConfigChecker(str(file), [imports] if isinstance(imports, str) else imports, options or {}, data)
     checker.check(config._cfg_dict)
     return config

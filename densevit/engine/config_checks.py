@@ -81,6 +81,10 @@ TAKEN = {
 }
 NAMING = ("type", "ema_type", "runner_type", "constructor")
 """Keys whose value is the name of a part."""
+DICTIONARIES = frozenset({
+    "model", "train_cfg", "val_cfg", "test_cfg", "optim_wrapper", "default_hooks", "env_cfg", "randomness",
+    "auto_scale_lr", "custom_imports", "log_processor", "visualizer", "data_preprocessor",
+})  # fmt: skip
 WORDS = {
     "MODELS": "model", "DATASETS": "data set", "TRANSFORMS": "transform", "METRICS": "metric", "HOOKS": "hook",
     "LOOPS": "loop", "OPTIMIZERS": "optimizer", "PARAM_SCHEDULERS": "scheduler", "DATA_SAMPLERS": "sampler",
@@ -146,6 +150,8 @@ class ConfigChecker:
     def _section(self, key: str, value: Any) -> None:
         if value is None:
             return
+        if key in DICTIONARIES:
+            self._dictionary(key, value)
         if key == "custom_hooks" and not isinstance(value, (list, tuple)):
             self._refuse(key, f"custom_hooks is a {type(value).__name__}", "give a list of hooks")
         if key.endswith("_dataloader"):
@@ -165,6 +171,11 @@ class ConfigChecker:
                 registry = "EVALUATOR"
             self._built(key, value, registry, kind)
         self._plain(key, value)
+
+    def _dictionary(self, path: str, value: Any) -> None:
+        if not isinstance(value, dict):
+            kind = type(value).__name__
+            self._refuse(path, f"{path} is a {kind} and no dictionary", "give a dictionary of settings")
 
     def _plain(self, path: str, value: Any) -> None:
         """Sections whose keys are listed above."""
@@ -197,15 +208,14 @@ class ConfigChecker:
     constructor: Any = None
 
     def _loader(self, path: str, loader: Any) -> None:
-        if not isinstance(loader, dict):
-            self._refuse(
-                path, f"{path} is a {type(loader).__name__} and no dictionary", "give a dictionary of settings"
-            )
+        self._dictionary(path, loader)
         for key, value in loader.items():
             if key not in LOADER:
                 self._refuse(f"{path}.{key}", f"{path}.{key} is no argument of the data loader{nearest(key, LOADER)}")
             registry = {"dataset": "DATASETS", "sampler": "DATA_SAMPLERS", "batch_sampler": "DATA_SAMPLERS"}.get(key)
             registry = {"collate_fn": "FUNCTIONS", "worker_init_fn": "FUNCTIONS"}.get(key, registry)
+            if isinstance(value, (str, int, list, tuple)) and key in ("dataset", "sampler", "batch_sampler"):
+                self._dictionary(f"{path}.{key}", value)
             if registry is not None:
                 self._built(f"{path}.{key}", value, registry)
 

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from densevit.errors import ConfigError
 from densevit.registry import MODELS
 
 COCO_CLASSES = 80
@@ -37,6 +38,10 @@ def model_info(config: Config, size: tuple[int, int], classes: int = COCO_CLASSE
         size: (height, width) of the network's input.
         classes: how many, where the recipe leaves them to its data set.
     """
+    if min(*size, classes) < 1:
+        raise ConfigError(
+            f"an image of {size[0]} x {size[1]} pixels with {classes} classes cannot be: take 1 at least."
+        )
     settings = config.model.to_dict() if isinstance(config.model, Config) else dict(config.model)
     _drop_weights(settings)
     if settings.get("classes") is None:

@@ -1,5 +1,6 @@
 """MMEngine's Runner with exact resume, checkpoints that are safe to write and to read, and processes without GPUs."""
 
+import contextlib
 import platform
 import signal
 import time
@@ -122,7 +123,12 @@ class Runner(MMEngineRunner):
     def _init_model_weights(self) -> None:
         """Not where a checkpoint is about to give every weight."""
         if self.found is None:
-            super()._init_model_weights()
+            with building("an init_cfg"):
+                super()._init_model_weights()
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        with building("a hook") if fn_name == "before_run" else contextlib.nullcontext():
+            super().call_hook(fn_name, **kwargs)
 
     def train(self) -> nn.Module:
         self.interruption = Interruption()

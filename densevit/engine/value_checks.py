@@ -101,6 +101,6 @@ def building(section: str) -> Iterator[None]:
     """What a constructor raises of its arguments becomes a ConfigError that names the section of the config."""
     try:
         yield
-    except (ValueError, TypeError, AssertionError, KeyError, ZeroDivisionError, OverflowError) as error:
+    except (ValueError, TypeError, AssertionError, KeyError, ArithmeticError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ConfigError(f"{section} of the config cannot be built ({reason}); correct it.") from error

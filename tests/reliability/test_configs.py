@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from commands import refused, refused_last, run
 from short_runs import write_config
 from tiny_coco import make_tiny_coco
 
@@ -289,3 +290,36 @@ def test_options_arrive_in_the_config_with_their_types(tmp_path):
     assert found.train_cfg.max_epochs == 2 and found.optim_wrapper.optimizer.lr == 2e-4
     assert tuple(found.optim_wrapper.optimizer.betas) == (0.8, 0.99)
     assert found.model.neck.out_channels == 16 and found.ema is True and found.load_from is None
+
+
+OF_ANOTHER_KIND = [
+    "train_cfg=3",
+    "model=x",
+    "model.head=x",
+    "model.neck.out_channels=-1",
+    "model.init_cfg=x",
+    "model.backbone.init_cfg=x",
+    "train_dataloader.sampler=x",
+    "train_dataloader.dataset.indices=[99]",
+    "custom_imports=x",
+    "custom_imports.imports=not_there",
+    "env_cfg=x",
+    "ema.momentum=7",
+    "ema.momentum=x",
+    "model.head.test.score_thr=x",
+]
+
+
+@pytest.mark.parametrize("option", OF_ANOTHER_KIND)
+def test_a_setting_of_another_kind_is_one_sentence(tmp_path, root, option):
+    """(15) A word or a number in place of a dictionary, a number that cannot be, a part that does not build."""
+    config = write_config(tmp_path, train=2, val=1)
+    done = run(root, "train.py", config, "--work-dir", tmp_path / "run", "--cfg-options", option)
+    assert refused_last(done).startswith("error: ")
+    assert "Epoch(train)" not in done.stdout
+
+
+def test_sizes_and_names_that_cannot_be_are_one_sentence(tmp_path, root):
+    """(15) In the tools that take them."""
+    refused(run(root, "model_info.py", "pvt_retinanet_coco", "--size", "-1", "5"))
+    refused(run(root, "data/make_scenes.py", "--preview", tmp_path / "scenes"))

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densevit.layers.linear import Linear
+from densevit.layers.linear import apply_linear
 from densevit.layers.tokens import to_map, to_tokens
+from densevit.ops.plain import plain_form
 
 FEW_KEYS = 256
 """So few keys are not looked at by parts of the queries: those of windows."""
@@ -36,7 +37,7 @@ def plain_is_faster(query: Tensor, key: Tensor, mask: Tensor | None) -> bool:
     """On a CPU the plain form is the faster one in bfloat16, as torch's fused one converts tile by tile, and with a
     mask (or what one is made of) that is trained, for which torch has no fused one.
     """
-    if query.device.type != "cpu":
+    if plain_form() or query.device.type != "cpu":
         return False
     if query.dtype == torch.bfloat16 and (mask is not None or key.shape[-2] <= FEW_KEYS_TRAINED or _by_rows()):
         return True
@@ -70,9 +71,8 @@ def queries_at_once(query: Tensor, key: Tensor, pairs: int) -> int:
 
 
 def _by_rows() -> bool:
-    """Whether the plain form may take some queries at a time: a backward pass keeps all pairs anyhow, and a graph of
-    torch.compile would be one for each size."""
-    return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    """Whether the plain form may take some queries at a time: a backward pass keeps all pairs anyhow."""
+    return not torch.is_grad_enabled() and not plain_form()
 
 
 def _plain_rows(
@@ -107,9 +107,9 @@ class SpatialReductionAttention(nn.Module):
     ):
         super().__init__()
         self.num_heads, self.sr_ratio, self.linear = num_heads, sr_ratio, linear
-        self.q = Linear(dim, dim, bias=qkv_bias)
-        self.kv = Linear(dim, 2 * dim, bias=qkv_bias)
-        self.proj = Linear(dim, dim)
+        self.q = nn.Linear(dim, dim, bias=qkv_bias)
+        self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
         if linear:
             self.sr = nn.Conv2d(dim, dim, 1)
         elif sr_ratio > 1:
@@ -119,10 +119,10 @@ class SpatialReductionAttention(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """x: (B, h*w, C), size: (h, w)."""
-        query = self.q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, N, D)
-        kv = self.kv(self.reduce(x, size)).unflatten(-1, (2, self.num_heads, -1))  # (B, M, 2, heads, D)
+        query = apply_linear(self.q, x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, N, D)
+        kv = apply_linear(self.kv, self.reduce(x, size)).unflatten(-1, (2, self.num_heads, -1))  # (B, M, 2, heads, D)
         key, value = kv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, M, D)
-        return self.proj(attention(query, key, value).transpose(1, 2).flatten(2))
+        return apply_linear(self.proj, attention(query, key, value).transpose(1, 2).flatten(2))
 
     def reduce(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """The tokens that keys and values are made of: (B, h*w, C) -> (B, M, C)."""

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.layers.drop_path import DropPath
-from densevit.layers.linear import Linear, parts_of
+from densevit.layers.linear import apply_linear, parts_of
 from densevit.layers.tokens import to_map, to_tokens
 
 
@@ -14,15 +14,19 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int, bias: bool = True, out_dim: int | None = None):
         super().__init__()
-        self.fc1 = Linear(dim, hidden_dim, bias=bias, gelu=True)
-        self.fc2 = Linear(hidden_dim, out_dim or dim, bias=bias)
+        self.fc1 = nn.Linear(dim, hidden_dim, bias=bias)
+        self.fc2 = nn.Linear(hidden_dim, out_dim or dim, bias=bias)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """x: (B, h*w, C); size (h, w) is for MLPs that look at the map."""
         tokens = x.flatten(0, -2)
-        parts = tokens.split(parts_of(x, len(tokens), self.fc1.out_features))
-        done = [self.fc2(self.fc1(part)) for part in parts]
-        return (done[0] if len(done) == 1 else torch.cat(done)).view(*x.shape[:-1], -1)
+        many = parts_of(x, len(tokens), self.fc1.out_features)
+        if many >= len(tokens):
+            return self._of(x)
+        return torch.cat([self._of(part) for part in tokens.split(many)]).view(*x.shape[:-1], -1)
+
+    def _of(self, x: Tensor) -> Tensor:
+        return apply_linear(self.fc2, apply_linear(self.fc1, x, gelu=True))
 
 
 class SwiGLU(nn.Module):
@@ -33,15 +37,15 @@ class SwiGLU(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int, bias: bool = True, inner_eps: float | None = None):
         super().__init__()
-        self.fc1 = Linear(dim, 2 * hidden_dim, bias=bias)
+        self.fc1 = nn.Linear(dim, 2 * hidden_dim, bias=bias)
         self.norm = None if inner_eps is None else nn.LayerNorm(hidden_dim, eps=inner_eps)
-        self.fc2 = Linear(hidden_dim, dim, bias=bias)
+        self.fc2 = nn.Linear(hidden_dim, dim, bias=bias)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """x: (B, N, C)."""
-        gate, value = self.fc1(x).chunk(2, -1)
+        gate, value = apply_linear(self.fc1, x).chunk(2, -1)
         x = F.silu(gate) * value
-        return self.fc2(x if self.norm is None else self.norm(x))
+        return apply_linear(self.fc2, x if self.norm is None else self.norm(x))
 
 
 class LayerScale(nn.Module):

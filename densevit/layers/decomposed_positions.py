@@ -4,14 +4,13 @@ key's distance downwards and to the right, two tables instead of one for all pai
 Shape letters: B batch, D channels of a head, qh, qw size of the queries' map, kh, kw of the keys', R rows of a table.
 """
 
-from operator import index
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from densevit.layers.attention import attention, plain_attention, plain_is_faster, queries_at_once
 from densevit.ops.caching import by_bytes
+from densevit.ops.plain import plain_form
 
 BIASES = 2**24
 """Numbers of a bias that are made at a time where nothing is trained, so that memory does not grow with all pairs."""
@@ -40,6 +39,9 @@ def decomposed_attention(
     terms = decomposed_terms(query[:, :, prefix:], table_h, table_w, query_size, key_size)
     kept = key.shape[-2] > MANY_KEYS and query.requires_grad and torch.is_grad_enabled()
     fused = kept or query.is_cuda  # not on 'meta', where multiply-adds are counted
+    if plain_form():
+        bias = decomposed_bias(query[:, :, prefix:], table_h, table_w, query_size, key_size)
+        return attention(query, key, value, F.pad(bias, (prefix, 0, prefix, 0)) if prefix else bias)
     if not fused and not plain_is_faster(query, key, terms[0]):
         down, right = (F.pad(term, (0, 0, prefix, 0)) if prefix else term for term in terms)
         rows, done = queries_at_once(query, key, BIASES), []
@@ -101,37 +103,16 @@ def resize_rows(table: Tensor, rows: int) -> Tensor:
     return F.interpolate(table.t()[None], rows, mode="linear", align_corners=False)[0].t()
 
 
+@by_bytes
 def distances(queries: int, keys: int, device: torch.device) -> Tensor:
     """(queries, keys): which of 2 * max(queries, keys) - 1 rows belongs to two places; kept for a few sizes."""
-    return _constant_distances(index(queries), index(keys), device)
-
-
-@torch.compiler.assume_constant_result
-def _constant_distances(queries: int, keys: int, device: torch.device) -> Tensor:
-    return _distances(queries, keys, device)
+    query_step, key_step = max(keys / queries, 1.0), max(queries / keys, 1.0)
+    places = torch.arange(queries)[:, None] * query_step - torch.arange(keys)[None, :] * key_step
+    return (places + (keys - 1) * key_step).long().to(device)
 
 
 @by_bytes
-def _distances(queries: int, keys: int, device: torch.device) -> Tensor:
-    # also a first call within inference_mode gives a tensor that a later training step may save
-    with torch.inference_mode(False):
-        query_step, key_step = max(keys / queries, 1.0), max(queries / keys, 1.0)
-        places = torch.arange(queries)[:, None] * query_step - torch.arange(keys)[None, :] * key_step
-        return (places + (keys - 1) * key_step).long().to(device)
-
-
 def marks_of(size: tuple[int, int], device: torch.device) -> Tensor:
     """(kh*kw, kh + kw): a one for each place's row and for its column; kept for a few sizes."""
-    return _constant_marks((index(size[0]), index(size[1])), device)
-
-
-@torch.compiler.assume_constant_result
-def _constant_marks(size: tuple[int, int], device: torch.device) -> Tensor:
-    return _marks_of(size, device)
-
-
-@by_bytes
-def _marks_of(size: tuple[int, int], device: torch.device) -> Tensor:
-    with torch.inference_mode(False):
-        rows, columns = torch.eye(size[0]).repeat_interleave(size[1], 0), torch.eye(size[1]).repeat(size[0], 1)
-        return torch.cat((rows, columns), 1).to(device)
+    rows, columns = torch.eye(size[0]).repeat_interleave(size[1], 0), torch.eye(size[1]).repeat(size[0], 1)
+    return torch.cat((rows, columns), 1).to(device)

@@ -6,14 +6,13 @@ levels' maps together.
 
 import math
 from collections.abc import Sequence
-from operator import index
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError
-from densevit.layers.linear import Linear
+from densevit.layers.linear import apply_linear
 from densevit.ops.caching import by_bytes
 from densevit.ops.deformable_attention import deformable_attention
 
@@ -38,34 +37,23 @@ class Places(NamedTuple):
 
 
 def places_of(queries: Sequence[Grid], maps: Sequence[Grid], device: torch.device) -> Places:
-    """The centres of the places of `queries`, all maps one after the other, on `maps`, which cover one image from its
+    """The centers of the places of `queries`, all maps one after the other, on `maps`, which cover one image from its
     upper left corner on and have one extent; kept for the sizes used last."""
-    return _constant_places(*(tuple(_constant(grid) for grid in grids) for grids in (queries, maps)), device)
-
-
-def _constant(grid: Grid) -> Grid:
-    return Grid((index(grid.size[0]), index(grid.size[1])), grid.stride)
-
-
-@torch.compiler.assume_constant_result
-def _constant_places(queries: tuple[Grid, ...], maps: tuple[Grid, ...], device: torch.device) -> Places:
-    return _places_of(queries, maps, device)
+    return _places_of(tuple(queries), tuple(maps), device)
 
 
 @by_bytes
 def _places_of(queries: tuple[Grid, ...], maps: tuple[Grid, ...], device: torch.device) -> Places:
     height, width = (side * maps[0].stride for side in maps[0].size)
-    # also a first call within inference_mode gives tensors that a later training step may save
-    with torch.inference_mode(False), torch.no_grad():
-        centres = []
-        for (rows, columns), stride in queries:
-            y = (torch.arange(rows, dtype=torch.float64) + 0.5) * stride / height
-            x = (torch.arange(columns, dtype=torch.float64) + 0.5) * stride / width
-            y, x = torch.meshgrid(y, x, indexing="ij")
-            centres.append(torch.stack((x, y), -1).flatten(0, 1))
-        sides = torch.tensor([[[columns, rows]] for (rows, columns), _ in maps], dtype=torch.float32)
-        sizes = tuple(grid.size for grid in maps)
-        return Places(torch.cat(centres).float().to(device), sides.to(device), sizes)
+    centres = []
+    for (rows, columns), stride in queries:
+        y = (torch.arange(rows, dtype=torch.float64) + 0.5) * stride / height
+        x = (torch.arange(columns, dtype=torch.float64) + 0.5) * stride / width
+        y, x = torch.meshgrid(y, x, indexing="ij")
+        centres.append(torch.stack((x, y), -1).flatten(0, 1))
+    sides = torch.tensor([[[columns, rows]] for (rows, columns), _ in maps], dtype=torch.float32)
+    sizes = tuple(grid.size for grid in maps)
+    return Places(torch.cat(centres).float().to(device), sides.to(device), sizes)
 
 
 class DeformableAttention(nn.Module):
@@ -85,10 +73,10 @@ class DeformableAttention(nn.Module):
                 f"{dim} channels by {ratio} do not divide among {num_heads} heads of deformable attention"
             )
         self.num_heads, self.levels, self.points = num_heads, levels, points
-        self.sampling_offsets = Linear(dim, num_heads * levels * points * 2)
-        self.attention_weights = Linear(dim, num_heads * levels * points)
-        self.value_proj = Linear(dim, inner)
-        self.output_proj = Linear(inner, dim)
+        self.sampling_offsets = nn.Linear(dim, num_heads * levels * points * 2)
+        self.attention_weights = nn.Linear(dim, num_heads * levels * points)
+        self.value_proj = nn.Linear(dim, inner)
+        self.output_proj = nn.Linear(inner, dim)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -110,9 +98,14 @@ class DeformableAttention(nn.Module):
     def forward(self, query: Tensor, features: Tensor, places: Places) -> Tensor:
         """query: (B, Q, C), features: (B, S, C). Returns (B, Q, C)."""
         shape = (self.num_heads, self.levels, self.points)
-        value = self.value_proj(features).unflatten(-1, (self.num_heads, -1))
+        value = apply_linear(self.value_proj, features).unflatten(-1, (self.num_heads, -1))
         # places need more digits than bfloat16 has
-        offsets = self.sampling_offsets(query).float().unflatten(-1, (*shape, 2))
-        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1, dtype=torch.float32)
+        offsets = apply_linear(self.sampling_offsets, query).float().unflatten(-1, (*shape, 2))
+        weights = (
+            apply_linear(self.attention_weights, query)
+            .unflatten(-1, (self.num_heads, -1))
+            .softmax(-1, dtype=torch.float32)
+        )
         points = places.centres[:, None, None, None] + offsets / places.sides
-        return self.output_proj(deformable_attention(value, places.sizes, points, weights.unflatten(-1, shape[1:])))
+        out = deformable_attention(value, places.sizes, points, weights.unflatten(-1, shape[1:]))
+        return apply_linear(self.output_proj, out)

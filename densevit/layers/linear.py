@@ -4,12 +4,16 @@ torch hands float32 to MKL. Where that does not use all of a processor, as on AM
 tenths of the time; elsewhere they are alike. oneDNN adds the bias and applies the GELU while it writes, also in
 bfloat16. What is trained takes a 1x1 convolution, which is oneDNN's too and has a backward pass.
 
+The layers are torch's own, so that tools which replace `nn.Linear` (dynamic quantization, LoRA) find them.
+
 Shape letters: C channels that come, K channels that go.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from densevit.ops.plain import plain_form
 
 HAS_BOTH = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
 LARGE, LARGE_TRAINED = 2**22, 2**29
@@ -19,30 +23,31 @@ NUMBERS = 2**22
 """Intermediate numbers that are held at a time where a layer may be taken in parts: about what caches take."""
 
 
-class Linear(nn.Linear):
-    """torch.nn.Linear by way of `linear`. gelu: with a GELU after it."""
+def apply_linear(layer: nn.Module, x: Tensor, gelu: bool = False) -> Tensor:
+    """`layer(x)`, with a GELU after it if `gelu` is set: by way of `linear` where the layer is torch.nn.Linear itself.
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, gelu: bool = False):
-        super().__init__(in_features, out_features, bias)
-        self.gelu = gelu
+    A layer with hooks, and one that took the place of torch's (a quantized one), is called as it is.
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (..., C). Returns (..., K)."""
-        return linear(x, self.weight, self.bias, self.gelu)
+    Args:
+        layer: from C to K channels.
+        x: (..., C).
 
-    def extra_repr(self) -> str:
-        return super().extra_repr() + (", gelu=True" if self.gelu else "")
+    Returns:
+        Tensor: (..., K).
+    """
+    if type(layer) is nn.Linear and not layer._forward_hooks and not layer._forward_pre_hooks:
+        return linear(x, layer.weight, layer.bias, gelu)
+    return F.gelu(layer(x)) if gelu else layer(x)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: bool = False) -> Tensor:
     """F.linear, and a GELU after it where `gelu` is set. x: (..., C). weight: (K, C). bias: (K,) or None. Returns
     (..., K)."""
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-    if x.device.type != "cpu" or not HAS_BOTH or not torch.backends.mkldnn.enabled:
+    if plain_form() or x.device.type != "cpu" or not HAS_BOTH or not torch.backends.mkldnn.enabled:
         out = F.linear(x, weight, bias)
-    elif torch.compiler.is_compiling() or torch.is_grad_enabled():
-        # a bound would make a graph of its own for sizes on either side
-        large = torch.compiler.is_compiling() or x.numel() * len(weight) >= LARGE_TRAINED
+    elif torch.is_grad_enabled():
+        large = x.numel() * len(weight) >= LARGE_TRAINED
         out = (_pixelwise if large and dtype == weight.dtype == torch.float32 else F.linear)(x, weight, bias)
     elif dtype in (torch.float32, torch.bfloat16) and x.numel() * len(weight) >= LARGE:
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
@@ -63,9 +68,9 @@ def _pixelwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def parts_of(x: Tensor, rows: int, numbers: int) -> int:
     """How many of the rows made of x are to be taken at a time, where each has so many intermediate `numbers`.
 
-    All of them on other devices than a CPU, where its caches hold them, where a backward pass keeps them anyhow, and in
-    a graph of torch.compile, which would be one for each size.
+    All of them in the plain form, on other devices than a CPU, where its caches hold them, and where a backward pass
+    keeps them anyhow.
     """
-    if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if plain_form() or x.device.type != "cpu" or torch.is_grad_enabled() or rows * numbers <= 2 * NUMBERS:
         return max(rows, 1)
-    return max(rows, 1) if rows * numbers <= 2 * NUMBERS else max(1, NUMBERS // numbers)
+    return max(1, NUMBERS // numbers)

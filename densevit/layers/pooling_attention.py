@@ -4,6 +4,8 @@ Shape letters: B batch, P tokens before the patches (a class token or none), C c
 map before, qh, qw of the queries', kh, kw of the keys', W windows of an image.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,9 +13,9 @@ from torch import Tensor, nn
 from densevit.errors import ConfigError
 from densevit.layers.attention import attention
 from densevit.layers.decomposed_positions import decomposed_attention, resize_rows
-from densevit.layers.linear import Linear, linear
+from densevit.layers.linear import apply_linear, linear
 from densevit.layers.tokens import to_map, to_tokens
-from densevit.ops.windows import Windowing, cut_of, cut_windows, join_windows
+from densevit.ops.windows import Windowing, windows_of
 
 Size = tuple[int, int]
 
@@ -70,8 +72,8 @@ class PoolingAttention(nn.Module):
         self.prefix, self.residual, self.prefix_residual = prefix, residual, prefix_residual
         self.q_window, self.kv_window = window // q_stride, window // kv_stride
         self.q_windowing, self.kv_windowing = (Windowing((n, n), (0, 0)) for n in (self.q_window, self.kv_window))
-        self.qkv = Linear(dim, 3 * dim_out, bias=qkv_bias)
-        self.proj = Linear(dim_out, dim_out)
+        self.qkv = nn.Linear(dim, 3 * dim_out, bias=qkv_bias)
+        self.proj = nn.Linear(dim_out, dim_out)
         width = dim_out // num_heads
         for name, stride in (("q", q_stride), ("k", kv_stride), ("v", kv_stride)):
             self.add_module(f"pool_{name}", nn.Conv2d(width, width, 3, stride, padding=1, groups=width, bias=False))
@@ -86,27 +88,32 @@ class PoolingAttention(nn.Module):
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         """x: (B, P + h*w, C), size: (h, w). Returns (B, P + qh*qw, C)."""
-        # three products and not one: a convolution copies what is a slice of a wider map
-        biases = (None,) * 3 if self.qkv.bias is None else self.qkv.bias.chunk(3)
         query, key, value = (
-            self.pool(linear(x, weight, bias), size, getattr(self, f"pool_{name}"), getattr(self, f"norm_{name}"))
-            for weight, bias, name in zip(self.qkv.weight.chunk(3), biases, "qkv", strict=True)
+            self.pool(part, size, getattr(self, f"pool_{name}"), getattr(self, f"norm_{name}"))
+            for part, name in zip(self.project(x), "qkv", strict=True)
         )
         q_size, kv_size = pooled_size(size, self.q_stride), pooled_size(size, self.kv_stride)
         if not self.q_window:
             out = self.attend(query, key, value, q_size, kv_size)
         else:
-            q_cut = cut_of(self.q_windowing, len(x), q_size, x.device)
-            kv_cut = cut_of(self.kv_windowing, len(x), kv_size, x.device)
-            keys, values = (cut_windows(part, kv_cut, self.kv_window**2) for part in (key, value))
-            queries = cut_windows(query, q_cut, self.q_window**2)
-            out = self.attend(queries, keys, values, self.q_windowing.window, self.kv_windowing.window)
-            out = join_windows(out, q_cut, len(x))
+            q_windows = windows_of(self.q_windowing, len(x), q_size, x.device)
+            kv_windows = windows_of(self.kv_windowing, len(x), kv_size, x.device)
+            parts = (q_windows.partition(query), kv_windows.partition(key), kv_windows.partition(value))
+            out = self.attend(*parts, self.q_windowing.window, self.kv_windowing.window)
+            out = q_windows.reverse(out, len(x))
         if self.residual:
             if self.prefix and not self.prefix_residual:
                 query = torch.cat((torch.zeros_like(query[:, : self.prefix]), query[:, self.prefix :]), 1)
             out = out + query
-        return self.proj(out)
+        return apply_linear(self.proj, out)
+
+    def project(self, x: Tensor) -> Sequence[Tensor]:
+        """(B, P + h*w, C) -> three of (B, P + h*w, C_out)."""
+        if type(self.qkv) is not nn.Linear:  # such as a quantized layer
+            return apply_linear(self.qkv, x).chunk(3, -1)
+        # three products and not one: a convolution copies what is a slice of a wider map
+        biases = (None,) * 3 if self.qkv.bias is None else self.qkv.bias.chunk(3)
+        return [linear(x, weight, bias) for weight, bias in zip(self.qkv.weight.chunk(3), biases, strict=True)]
 
     def pool(self, x: Tensor, size: Size, conv: nn.Conv2d, norm: nn.LayerNorm) -> Tensor:
         """(B, P + h*w, C) -> (B, P + qh*qw, C), pooled and normed head by head."""

@@ -9,13 +9,13 @@ side of the kernel.
 """
 
 from collections.abc import Iterator, Sequence
-from operator import index
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.ops.caching import by_bytes
+from densevit.ops.plain import plain_form
 from densevit.ops.winograd import conv_same
 
 BLOCK = 128
@@ -32,6 +32,9 @@ def conv_of_resized(conv: nn.Conv2d, maps: Sequence[Tensor], size: Sequence[int]
         align_corners: of the resizes.
     """
     size = tuple(size)
+    if plain_form() or maps[0].device.type != "cpu":
+        maps = [F.interpolate(x, size=size, mode="bilinear", align_corners=align_corners) for x in maps]
+        return conv(torch.cat(maps, dim=1))
     kernels = conv.weight.split([x.shape[1] for x in maps], dim=1)
     whole = [i for i, x in enumerate(maps) if tuple(x.shape[2:]) == size]
     out = None
@@ -55,7 +58,7 @@ def _add_resized(out: Tensor | None, x: Tensor, kernel: Tensor, size: tuple[int,
     to_y = shifted_resize(h, size[0], taps, align_corners, x.dtype, x.device)
     to_x = shifted_resize(w, size[1], taps, align_corners, x.dtype, x.device)
     tokens, kernel = x.permute(0, 2, 3, 1), kernel.permute(2, 1, 3, 0).flatten(2)  # (k_y, C, k_x * P)
-    whole = torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu"
+    whole = torch.is_grad_enabled()
     part = None
     for rows, above, below in [(slice(None), 0, h)] if whole else _blocks(to_y):
         weights = to_y[rows, :, above:below].flatten(1)
@@ -83,28 +86,13 @@ def _blocks(resize: Tensor) -> Iterator[tuple[slice, int, int]]:
         yield some, int(seen[0]), int(seen[-1]) + 1
 
 
+@by_bytes
 def shifted_resize(
     old: int, new: int, taps: int, align_corners: bool, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     """The matrices (new, taps, old) that resize a side of `old` places bilinearly to `new` and then look at the place
     `tap - taps // 2` further; beyond the border is 0. Kept for a few sizes."""
-    return _constant_resize(index(old), index(new), taps, align_corners, dtype, device)
-
-
-@torch.compiler.assume_constant_result
-def _constant_resize(
-    old: int, new: int, taps: int, align_corners: bool, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    return _shifted_resize(old, new, taps, align_corners, dtype, device)
-
-
-@by_bytes
-def _shifted_resize(
-    old: int, new: int, taps: int, align_corners: bool, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    # also a first call within inference_mode gives a tensor that a later training step may save
-    with torch.inference_mode(False), torch.no_grad():
-        places = torch.eye(old, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
-        resize = F.interpolate(places[None], size=new, mode="linear", align_corners=align_corners)[0].T
-        padded = F.pad(resize, (0, 0, taps // 2, taps // 2))
-        return torch.stack([padded[tap : tap + new] for tap in range(taps)], dim=1).to(device, dtype)
+    places = torch.eye(old, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
+    resize = F.interpolate(places[None], size=new, mode="linear", align_corners=align_corners)[0].T
+    padded = F.pad(resize, (0, 0, taps // 2, taps // 2))
+    return torch.stack([padded[tap : tap + new] for tap in range(taps)], dim=1).to(device, dtype)

@@ -3,18 +3,16 @@
 Shape letters: B batch, N tokens, P tokens before the patches, C channels, D = C / heads, h, w size of the map.
 """
 
-from operator import index
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.layers.attention import attention
 from densevit.layers.decomposed_positions import decomposed_attention, resize_rows
-from densevit.layers.linear import Linear, linear
+from densevit.layers.linear import apply_linear, linear
 from densevit.layers.rotary import Rotation, rotate
 from densevit.ops.caching import by_bytes
-from densevit.ops.windows import Windowing, cut_of, cut_windows, join_windows, relative_positions
+from densevit.ops.windows import Windowing, relative_positions, windows_of
 
 
 class SelfAttention(nn.Module):
@@ -44,9 +42,9 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads, self.window_padding = num_heads, window_padding
         self.windowing = Windowing((window, window), (0, 0)) if window else None
-        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.norm = None if inner_eps is None else nn.LayerNorm(dim, eps=inner_eps)
-        self.proj = Linear(dim, dim, bias=proj_bias)
+        self.proj = nn.Linear(dim, dim, bias=proj_bias)
         mask = None
         if qkv_bias and not key_bias:
             mask = torch.tensor((1.0, 0.0, 1.0)).repeat_interleave(dim)
@@ -55,17 +53,17 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int], rotation: Rotation | None = None) -> Tensor:
         """x: (B, P + h*w, C), without the P where there are windows; size: (h, w); rotation: see `rotate`."""
         if self.windowing is None:
-            return self.proj(self.attend(self.project(x), size, rotation))
-        cut, sides = cut_of(self.windowing, len(x), size, x.device), self.windowing.window
-        places = sides[0] * sides[1]
-        padded = cut.empty is not None and self.window_padding == "tokens"
-        fill = self.project(x.new_zeros(x.shape[-1])) if padded else None
-        packed = cut_windows(self.project(x), cut, places, fill)
-        return self.proj(join_windows(self.attend(packed, sides), cut, len(x)))
+            return apply_linear(self.proj, self.attend(self.project(x), size, rotation))
+        windows = windows_of(self.windowing, len(x), size, x.device)
+        fill = self.project(x.new_zeros(1, x.shape[-1])) if windows.padded and self.window_padding == "tokens" else None
+        packed = windows.partition(self.project(x), fill)
+        return apply_linear(self.proj, windows.reverse(self.attend(packed, self.windowing.window), len(x)))
 
     def project(self, x: Tensor) -> Tensor:
         """Query, key and value in a row: (B, N, C) -> (B, N, 3 C)."""
-        return linear(x, self.qkv.weight, self.qkv.bias if self.bias_mask is None else self.qkv.bias * self.bias_mask)
+        if self.bias_mask is None:
+            return apply_linear(self.qkv, x)
+        return linear(x, self.qkv.weight, self.qkv.bias * self.bias_mask)
 
     def attend(self, packed: Tensor, size: tuple[int, int], rotation: Rotation | None = None) -> Tensor:
         """Attention among all tokens, of what `project` gives (B, P + h*w, 3 C): (B, P + h*w, C)."""
@@ -148,22 +146,11 @@ def resize_relative(table: Tensor, grid: tuple[int, int], size: tuple[int, int])
     return torch.cat((image[0].flatten(1).t(), table[-3:]))
 
 
+@by_bytes
 def relative_places(size: tuple[int, int], device: torch.device) -> Tensor:
     """(1 + h*w, 1 + h*w): which row of the table belongs to two tokens, the class token first; kept for a few sizes."""
-    return _constant_places((index(size[0]), index(size[1])), device)
-
-
-@torch.compiler.assume_constant_result
-def _constant_places(size: tuple[int, int], device: torch.device) -> Tensor:
-    return _relative_places(size, device)
-
-
-@by_bytes
-def _relative_places(size: tuple[int, int], device: torch.device) -> Tensor:
-    # also a first call within inference_mode gives a tensor that a later training step may save
-    with torch.inference_mode(False):
-        places = F.pad(relative_positions(size), (1, 0, 1, 0))
-        rows = (2 * size[0] - 1) * (2 * size[1] - 1)
-        places[0, :], places[:, 0] = rows, rows + 1
-        places[0, 0] = rows + 2
-        return places.to(device)
+    inner = relative_positions(size, device)  # (h*w, h*w)
+    rows = (2 * size[0] - 1) * (2 * size[1] - 1)
+    from_class, to_class = inner.new_full((1, len(inner)), rows), inner.new_full((len(inner) + 1, 1), rows + 1)
+    to_class = torch.cat((to_class.new_full((1, 1), rows + 2), to_class[1:]))
+    return torch.cat((to_class, torch.cat((from_class, inner))), 1)

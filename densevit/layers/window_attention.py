@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from densevit.layers.attention import attention
-from densevit.layers.linear import Linear, parts_of
-from densevit.ops.windows import Windowing, cut_of, cut_windows, join_windows, relative_positions
+from densevit.layers.linear import apply_linear, parts_of
+from densevit.ops.plain import plain_form
+from densevit.ops.windows import Windowing, relative_positions, windows_of
 
 
 class WindowAttention(nn.Module):
@@ -25,7 +26,7 @@ class WindowAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, windowing: Windowing):
         super().__init__()
         self.num_heads, self.windowing = num_heads, windowing
-        self.proj = Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
         places = relative_positions(windowing.window)
         self.num_places = len(places)
         self.register_buffer("relative_position_index", places.flatten(), persistent=False)
@@ -44,28 +45,28 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """x: (B, h*w, C), size: (h, w)."""
-        cut = cut_of(self.windowing, len(x), size, x.device)
-        count = len(cut.places) // self.num_places
+        layout = windows_of(self.windowing, len(x), size, x.device)
+        count = layout.shape[0]
         bias = self.bias_table().index_select(0, self.relative_position_index)
         bias = bias.t().contiguous().unflatten(1, (self.num_places, -1))[None]  # (1, heads, N, N)
         many = parts_of(x, count, self.num_places * 3 * x.shape[-1])
         # Zeros need not be multiplied: what one becomes, all become.
-        tokens_alone = many >= count and cut.empty is not None
+        tokens_alone = not plain_form() and many >= count and layout.padded
         if tokens_alone:
-            windows = cut_windows(self.project(x), cut, self.num_places, self.project(x.new_zeros(x.shape[-1])))
+            windows = layout.partition(self.project(x), self.project(x.new_zeros(1, x.shape[-1])))
         else:
-            windows = cut_windows(x, cut, self.num_places)
+            windows = layout.partition(x)
         done = []
         for start in range(0, count, many):
             part = windows[start : start + many]
-            inner = min(max(cut.inner - start, 0), len(part))  # those that the shift did not tear apart come first
+            inner = min(max(layout.inner - start, 0), len(part))  # those that the shift did not tear apart come first
             torn = None
             if inner < len(part):
-                torn = cut.mask[start + inner - cut.inner : start + len(part) - cut.inner]
+                torn = layout.mask[start + inner - layout.inner : start + len(part) - layout.inner]
             part = self.attend(part if tokens_alone else self.project(part), bias, inner, torn)
-            done.append(part if tokens_alone else self.proj(part))
-        x = join_windows(done[0] if len(done) == 1 else torch.cat(done), cut, len(x))
-        return self.proj(x) if tokens_alone else x
+            done.append(part if tokens_alone else apply_linear(self.proj, part))
+        x = layout.reverse(done[0] if len(done) == 1 else torch.cat(done), len(x))
+        return apply_linear(self.proj, x) if tokens_alone else x
 
     def attend(self, packed: Tensor, bias: Tensor, inner: int, torn: Tensor | None) -> Tensor:
         """Attention within each window, of what `project` gives: (n, N, 3 C) -> (n, N, C).

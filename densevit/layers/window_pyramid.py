@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from densevit.errors import ConfigError
-from densevit.layers.linear import Linear
+from densevit.layers.linear import apply_linear
 from densevit.layers.pyramid import checkpointed_stages
 from densevit.layers.tokens import to_map, to_tokens
+from densevit.ops.plain import plain_form
 from densevit.ops.resize import resize_table
 from densevit.ops.windows import Windowing
 
@@ -56,19 +57,21 @@ class PatchMerging(nn.Module):
     def __init__(self, dim: int, norm: str, eps: float):
         super().__init__()
         self.norm_after = norm == "after"
-        self.reduction = Linear(4 * dim, 2 * dim, bias=False)
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
         self.norm = nn.Identity() if norm == "none" else nn.LayerNorm((2 if self.norm_after else 4) * dim, eps=eps)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
         """x: (B, h*w, C). Returns (B, ceil(h/2)*ceil(w/2), 2 C) and its (h, w)."""
         height, width = size
         x = x.unflatten(1, size)
-        if height % 2 or width % 2:
+        if plain_form() or height % 2 or width % 2:
             x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
         size = (x.shape[1] // 2, x.shape[2] // 2)
         x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (B, h, row, w, column, C)
         x = x.permute(0, 1, 3, 4, 2, 5).flatten(3).flatten(1, 2)
-        return (self.norm(self.reduction(x)) if self.norm_after else self.reduction(self.norm(x))), size
+        x = x if self.norm_after else self.norm(x)
+        x = apply_linear(self.reduction, x)
+        return (self.norm(x) if self.norm_after else x), size
 
 
 class Stage(nn.Module):

@@ -12,8 +12,9 @@ from torch._guards import detect_fake_mode
 from torch.utils._python_dispatch import _disable_current_modes, _get_current_dispatch_mode_stack
 from torch.utils._pytree import tree_map_only
 
-CPU = torch.device("cpu")
+from densevit.ops.plain import plain_form
 
+CPU = torch.device("cpu")
 Made = TypeVar("Made", bound=Callable)
 
 
@@ -29,11 +30,12 @@ class ByteCache:
         self._kept: OrderedDict[tuple, tuple[Any, int]] = OrderedDict()
 
     def __call__(self, function: Made) -> Made:
-        """Decorate a function of hashable arguments whose results nobody writes into."""
+        """Decorate a function of hashable arguments whose results are never written into. Where operations are recorded
+        it is called, and neither gives nor keeps anything that another call may meet."""
 
         @functools.wraps(function)
         def cached(*args: Any) -> Any:
-            return _as_traced(self._made, function, args)
+            return function(*args) if plain_form() else _as_counted(self._made, function, args)
 
         return cached
 
@@ -43,9 +45,9 @@ class ByteCache:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key][0]
-        made = function(*args)
-        # else torch.compile, which knows constants by their function alone, takes two sizes for one that varies
-        tree_map_only(torch.Tensor, lambda x: torch._dynamo.mark_static(x), made)  # imported when needed
+        # also a first call within inference_mode gives tensors that a later training step may save
+        with torch.inference_mode(False), torch.no_grad():
+            made = function(*args)
         self._keep(key, made, size_of(made))
         return made
 
@@ -65,16 +67,15 @@ class ByteCache:
                 self.bytes -= self._kept.popitem(last=False)[1][1]
 
 
-def _as_traced(make: Callable, function: Callable, args: tuple) -> Any:
-    """make(function, args), also where tensors are traced, counted or without numbers: it is made of true numbers, and
-    nothing of that is traced or kept. Fake tensors get fake ones on their device, which need not be there."""
+def _as_counted(make: Callable, function: Callable, args: tuple) -> Any:
+    """make(function, args), also where tensors are counted or without numbers: it is made of true numbers, and nothing
+    of that is counted. Fake tensors get fake ones on their device, which need not be there."""
     if not _get_current_dispatch_mode_stack():
         return make(function, args)
     fake = detect_fake_mode()
-    absent = fake is not None and not fake.allow_non_fake_inputs  # torch.export takes true ones for constants
     with _disable_current_modes():
-        made = make(function, tuple(CPU if absent and isinstance(arg, torch.device) else arg for arg in args))
-    if not absent:
+        made = make(function, tuple(CPU if fake and isinstance(arg, torch.device) else arg for arg in args))
+    if fake is None:
         return made
     device = next((arg for arg in args if isinstance(arg, torch.device)), CPU)
     return tree_map_only(torch.Tensor, lambda x: fake.from_tensor(x).to(device), made)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from densevit.errors import ConfigError, nearest
+from densevit.ops.plain import plain_form
 
 Sizes = Sequence[tuple[int, int]]
 
@@ -30,12 +31,12 @@ def deformable_attention(
             lower, centres of pixels lie at (i + 0.5) / side; outside of a map the values are zero.
         weights: (B, Q, M, L, K), of the samples.
         form: 'bag', by `embedding_bag`, whose rows are the pixels; 'sample', by `grid_sample`; 'gather', by `gather`
-            and arithmetic alone. None: 'gather' while a model is exported, 'bag' otherwise.
+            and arithmetic alone. None: 'gather' where operations are recorded, 'bag' otherwise.
 
     Raises ConfigError for an unknown form.
     """
     if form is None:
-        form = "gather" if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export() else "bag"
+        form = "gather" if plain_form() else "bag"
     if form not in FORMS:
         raise ConfigError(f"deformable_attention has no form {form!r}{nearest(form, FORMS)}: {', '.join(FORMS)}")
     return FORMS[form](value, sizes, points, weights).flatten(2).to(value.dtype)

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from densevit.ops.plain import fixed_size
+
 
 def resize_table(
     table: Tensor,
@@ -19,10 +21,11 @@ def resize_table(
     offset: added to h and w before they are divided by the grid's; the places are then sampled at steps of exactly
         1 / that factor, as DINOv2 does with 0.1 (github.com/facebookresearch/dinov2). 0: at steps of gh / h, gw / w.
     """
-    if tuple(grid) == tuple(size):
+    size = fixed_size(size)
+    if tuple(grid) == size:
         return table
     image = table.transpose(1, 2).unflatten(2, tuple(grid))
-    how: dict = {"size": tuple(size)}
+    how: dict = {"size": size}
     if offset:
         how = {"scale_factor": [(side + offset) / old for side, old in zip(size, grid, strict=True)]}
     return F.interpolate(image, mode=mode, align_corners=False, antialias=antialias, **how).flatten(2).transpose(1, 2)

@@ -7,7 +7,6 @@ and infinity. Exact but for rounding: about 5e-6 of the largest value in float32
 Shape letters: B images, C channels, K channels of the outcome, H, W size of the map, n, m tiles along y and x.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,9 +14,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-STRIP = 3 * 2**20
-"""Numbers at all points that are held at a time: about what a processor's caches take."""
-AT_POINTS = (
+from densevit.ops.plain import plain_form
+
+STRIP = 6 * 2**20
+"""Numbers at all points that are held at a time: a few times what a processor's caches take."""
+TILE = (
+    (4.0, 0.0, -5.0, 0.0, 1.0, 0.0),
+    (0.0, -4.0, -4.0, 1.0, 1.0, 0.0),
+    (0.0, 4.0, -4.0, -1.0, 1.0, 0.0),
+    (0.0, -2.0, -1.0, 2.0, 1.0, 0.0),
+    (0.0, 2.0, -1.0, -2.0, 1.0, 0.0),
+    (0.0, 4.0, 0.0, -5.0, 0.0, 1.0),
+)
+"""Six pixels in a row at the six points."""
+KERNEL = (
     (1 / 4, 0.0, 0.0),
     (-1 / 6, -1 / 6, -1 / 6),
     (-1 / 6, 1 / 6, -1 / 6),
@@ -26,6 +36,13 @@ AT_POINTS = (
     (0.0, 0.0, 1.0),
 )
 """A kernel's three taps at the six points, with the factors that interpolation needs."""
+PIXELS = (
+    (1.0, 1.0, 1.0, 1.0, 1.0, 0.0),
+    (0.0, 1.0, -1.0, 2.0, -2.0, 0.0),
+    (0.0, 1.0, 1.0, 4.0, 4.0, 0.0),
+    (0.0, 1.0, -1.0, 8.0, -8.0, 1.0),
+)
+"""The four pixels of what stands at the six points."""
 
 
 def conv_same(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -41,7 +58,7 @@ def conv_same(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def winograd_is_faster(x: Tensor, weight: Tensor) -> bool:
     """3x3 in float32 on a CPU: many channels, and a map large enough to pay for the kernel's way to the points and for
     what the last tiles stick out."""
-    if weight.shape[2:] != (3, 3) or torch.compiler.is_compiling() or x.device.type != "cpu":
+    if plain_form() or weight.shape[2:] != (3, 3) or x.device.type != "cpu":
         return False
     if x.dtype != torch.float32 or weight.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return False
@@ -75,63 +92,34 @@ class _Winograd(torch.autograd.Function):
 
 @torch.no_grad()
 def winograd(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`conv_same` by way of the points, strip by strip of the map; it is not differentiated itself."""
+    """`conv_same` by way of the points, strip by strip of the map; it is not differentiated itself.
+
+    Each strip is five steps, however many channels it has: tiles are cut, brought to the points by one product,
+    multiplied, brought back by another product, and laid down. Threads meet at the end of each step, which costs
+    milliseconds on a shared machine, so there are few of them.
+    """
     many, channels, height, width = x.shape
     n, m = -(-height // 4), -(-width // 4)
-    kernel = _kernel_at_points(weight)
-    pixels = x.permute(0, 2, 3, 1)
+    to_points, kernel_to_points, from_points = (torch.tensor(way, dtype=x.dtype) for way in (TILE, KERNEL, PIXELS))
+    kernel = torch.kron(kernel_to_points, kernel_to_points) @ weight.reshape(-1, 9).t()  # (36, K*C)
+    kernel = kernel.view(36, *weight.shape[:2]).transpose(1, 2)  # (36, C, K)
+    to_points, from_points = torch.kron(to_points, to_points), torch.kron(from_points, from_points)
+    padded = x.new_zeros(many, 4 * n + 2, 4 * m + 2, channels)
+    padded[:, 1 : height + 1, 1 : width + 1] = x.permute(0, 2, 3, 1)
     out = torch.empty((many, len(weight), 4 * n, 4 * m), dtype=x.dtype, memory_format=torch.channels_last)
-    by_tile = out.permute(0, 2, 3, 1)
+    by_tile = out.permute(0, 2, 3, 1).unflatten(2, (m, 4)).unflatten(1, (n, 4))  # (B, n, 4, m, 4, K)
+    image, row, column, channel = padded.stride()
     rows = max(1, STRIP // (36 * many * m * max(channels, len(weight))))
     for first in range(0, n, rows):
         some = min(rows, n - first)
-        tall = 4 * some + 2  # rows of pixels, one above and one below included
-        top, bottom = max(4 * first - 1, 0), min(4 * first - 1 + tall, height)
-        strip = x.new_zeros(many, tall, 4 * m + 2, channels)
-        strip[:, top - (4 * first - 1) : bottom - (4 * first - 1), 1 : width + 1] = pixels[:, top:bottom]
-
-        along_y = x.new_empty(6, many, some, 4 * m + 2, channels)
-        _to_points([strip[:, i : i + 4 * some - 3 : 4] for i in range(6)], along_y)
-        points = x.new_empty(6, 6, many, some, m, channels)  # first x, then y
-        _to_points([along_y[:, :, :, i : i + 4 * m - 3 : 4] for i in range(6)], points)
-
-        products = torch.bmm(points.view(36, -1, channels), kernel).view(6, 6, many, some, m, -1)
+        tiles = padded[:, 4 * first :].as_strided(
+            (6, 6, many, some, m, channels), (row, column, image, 4 * row, 4 * column, channel)
+        )
+        points = to_points @ tiles.reshape(36, -1)  # (36, B*some*m*C)
+        products = torch.bmm(points.view(36, -1, channels), kernel)  # (36, B*some*m, K)
         if bias is not None:
-            products[1, 1] += bias  # at the point (1, 1) a number reaches each pixel of the tile once
-        along_x = x.new_empty(4, 6, many, some, m, len(weight))
-        _from_points(products, along_x)
-        tiles = by_tile[:, 4 * first : 4 * (first + some)].view(many, some, 4, m, 4, -1).permute(2, 4, 0, 1, 3, 5)
-        _from_points(along_x.transpose(0, 1), tiles)
+            products[7] += bias  # at the point (1, 1) a number reaches each pixel of the tile once
+        pixels = (from_points @ products.flatten(1)).view(4, 4, many, some, m, -1)
+        by_tile[:, first : first + some] = pixels.permute(2, 3, 0, 4, 1, 5)
     # a view may not be changed in place where autograd has a part in it: this has the memory and is none
     return out if out.shape[2:] == x.shape[2:] else x.new_empty(0).set_(out[:, :, :height, :width])
-
-
-def _kernel_at_points(weight: Tensor) -> Tensor:
-    """(K, C, 3, 3) -> (36, C, K), the points of x before those of y."""
-    along = torch.tensor(AT_POINTS, dtype=weight.dtype)
-    both = torch.einsum("ax,by->abyx", along, along).reshape(36, 9)
-    return (both @ weight.reshape(-1, 9).t()).view(36, *weight.shape[:2]).transpose(1, 2)
-
-
-def _to_points(d: Sequence[Tensor], out: Tensor) -> None:
-    """Six pixels in a row at the six points: out[i] of each."""
-    even, odd = torch.sub(d[4], d[2], alpha=4), torch.sub(d[3], d[1], alpha=4)
-    torch.add(even, odd, out=out[1])
-    torch.sub(even, odd, out=out[2])
-    torch.sub(d[4], d[2], out=even)
-    torch.sub(d[3], d[1], out=odd)
-    torch.sub(d[5], d[3], out=out[5]).sub_(odd, alpha=4)
-    torch.add(even, odd, alpha=2, out=out[3])
-    torch.sub(even, odd, alpha=2, out=out[4])
-    torch.sub(d[0], d[2], out=out[0])
-    torch.add(even, out[0], alpha=4, out=out[0])
-
-
-def _from_points(p: Tensor, out: Tensor) -> None:
-    """The four pixels out[i] of what stands at the six points."""
-    even, odd = p[1] + p[2], p[1] - p[2]
-    even_2, odd_2 = p[3] + p[4], p[3] - p[4]
-    torch.add(even, even_2, out=out[0]).add_(p[0])
-    torch.add(odd, odd_2, alpha=2, out=out[1])
-    torch.add(even, even_2, alpha=4, out=out[2])
-    torch.add(odd, odd_2, alpha=8, out=out[3]).add_(p[5])

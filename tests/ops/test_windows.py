@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from densevit.ops.windows import APART, Windowing, cut_of, cut_windows, join_windows, relative_positions
+from densevit.ops.windows import APART, PlainWindows, Windowing, relative_positions, windows_of
 
 CPU = torch.device("cpu")
 SIZES = [(6, 9), (7, 7), (5, 11), (3, 3), (2, 8), (1, 1)]
@@ -29,37 +29,59 @@ def by_rolling(x, windowing):
 def test_cutting_equals_padding_and_rolling_up_to_the_order_and_joining_undoes_it(size, shift, pad_first):
     windowing = Windowing((3, 4), shift, pad_first=pad_first)
     x = torch.arange(1.0, 2 * size[0] * size[1] * 5 + 1).view(2, size[0] * size[1], 5)
-    cut = cut_of(windowing, 2, size, CPU)
-    windows = cut_windows(x, cut, 12)
+    layout = windows_of(windowing, 2, size, CPU)
+    windows = layout.partition(x)
     want = by_rolling(x.unflatten(1, size), windowing).flatten(0, 2)
     as_rows = lambda w: sorted(map(tuple, w.flatten(1).tolist()))  # noqa: E731
     assert as_rows(windows) == as_rows(want)
-    assert torch.equal(join_windows(windows, cut, 2), x)
+    assert torch.equal(layout.reverse(windows, 2), x)
+
+
+@pytest.mark.parametrize("pad_first", [True, False])
+@pytest.mark.parametrize("shift", [(0, 0), (1, 1), (2, 3)])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_plain_form_has_the_same_windows_with_the_same_masks(size, shift, pad_first):
+    windowing = Windowing((3, 4), shift, pad_first=pad_first)
+    x, fill = torch.arange(1.0, 2 * size[0] * size[1] * 5 + 1).view(2, size[0] * size[1], 5), -torch.ones(5)
+    layout, plain = windows_of(windowing, 2, size, CPU), PlainWindows(windowing, 2, size, CPU)
+    assert plain.shape == layout.shape
+    assert torch.equal(plain.partition(x), by_rolling(x.unflatten(1, size), windowing).flatten(0, 2))
+    assert torch.equal(plain.reverse(plain.partition(x, fill), 2), x)
+
+    def described(windows, fill):
+        """Each window's tokens with its mask, in an order of their own."""
+        masks = torch.zeros(windows.shape[0], windows.shape[1] ** 2)
+        if windows.mask is not None:
+            masks[windows.inner :] = windows.mask.flatten(1)
+        return sorted(map(tuple, torch.cat((windows.partition(x, fill).flatten(1), masks), 1).tolist()))
+
+    for value in (None, fill):
+        assert described(plain, value) == described(layout, value)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_images_alternate_within_a_window_and_masked_windows_come_last(size):
     x = torch.stack((torch.zeros(size[0] * size[1], 1), torch.ones(size[0] * size[1], 1)))
-    cut = cut_of(Windowing((3, 3), (1, 1), pad_first=False), 2, size, CPU)
-    windows = cut_windows(x, cut, 9)
+    layout = windows_of(Windowing((3, 3), (1, 1), pad_first=False), 2, size, CPU)
+    windows = layout.partition(x)
     assert (windows[::2] == 0).all()
     assert windows[1::2].flatten(1).amax(1).eq(1).all()
-    assert cut.inner % 2 == 0
-    assert len(windows) == cut.inner + (0 if cut.mask is None else len(cut.mask))
+    assert layout.inner % 2 == 0
+    assert len(windows) == layout.inner + (0 if layout.mask is None else len(layout.mask))
 
 
 @pytest.mark.parametrize("size", [(6, 9), (9, 6), (3, 3)])
 def test_places_of_a_shifted_window_see_each_other_where_they_are_neighbours_in_the_image(size):
     """On maps of whole windows: two tokens of a window are apart where its torn border lies between them."""
-    cut = cut_of(Windowing((3, 3), (1, 1)), 1, size, CPU)
+    layout = windows_of(Windowing((3, 3), (1, 1)), 1, size, CPU)
     places = torch.stack(torch.meshgrid(*map(torch.arange, size), indexing="ij"), -1).view(1, -1, 2).float()
-    windows = cut_windows(places, cut, 9)
+    windows = layout.partition(places)
     for index, window in enumerate(windows):
         far = (window[:, None] - window[None]).abs().amax(-1) >= 3
-        if index < cut.inner:
+        if index < layout.inner:
             assert not far.any()
         else:
-            mask = cut.mask[index - cut.inner, 0]
+            mask = layout.mask[index - layout.inner, 0]
             assert far.any() or min(size) == 3
             assert (mask[far] == APART).all()
             if min(size) > 3:  # on a smaller map tokens may be torn apart that are close
@@ -67,19 +89,19 @@ def test_places_of_a_shifted_window_see_each_other_where_they_are_neighbours_in_
 
 
 def test_a_map_no_larger_than_a_window_is_left_in_place_only_where_told():
-    moved, still = (cut_of(Windowing((4, 4), (2, 2), shift), 1, (4, 9), CPU) for shift in (True, False))
+    moved, still = (windows_of(Windowing((4, 4), (2, 2), shift), 1, (4, 9), CPU) for shift in (True, False))
     assert moved.mask is not None
     assert still.mask is None
-    assert cut_of(Windowing((4, 4), (2, 2), False), 1, (5, 9), CPU).mask is not None
+    assert windows_of(Windowing((4, 4), (2, 2), False), 1, (5, 9), CPU).mask is not None
 
 
 def test_cuts_are_kept_and_a_first_use_in_inference_mode_does_not_spoil_training():
     windowing = Windowing((5, 3), (2, 1))
     with torch.inference_mode():
-        first = cut_of(windowing, 1, (7, 8), CPU)
-    assert cut_of(windowing, 1, (7, 8), CPU) is first
+        first = windows_of(windowing, 1, (7, 8), CPU)
+    assert windows_of(windowing, 1, (7, 8), CPU) is first
     x = torch.rand(1, 56, 2, requires_grad=True)
-    join_windows(cut_windows(x, first, 15), first, 1).sum().backward()
+    first.reverse(first.partition(x), 1).sum().backward()
     assert torch.equal(x.grad, torch.ones_like(x))
 
 

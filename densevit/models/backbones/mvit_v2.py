@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from densevit.errors import ConfigError
 from densevit.layers.block import Mlp
 from densevit.layers.drop_path import DropPath, drop_path_rates
-from densevit.layers.linear import Linear
+from densevit.layers.linear import apply_linear
 from densevit.layers.pooling_attention import PoolingAttention, pooled_size
 from densevit.layers.pyramid import checkpointed_stages, look_up_arch
 from densevit.layers.tokens import to_map, to_tokens
@@ -82,16 +82,16 @@ class PoolingBlock(nn.Module):
         self.mlp = Mlp(attn_dim, int(attn_dim * mlp_ratio), out_dim=dim_out)
         self.grows_in_attention, self.grows_in_mlp = dim != attn_dim, attn_dim != dim_out
         if dim != dim_out:
-            self.proj = Linear(dim, dim_out)
+            self.proj = nn.Linear(dim, dim_out)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """x: (B, P + h*w, C), size: (h, w). Returns (B, P + qh*qw, C of the block)."""
         normed = self.norm1(x)
-        skip = self.pool_skip(self.proj(normed) if self.grows_in_attention else x, size)
+        skip = self.pool_skip(apply_linear(self.proj, normed) if self.grows_in_attention else x, size)
         x = skip + self.drop_path(self.attn(normed, size))
         normed = self.norm2(x)
-        skip = self.proj(normed) if self.grows_in_mlp else x
+        skip = apply_linear(self.proj, normed) if self.grows_in_mlp else x
         return skip + self.drop_path(self.mlp(normed, size))
 
     def pool_skip(self, x: Tensor, size: tuple[int, int]) -> Tensor:

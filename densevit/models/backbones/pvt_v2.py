@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from densevit.layers.attention import SpatialReductionAttention
 from densevit.layers.block import Block
 from densevit.layers.drop_path import drop_path_rates
-from densevit.layers.linear import Linear
+from densevit.layers.linear import apply_linear
 from densevit.layers.pyramid import PyramidTransformer, init_transformer, look_up_arch
 from densevit.layers.tokens import to_map, to_tokens
 from densevit.registry import MODELS
@@ -62,17 +62,17 @@ class ConvMlp(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int, linear: bool):
         super().__init__()
-        self.fc1 = Linear(dim, hidden_dim)
+        self.fc1 = nn.Linear(dim, hidden_dim)
         self.early_relu = linear
         self.dwconv = DepthwiseConv(hidden_dim)
-        self.fc2 = Linear(hidden_dim, dim)
+        self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """x: (B, h*w, C), size: (h, w)."""
-        x = self.fc1(x)
+        x = apply_linear(self.fc1, x)
         if self.early_relu:
             x = F.relu(x)
-        return self.fc2(F.gelu(self.dwconv(x, size)))
+        return apply_linear(self.fc2, F.gelu(self.dwconv(x, size)))
 
 
 @MODELS.register_module()

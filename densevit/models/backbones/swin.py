@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from densevit.layers.block import Block, Mlp
 from densevit.layers.drop_path import drop_path_rates
-from densevit.layers.linear import Linear
+from densevit.layers.linear import apply_linear
 from densevit.layers.pyramid import look_up_arch
 from densevit.layers.window_attention import WindowAttention
 from densevit.layers.window_pyramid import ARCHS, PatchMerging, Stage, WindowPyramid, windowings
@@ -24,14 +24,14 @@ class TableAttention(WindowAttention):
     def __init__(self, dim: int, num_heads: int, windowing: Windowing, qkv_bias: bool, scale: float | None):
         super().__init__(dim, num_heads, windowing)
         self.scale = scale
-        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         rows, columns = (2 * side - 1 for side in windowing.window)
         self.relative_position_bias_table = nn.Parameter(self.qkv.weight.new_zeros(rows * columns, num_heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     def project(self, x: Tensor) -> Tensor:
         """Query, key and value in a row: (..., C) -> (..., 3 C)."""
-        return self.qkv(x)
+        return apply_linear(self.qkv, x)
 
     def bias_table(self) -> Tensor:
         """(relative positions, heads)."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from densevit.layers.block import Mlp
 from densevit.layers.drop_path import DropPath, drop_path_rates
-from densevit.layers.linear import Linear, linear
+from densevit.layers.linear import linear
 from densevit.layers.pyramid import look_up_arch
 from densevit.layers.window_attention import WindowAttention
 from densevit.layers.window_pyramid import ARCHS, PatchMerging, Stage, WindowPyramid, pairs, windowings
@@ -41,7 +41,7 @@ class CosineAttention(WindowAttention):
 
     def __init__(self, dim: int, num_heads: int, windowing: Windowing, pretrained: tuple[int, int], qkv_bias: bool):
         super().__init__(dim, num_heads, windowing)
-        self.qkv = Linear(dim, 3 * dim, bias=False)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
         self.v_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
         self.logit_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(10)))
@@ -54,7 +54,9 @@ class CosineAttention(WindowAttention):
         bias = None  # keys have none
         if self.q_bias is not None:
             bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        return linear(x, self.qkv.weight, bias)
+        if type(self.qkv) is nn.Linear:
+            return linear(x, self.qkv.weight, bias)
+        return self.qkv(x) if bias is None else self.qkv(x) + bias  # such as a quantized layer
 
     def split(self, packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(n, N, 3 C) -> queries, keys and values, each (n, heads, N, D); queries carry the factor of the cosines."""

@@ -19,7 +19,7 @@ from densevit.errors import ConfigError, nearest
 from densevit.layers.conv_tower import BatchNorm
 from densevit.layers.deformable_attention import DeformableAttention, Grid, Places, places_of
 from densevit.layers.drop_path import DropPath
-from densevit.layers.linear import Linear
+from densevit.layers.linear import apply_linear
 from densevit.layers.pyramid import init_transformer
 from densevit.layers.tokens import to_map, to_tokens
 from densevit.models.backbones.vit import ViT
@@ -67,15 +67,15 @@ class ConvFFN(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int):
         super().__init__()
-        self.fc1 = Linear(dim, hidden_dim)
+        self.fc1 = nn.Linear(dim, hidden_dim)
         self.dwconv = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim)
-        self.fc2 = Linear(hidden_dim, dim)
+        self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor, sizes: Sizes) -> Tensor:
         """x: (B, S, C)."""
-        parts = self.fc1(x).split([height * width for height, width in sizes], 1)
+        parts = apply_linear(self.fc1, x).split([height * width for height, width in sizes], 1)
         maps = [self.dwconv(to_map(part, size)) for part, size in zip(parts, sizes, strict=True)]
-        return self.fc2(F.gelu(torch.cat([to_tokens(image) for image in maps], 1)))
+        return apply_linear(self.fc2, F.gelu(torch.cat([to_tokens(image) for image in maps], 1)))
 
 
 class Injector(nn.Module):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from densevit.layers.conv import Conv2d
 from densevit.models.heads.depth_maps import DepthHead
 from densevit.models.heads.pixel_maps import last_map
+from densevit.ops.plain import fixed_size
 from densevit.registry import MODELS
 
 
@@ -51,5 +52,5 @@ class DPTDepthHead(DepthHead):
         if self.projection is not None:
             x = self.projection(x).relu()
         x = self.conv1(x)
-        size = [round(side * self.factor) for side in x.shape[2:]]
+        size = [round(side * self.factor) for side in fixed_size(x.shape[2:])]
         return self.conv2(F.interpolate(x, size, mode="bilinear", align_corners=True)).relu()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from densevit.errors import ConfigError, fill_options
 from densevit.layers.conv_tower import conv_tower
-from densevit.layers.linear import Linear
+from densevit.layers.linear import apply_linear
 from densevit.models.losses.detection import box_regression_loss, class_loss, giou_loss
 from densevit.models.losses.processes import mean_over_processes
 from densevit.ops.boxes import decode_deltas, encode_deltas
@@ -129,9 +129,9 @@ class RoIBox(BaseModule):
         widths = [in_channels, *[conv_channels] * num_convs]
         self.convs = conv_tower(widths, norm)
         widths = [widths[-1] * self.pooling["size"] ** 2, *[fc_channels] * num_fcs]
-        self.fcs = nn.ModuleList(Linear(a, b) for a, b in pairwise(widths))
-        self.classify = Linear(widths[-1], num_classes + 1)
-        self.regress = Linear(widths[-1], 4 if class_agnostic else 4 * num_classes)
+        self.fcs = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.classify = nn.Linear(widths[-1], num_classes + 1)
+        self.regress = nn.Linear(widths[-1], 4 if class_agnostic else 4 * num_classes)
         for fc in self.fcs:
             nn.init.xavier_uniform_(fc.weight)
         nn.init.normal_(self.classify.weight, std=0.01)
@@ -147,8 +147,9 @@ class RoIBox(BaseModule):
         """pooled: (N, C, s, s). Returns logits (N, K + 1) and deltas (N, K, 4), or (N, 1, 4) for all classes."""
         x = self.convs(pooled).flatten(1)
         for fc in self.fcs:
-            x = fc(x).relu_()
-        return self.classify(x).float(), self.regress(x).float().unflatten(1, (-1, 4))
+            x = apply_linear(fc, x).relu_()
+        logits, deltas = (apply_linear(layer, x).float() for layer in (self.classify, self.regress))
+        return logits, deltas.unflatten(1, (-1, 4))
 
     @torch.no_grad()
     def choose(self, proposals: Tensor, sample: DataSample) -> Regions:

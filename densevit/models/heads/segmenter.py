@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from densevit.errors import ConfigError
 from densevit.layers.block import Block, Mlp
 from densevit.layers.drop_path import drop_path_rates
-from densevit.layers.linear import Linear
+from densevit.layers.linear import apply_linear
 from densevit.layers.self_attention import SelfAttention
 from densevit.layers.tokens import to_map, to_tokens
 from densevit.models.heads.pixel_classes import PixelClassHead
@@ -60,7 +60,7 @@ class SegmenterHead(PixelClassHead):
         num_heads = num_heads or max(dim // 64, 1)
         if dim % num_heads:
             raise ConfigError(f"SegmenterHead: embed_dim {dim} is no multiple of num_heads {num_heads}")
-        self.proj_dec = Linear(width, dim)
+        self.proj_dec = nn.Linear(width, dim)
         self.cls_emb = nn.Parameter(torch.empty(1, num_classes, dim))
         self.blocks = nn.ModuleList(
             Block(dim, SelfAttention(dim, num_heads), Mlp(dim, int(dim * mlp_ratio)), rate, norm_eps)
@@ -80,7 +80,7 @@ class SegmenterHead(PixelClassHead):
         """features: one map (B, C, h, w). Returns logits (B, K, h, w)."""
         (image,) = features
         size = image.shape[2:]
-        x = self.proj_dec(to_tokens(image))
+        x = apply_linear(self.proj_dec, to_tokens(image))
         x = torch.cat([x, self.cls_emb.to(x.dtype).expand(len(x), -1, -1)], dim=1)  # (B, N + K, D)
         for block in self.blocks:
             x = block(x, size)

@@ -6,7 +6,7 @@ transforms, metrics and the Runner's parts. Layers and functions are imported li
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from mmengine import registry as mmengine_registry
@@ -52,41 +52,53 @@ OPTIM_WRAPPER_CONSTRUCTORS = _branches["OPTIM_WRAPPER_CONSTRUCTORS"]
 WEIGHT_INITIALIZERS = _branches["WEIGHT_INITIALIZERS"]
 
 SCOPES = ("densevit", "mmengine")
+NAMING = ("type", "ema_type", "runner_type", "constructor")
+"""Keys whose value is the name of a part."""
+LARGEST = 1 << 20
 FETCHING = re.compile(r"pretrained(_cfg\w*)?|checkpoint_path|cache_dir")
 """Arguments by which timm fetches or opens a file."""
 
 
-def check_registered(config: Any, path: str, registry: Registry = MODELS) -> None:
-    """Refuse a model's configuration that is data, as a checkpoint carries it, and asks for more than its own parts.
+def check_registered(config: Any, path: str, names: Collection[str] | None = None) -> None:
+    """Refuse a configuration that is data and asks for more than registered parts.
 
     MMEngine imports and calls whatever `type=` names by its full path: here every one, however deep, has to be the name
     of a registered class. Arguments that fetch or open a file may not be set.
+
+    Args:
+        config: the settings at `path`.
+        path: for messages, 'model.backbone'.
+        names: that may be named; None for a model that a checkpoint carries: those of models, and no addresses.
 
     Raises:
         ConfigError: the place and what stands there.
     """
     if isinstance(config, (list, tuple)):
         for index, item in enumerate(config):
-            check_registered(item, f"{path}.{index}", registry)
-    elif isinstance(config, str) and "://" in config:
+            check_registered(item, f"{path}.{index}", names)
+    elif names is None and isinstance(config, str) and "://" in config:
         raise ConfigError(f"{path} is {config[:80]!r}: opening a file fetches nothing; take the address out.")
+    elif names is None and isinstance(config, int) and abs(config) > LARGEST:
+        raise ConfigError(f"{path} is {config}, and no part of a model takes more than {LARGEST}.")
     if not isinstance(config, Mapping):
         return
-    registry.import_from_location()
-    names = registry._module_dict.keys() | registry.parent._module_dict.keys()
+    if (known := names) is None:
+        MODELS.import_from_location()
+        known = MODELS._module_dict.keys() | MODELS.parent._module_dict.keys()
     for key, value in config.items():
-        if key == "type":
-            scope, _, name = value.rpartition(".") if isinstance(value, str) else ("", "", "")
-            if name not in names or scope not in ("", *SCOPES):
+        place = f"{path}.{key}".removeprefix(".")
+        scope, _, name = value.rpartition(".") if isinstance(value, str) else ("", "", None)
+        if key in NAMING and place != "optim_wrapper.clip_grad.type":
+            if value is not None and (name not in known or scope not in ("", *SCOPES)):
                 raise ConfigError(
-                    f"{path}.type names {value!r}{nearest(name, names)}: a configuration that a file carries may name "
-                    f"registered parts alone; nothing of it was built."
+                    f"{place} names {value!r}{nearest(str(name), known)}: data, such as JSON and what a checkpoint "
+                    f"carries, may name registered parts alone; nothing of it was built."
                 )
-        elif key == "_scope_" and value not in SCOPES:
-            raise ConfigError(f"{path}._scope_ is {value!r}: only densevit's own parts are built.")
+        elif key in ("_scope_", "default_scope") and value not in (None, *SCOPES):
+            raise ConfigError(f"{place} is {value!r}: data uses the parts of {' and '.join(SCOPES)} alone.")
         elif FETCHING.fullmatch(str(key)) and value:
             raise ConfigError(
-                f"{path}.{key} is {value!r}: opening a file fetches nothing and opens no other; take the setting out."
+                f"{place} is {value!r}: reading a configuration fetches nothing and opens no other file; take it out."
             )
         elif key not in ("classes", "semantic_classes"):
-            check_registered(value, f"{path}.{key}", registry)
+            check_registered(value, place, names)

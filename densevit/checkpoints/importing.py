@@ -1,20 +1,29 @@
 """import_model: our model from the configuration that a foreign file carries, with its weights."""
 
+import contextlib
+import math
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from densevit.checkpoints import vit_adapter
 from densevit.checkpoints.carried import open_checkpoint
 from densevit.checkpoints.convert import OWN
 from densevit.checkpoints.loading import load_weights, state_of
+from densevit.checkpoints.pickles import require_size
 from densevit.checkpoints.translating import translate
 from densevit.checkpoints.vit_configs import told_by_names
 from densevit.errors import ConfigError, UserError
 from densevit.registry import MODELS, check_registered
+
+LARGEST_SIDE = 1 << 14
+"""Of the images that a file may ask for, in pixels."""
+A_TENSOR = 1 << 15
+"""Bytes that a tensor under construction counts beside its numbers: making it takes time."""
 
 
 def build(
@@ -35,12 +44,31 @@ def build(
     return _build(_ours(source, config, names), classes)
 
 
-def _build(ours: dict[str, Any], classes: tuple[str, ...] | None) -> nn.Module:
+class _Bounded(TorchDispatchMode):
+    """Counts the memory of the tensors that are made, before they are made: a configuration may ask for any size."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size, self.taken = size, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs, shape = kwargs or {}, args[0] if args else ()
+        if func.overloadpacket.__name__ in ("arange", "linspace"):
+            shape = [max(abs(number) for number in args)]
+        if isinstance(shape, (list, tuple)) and all(isinstance(side, (int, float)) for side in shape):
+            self.taken += A_TENSOR + (4 * math.prod(shape) if str(kwargs.get("device")) != "meta" else 0)
+            require_size(self.taken, self.size)
+        return func(*args, **kwargs)
+
+
+def _build(ours: dict[str, Any], classes: tuple[str, ...] | None, size: int | None = None) -> nn.Module:
+    """The model; of weights in a file of `size` bytes it takes no more memory than these are worth."""
     ours = dict(ours)
     if ours["type"] == "DensePredictor" and classes is not None and _class_count(ours) in (None, len(classes)):
         ours["classes"] = tuple(classes)
     try:
-        return MODELS.build(ours).eval()
+        with contextlib.nullcontext() if size is None else _Bounded(size):
+            return MODELS.build(ours).eval()
     except UserError:
         raise
     except Exception as error:  # whatever a constructor says of values that it does not take
@@ -101,10 +129,13 @@ def import_model(
     source, config, content, dataset, where, scale = open_checkpoint(Path(path).expanduser(), variant, beside)
     names = dataset.get("classes", dataset.get("CLASSES"))
     classes = tuple(str(name).strip() for name in names) if isinstance(names, (list, tuple)) and names else None
-    tensors = state_of(content, str(path)).keys()
+    tensors = state_of(content, str(path))
     try:
         ours = _ours(source, config, tensors)
-        model = _build(ours, classes)
+        sides = scale.values() if isinstance(scale, Mapping) else [scale or ()]
+        if any(not 0 < side <= LARGEST_SIDE for value in sides if isinstance(value, (list, tuple)) for side in value):
+            raise ConfigError(f"its test images would be of {scale} pixels; at most {LARGEST_SIDE} a side are taken.")
+        model = _build(ours, classes, sum(value.nbytes for value in tensors.values()))
     except ConfigError as error:
         raise type(error)(f"{where}: {error}") from error
     model.receipt = load_weights(model, content, None if source == OWN else source, file=str(path))

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from densevit.engine.signatures import HOMES, module_files, names, signature
 from densevit.errors import ConfigError, nearest
-from densevit.registry import FETCHING, SCOPES
+from densevit.registry import check_registered
 
 # keys of MMEngine's Runner: the arguments of its constructor, and what it reads from its `cfg`
 RUNNER_KEYS = frozenset({
@@ -79,8 +79,6 @@ TAKEN = {
     "OPTIM_WRAPPERS": {"constructor", "paramwise_cfg"},
     "WEIGHT_INITIALIZERS": {"override", "layer"},
 }
-NAMING = ("type", "ema_type", "runner_type", "constructor")
-"""Keys whose value is the name of a part."""
 DICTIONARIES = frozenset({
     "model", "train_cfg", "val_cfg", "test_cfg", "optim_wrapper", "default_hooks", "env_cfg", "randomness",
     "auto_scale_lr", "custom_imports", "log_processor", "visualizer", "data_preprocessor",
@@ -125,27 +123,12 @@ class ConfigChecker:
         if self.data:
             if settings.get("custom_imports"):
                 self._refuse("custom_imports", "custom_imports runs modules, and the file is data", "use a .py config")
-            self._registered("", settings, {name for registry in HOMES for name in names(registry)})
+            try:
+                check_registered(settings, "", {name for registry in HOMES for name in names(registry)})
+            except ConfigError as error:
+                raise ConfigError(f"{self.file}: {error}") from None
         for key, value in settings.items():
             self._section(key, value)
-
-    def _registered(self, path: str, value: Any, known: set[str]) -> None:
-        """Refuses names of anything but registered parts, wherever they stand: MMEngine imports and calls those."""
-        if isinstance(value, (list, tuple)):
-            for index, item in enumerate(value):
-                self._registered(f"{path}{index}.", item, known)
-        for key, item in value.items() if isinstance(value, dict) else ():
-            place = f"{path}{key}"
-            if key in NAMING and place != "optim_wrapper.clip_grad.type":
-                scope, _, name = item.rpartition(".") if isinstance(item, str) else ("", "", "")
-                if item is not None and (name not in known or scope not in ("", *SCOPES)):
-                    self._refuse(place, f"{place} names {item!r}, which is not registered", "data names no other parts")
-            elif key in ("_scope_", "default_scope") and item not in (None, *SCOPES):
-                self._refuse(place, f"{place} is {item!r}", f"data uses the parts of {' and '.join(SCOPES)} alone")
-            elif FETCHING.fullmatch(str(key)) and item:
-                self._refuse(place, f"{place} would fetch or open a file", "use init_cfg=dict(type='Pretrained', ...)")
-            else:
-                self._registered(f"{place}.", item, known)
 
     def _section(self, key: str, value: Any) -> None:
         if value is None:

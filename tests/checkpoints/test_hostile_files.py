@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import resource
 import socket
 import struct
 import zipfile
@@ -86,6 +87,31 @@ def test_timm_fetches_and_opens_nothing(tmp_path, monkeypatch, given):
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "vit_tiny_patch16_224", "model_args": given}))
     save_file({"x": torch.zeros(1)}, str(tmp_path / "model.safetensors"))
     assert "fetches nothing" in refused(tmp_path)
+
+
+ARCH = (
+    "dict(embed_dims=[{}] * 4, depths=[{}] * 4, num_heads=[1] * 4, mlp_ratios=[2] * 4, sr_ratios=[1] * 4, linear=False)"
+)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        dict(backbone=f"dict(type='PVTv2', arch={ARCH.format(1_000_000, 1)})"),
+        dict(backbone=f"dict(type='PVTv2', arch={ARCH.format(8, 1_000_000_000)})"),
+        dict(backbone="dict(type='ViT', arch='base', img_size=1000000)"),
+        dict(backbone="dict(type='TimmBackbone', name='test_vit', args=dict(embed_dim=1000000))"),
+        dict(neck="dict(type='FPN', out_channels=1000000, num_levels=4)"),
+        dict(neck="dict(type='FPN', out_channels=8, num_levels=1000000)"),
+        dict(head="dict(type='RetinaNetHead', feat_channels=8, num_classes=1000000)"),
+        dict(head="dict(type='RetinaNetHead', feat_channels=8, num_classes=1, stacked_convs=1000000)"),
+        dict(head="dict(type='RetinaNetHead', feat_channels=-8, num_classes=1)"),
+    ],
+)
+def test_a_small_file_makes_no_large_model(tmp_path, parts):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "carrying.pth" in refused(carrying(tmp_path, **parts))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # kB
 
 
 def test_values_that_a_part_does_not_take_are_one_sentence(tmp_path):

@@ -50,8 +50,8 @@ class FPN(BaseModule):
             raise ConfigError(f"FPN has no extra_levels={extra_levels!r}: choose from {', '.join(EXTRA_LEVELS)}")
         self.used = slice(start_level, None if end_level is None else end_level + 1)
         used, strides = list(in_channels)[self.used], list(in_strides)[self.used]
-        if not 0 < len(used) <= num_levels:
-            raise ConfigError(f"FPN: num_levels={num_levels} for {len(used)} incoming maps: it takes at least as many")
+        if not 0 < len(used) <= num_levels <= 16:
+            raise ConfigError(f"FPN: num_levels={num_levels} for {len(used)} incoming maps: take as many, or up to 16")
         self.extra_levels, self.relu_before_extra = extra_levels, relu_before_extra
         self.num_extra = num_levels - len(used)
         self.lateral_convs = nn.ModuleList(nn.Conv2d(channels, out_channels, 1) for channels in used)

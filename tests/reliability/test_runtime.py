@@ -13,7 +13,7 @@ from short_runs import losses, train, weights, write_config
 def test_two_runs_of_one_seed_are_equal_whatever_the_number_of_workers(tmp_path):
     """(28) Losses, weights and metrics to the last bit on a CPU; another seed is another run."""
     config = write_config(tmp_path)
-    options = dict(train_cfg__max_epochs=2)
+    options = dict(train_cfg__max_epochs=1)
     first = train(config, tmp_path / "first", **options)
     again = train(config, tmp_path / "again", train_dataloader__num_workers=2, **options)
     other = train(config, tmp_path / "other", randomness__seed=4, **options)

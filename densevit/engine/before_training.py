@@ -40,11 +40,15 @@ def check_before_training(runner: Any) -> None:
     _check_length("val_dataloader", val)
     if getattr(val.batch_sampler, "drop_last", False) and len(val.dataset) % (val.batch_sampler.batch_size or 1):
         raise ConfigError("val_dataloader.drop_last=True leaves images unscored; leave it out.")
+    for part in getattr(train.dataset, "datasets", ()):
+        _compare_classes(train.dataset, part, "a part of train_dataloader")
     _compare_classes(train.dataset, val.dataset, "val_dataloader")
     test = (runner.cfg.get("test_dataloader") or {}).get("dataset")
     if isinstance(test, dict) and test != (runner.cfg.get("val_dataloader") or {}).get("dataset"):
+        built = None
         with contextlib.suppress(UserError, OSError):  # a test set that is not there yet
-            _compare_classes(train.dataset, test := DATASETS.build(test), "test_dataloader")
+            built = DATASETS.build(test)
+        _compare_classes(train.dataset, built, "test_dataloader")
     inputs = inputs_of(runner.cfg, train.dataset, val.dataset, files=config_files(runner.cfg))
     for metric in runner.val_loop.evaluator.metrics:
         if getattr(metric, "out", None) and hasattr(metric, "check_out"):

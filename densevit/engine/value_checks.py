@@ -6,7 +6,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Union
 
 import mmengine.registry
@@ -78,8 +78,8 @@ def _annotations(kind: Any) -> dict[str, Any]:
         function = step.__dict__.get("__init__") if inspect.isclass(kind) else step
         for name, annotation in getattr(function, "__annotations__", {}).items():
             with contextlib.suppress(Exception):  # a name that was imported for type checkers alone
-                text = isinstance(annotation, str)
-                found[name] = eval(annotation, function.__globals__) if text else annotation
+                stated = eval(annotation, function.__globals__) if isinstance(annotation, str) else annotation
+                found |= {name: stated} if isinstance(stated, Hashable) else {}
     return found
 
 

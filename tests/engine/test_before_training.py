@@ -51,6 +51,28 @@ def test_class_tables_in_another_order_are_refused_and_other_ids_are_mapped_by_n
     )
 
 
+def test_the_test_set_and_joined_sets_have_the_same_table(config, tmp_path):
+    data = tmp_path / "data/annotations"
+    content = json.loads((data / "instances_val2017.json").read_text())
+    swap_names(content)
+    (data / "instances_test2017.json").write_text(json.dumps(content))
+    other = dict(test_dataloader__dataset__ann_file="annotations/instances_test2017.json")
+    refused(config, tmp_path / "test", "classes of test_dataloader", DataError, **other)
+    train(config, tmp_path / "run", stop_at=1, test_dataloader__dataset__ann_file="annotations/not_there_yet.json")
+    text = (
+        config.read_text()
+        + """
+_part = train_dataloader["dataset"]
+_other = dict(_part, ann_file="annotations/instances_test2017.json", data_prefix=dict(img="val2017/"))
+train_dataloader["dataset"] = dict(type="ConcatDataset", datasets=[_part, _other], ignore_keys=[KEYS])
+"""
+    )
+    config.write_text(text.replace("KEYS", "'ann_file'"))
+    refused(config, tmp_path / "a", "train_dataloader.dataset of the config cannot be built", ConfigError)
+    config.write_text(text.replace("KEYS", "'ann_file', 'classes'"))
+    refused(config, tmp_path / "b", "classes of a part of train_dataloader", DataError)
+
+
 @pytest.mark.parametrize("key", ["classes", "semantic_classes"])
 def test_tables_are_compared_by_name_order_and_length(key):
     class Data:

@@ -46,10 +46,9 @@ def prefer_fused(optimizer: torch.optim.Optimizer) -> None:
     for group in optimizer.param_groups:
         silent = group["fused"] is None and group["foreach"] is None
         other = group.get("capturable") or group["differentiable"]
-        if silent and not other and all(fusible(p) for p in group["params"]):
+        if silent and not other and all(_fusible(p) for p in group["params"]):
             group["fused"] = True
 
 
-def fusible(parameter: torch.Tensor) -> bool:
-    """Whether torch's fused optimizers take such a parameter."""
+def _fusible(parameter: torch.Tensor) -> bool:
     return parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda")

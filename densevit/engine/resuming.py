@@ -9,15 +9,54 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.hooks import EMAHook
-from mmengine.logging import HistoryBuffer
 from torch import nn
 
 from densevit.engine import streams
-from densevit.engine.optim_wrapper import fusible
 from densevit.errors import CheckpointError
 
-IMPLEMENTATION = ("params", "foreach", "fused", "capturable", "differentiable")
-"""Entries of an optimizer's parameter groups that say how a step is computed, not what it is."""
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, Number) and not isinstance(value, (bool, complex)) and not math.isnan(value)
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and (value.layout, value.device.type) == (torch.strided, "cpu")
+
+
+def _series(value: Any) -> bool:
+    log, counts = [value[k].numpy() for k in ("__history__", "counts")] if isinstance(value, dict) else value.data
+    return log.ndim == 1 and log.shape == counts.shape
+
+
+FORM = {
+    "meta": {
+        "epoch": _whole,
+        "iter": _whole,
+        "epoch_length?": lambda x: _whole(x) and x > 0,
+        "global_batch?": lambda x: _whole(x) and x > 0,
+        "seed?": lambda x: _whole(x) and x < 2**32,
+        "dataset_meta?": {"classes?": [object], "cat_ids?": [object]},
+    },
+    "state_dict": {"*": _plain},
+    "ema_state_dict?": {"*": _plain},
+    "gradients?": {"*": _plain},
+    "optimizer": {
+        "state": {"*": lambda x: all(_plain(v) or not torch.is_tensor(v) for v in x.values())},
+        "param_groups": [{"params": [_whole]}],
+    },
+    "param_schedulers?": lambda x: all(isinstance(state, dict) for state in flat(x)),
+    "message_hub": {
+        "log_scalars": {"*": _series},
+        "runtime_info": lambda x: all(_number(v) for k, v in x.items() if str(k).startswith("best_score")),
+        "resumed_keys": {},
+    },
+    "random_streams?": [lambda x: streams.check(x) is None],
+}
+"""Of a checkpoint that can be resumed from, see `_misfit`."""
 
 
 def require_resumable(path: Any, content: dict) -> None:
@@ -26,88 +65,40 @@ def require_resumable(path: Any, content: dict) -> None:
     Raises:
         CheckpointError: the first part that has not.
     """
+    misfit = "it holds weights alone" if "optimizer" not in content else _misfit(content, FORM, "")
+    broken = None if misfit else non_finite(content)
+    if misfit or broken:
+        raise CheckpointError(f"{path} cannot be resumed from: {misfit or f'{broken} is not finite'}.")
 
-    def require(right: bool, what: str) -> None:
-        if not right:
-            raise CheckpointError(f"{path} cannot be resumed from: {what}.")
 
-    require({"meta", "state_dict", "optimizer", "message_hub"} <= set(content), "it holds weights alone")
-    meta, hub, optimizer = content["meta"], content["message_hub"], content["optimizer"]
-    for key in ("meta", "optimizer", "message_hub"):
-        require(isinstance(content[key], dict), f"{key} is no dictionary")
-    for key in ("epoch", "iter"):
-        require(_whole(meta.get(key)), f"meta.{key} is {meta.get(key)!r:.40}, no whole number from 0")
-    for key in ("epoch_length", "global_batch"):
-        require(key not in meta or (_whole(meta[key]) and meta[key] > 0), f"meta.{key} is {meta.get(key)!r:.40}")
-    seed, described = meta.get("seed"), meta.get("dataset_meta")
-    require(seed is None or (_whole(seed) and seed < 2**32), f"meta.seed is {seed!r:.40}, no whole number from 0")
-    require(described is None or isinstance(described, dict), "meta.dataset_meta is no dictionary")
-    for part in ("state_dict", "ema_state_dict", "gradients"):
-        tensors = content.get(part)
-        named = isinstance(tensors, dict) and all(
-            isinstance(name, str) and _plain(value) for name, value in tensors.items()
-        )
-        require(named or (tensors is None and part != "state_dict"), f"{part} holds something else than named tensors")
-    for rank, stream in enumerate(_sequence(content.get("random_streams") or [], require, "random_streams")):
+def _misfit(value: Any, form: Any, where: str) -> str | None:
+    """Says what in `value` has not its form: a type, a test (that may raise), a list of one form for each item, or a
+    dictionary of forms by key, where '*' is every key and a key that ends in '?' may be missing or None."""
+    if isinstance(form, (dict, list)):
+        right = isinstance(value, dict if isinstance(form, dict) else (list, tuple))
+        parts = enumerate(value) if right and isinstance(form, list) else value.items() if right else ()
+        forms = form if isinstance(form, dict) else {"*": form[0]}
+        checked = [(key, item, forms["*"]) for key, item in parts] if "*" in forms else []
+        for key, part in forms.items() if right and "*" not in forms else ():
+            name = key.removesuffix("?")
+            if name == key or value.get(name) is not None:
+                checked.append((name, value.get(name), part))
+        for key, item, part in checked:
+            found = _misfit(item, part, f"{where}.{key}".lstrip("."))
+            if found:
+                return found
+    else:
         try:
-            streams.check(stream)
-        except Exception:  # whatever a generator raises on a state that is not its own
-            require(False, f"the random streams of process {rank} are damaged")
-    _require_hub(hub, require)
-    groups = optimizer.get("param_groups")
-    require(
-        isinstance(optimizer.get("state"), dict)
-        and all(isinstance(state, dict) for state in optimizer["state"].values())
-        and all(_plain(v) for s in optimizer["state"].values() for v in s.values() if isinstance(v, torch.Tensor))
-        and isinstance(groups, list)
-        and all(isinstance(group, dict) and isinstance(group.get("params"), list) for group in groups)
-        and _distinct([index for group in groups for index in group["params"]]),
-        "optimizer holds no state and parameter groups",
-    )
-    schedules = content.get("param_schedulers") or []
-    for part in schedules.values() if isinstance(schedules, dict) else [schedules]:
-        states = _sequence(part, require, "param_schedulers")
-        require(all(isinstance(state, dict) for state in states), "param_schedulers holds something else than states")
-    broken = non_finite(content)
-    require(broken is None, f"{broken} is not finite")
+            right = isinstance(value, form) if isinstance(form, type) else form(value)
+        except Exception:  # whatever a test meets
+            right = False
+    found = repr(value)[:40] if value is None or isinstance(value, (str, Number)) else f"a {type(value).__name__}"
+    return None if right else f"{where} is missing or damaged ({found})"
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, Number) and not isinstance(value, (bool, complex))
-
-
-def _distinct(indices: list) -> bool:
-    return all(map(_whole, indices)) and len(set(indices)) == len(indices)
-
-
-def _plain(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and (value.layout, value.device.type) == (torch.strided, "cpu")
-
-
-def _sequence(value: Any, require: Any, what: str) -> list:
-    require(isinstance(value, (list, tuple)), f"{what} is no list")
-    return list(value)
-
-
-def _require_hub(hub: dict, require: Any) -> None:
-    for key in ("log_scalars", "runtime_info", "resumed_keys"):
-        require(isinstance(hub.get(key), dict), f"message_hub.{key} is no dictionary")
-    for name, value in hub["log_scalars"].items():
-        if isinstance(value, dict):
-            history = [value.get("__history__"), value.get("counts")]
-            tensors = all(isinstance(part, torch.Tensor) for part in history)
-            history = [part.numpy() for part in history] if tensors else []
-        else:
-            history = list(getattr(value, "data", ())) if isinstance(value, HistoryBuffer) else []
-        lengths = {part.shape for part in history if isinstance(part, np.ndarray) and part.ndim == 1}
-        require(len(history) == 2 and len(lengths) == 1, f"message_hub.log_scalars.{name} is no series of numbers")
-    for key, value in hub["runtime_info"].items():
-        if str(key).startswith("best_score"):
-            require(_number(value) and not math.isnan(value), f"{key} is {value!r:.40}, no number")
+def flat(parts: Any) -> list:
+    """Schedules or their states, which are a list, or a dictionary of lists by optimizer."""
+    return [item for part in parts.values() for item in part] if isinstance(parts, dict) else list(parts or [])
 
 
 def non_finite(content: dict) -> str | None:
@@ -115,17 +106,15 @@ def non_finite(content: dict) -> str | None:
 
     Weights and buffers may hold -inf, which masks of attention consist of.
     """
-    for part in ("state_dict", "ema_state_dict"):
-        for name, value in (content.get(part) or {}).items():
-            if value.is_floating_point() and not bool((value < math.inf).all()):
+    parts = {part: content.get(part) or {} for part in ("state_dict", "ema_state_dict", "gradients")}
+    states = (content.get("optimizer") or {}).get("state", {})
+    parts.update({f"optimizer.state.{index}": state for index, state in states.items()})
+    for part, tensors in parts.items():
+        for name, value in tensors.items():
+            if not torch.is_tensor(value) or not (value.is_floating_point() or value.is_complex()):
+                continue
+            if not bool((value < math.inf if part.endswith("state_dict") else value.isfinite()).all()):
                 return f"{part}.{name}"
-    for name, value in (content.get("gradients") or {}).items():
-        if not bool(value.isfinite().all()):
-            return f"gradients.{name}"
-    for index, state in (content.get("optimizer") or {}).get("state", {}).items():
-        for key, value in state.items():
-            if isinstance(value, torch.Tensor) and not bool(value.isfinite().all()):
-                return f"optimizer.state.{index}.{key}"
     return None
 
 
@@ -148,7 +137,7 @@ def require_same_model(path: Any, content: dict, model: nn.Module, hooks: Iterab
     for theirs, ours in compared:
         odd = [name for name in {**ours, **theirs} if _form(ours.get(name)) != _form(theirs.get(name))]
         if odd:
-            names = ", ".join(odd[:8]) + (f" and {len(odd) - 8} more" if len(odd) > 8 else "")
+            names = ", ".join(map(str, odd[:8])) + (f" and {len(odd) - 8} more" if len(odd) > 8 else "")
             raise CheckpointError(
                 f"{path} was written by a run of another model, which differs in {names}: resume with its config, "
                 f"or use another --work-dir."
@@ -168,8 +157,8 @@ def optimizer_layout(optimizer: Any, model: nn.Module) -> dict:
     return dict(type=type(optimizer).__name__, parameters=counts)
 
 
-class OptimizerState:
-    """A checkpoint's optimizer, matched with this run's by the parameters' names; `load` puts it in place.
+def match_optimizer(path: Any, wrapper: Any, model: nn.Module, content: dict) -> tuple[dict, list[str]]:
+    """A checkpoint's optimizer, matched with this run's by the parameters' names.
 
     Args:
         path: of the checkpoint, for messages.
@@ -177,129 +166,90 @@ class OptimizerState:
         model: without its wrapper.
         content: of the checkpoint.
 
-    Attributes:
-        changed: settings that the config has changed: name -> (the checkpoint's, this run's).
-        regrouped: parameters are trained or grouped otherwise than they were.
+    Returns:
+        tuple: for `wrapper.load_state_dict` the saved state with this run's settings, as at the start of a run; and
+            what the config has changed in the settings, in words. Where that is nothing, the groups are those saved.
 
     Raises:
         CheckpointError: it is another optimizer's, or its state does not fit the parameters.
     """
 
-    def __init__(self, path: Any, wrapper: Any, model: nn.Module, content: dict) -> None:
-        self.path, self.wrapper, saved = path, wrapper, content["optimizer"]
-        self.changed: dict[str, tuple] = {}
-        self._state: dict[int, dict] = {}
-        self._fresh: dict[tuple, dict | None] = {}
-        layout, present = content.get("optimizer_layout"), optimizer_layout(wrapper.optimizer, model)
-        members = _members(wrapper.optimizer.param_groups, list(present["parameters"]))
-        indices = [index for group in saved["param_groups"] for index in group["params"]]
-        if isinstance(layout, dict) and isinstance(layout.get("parameters"), dict):
-            if layout.get("type") != present["type"]:
-                self._refuse(f"its optimizer is {layout.get('type')!s:.40}, that of this run {present['type']}")
-            counts = layout["parameters"]
-        else:  # MMEngine's: the parameters can be known by their order alone
-            counts = dict.fromkeys(present["parameters"], 0)
-            if [len(g["params"]) for g in saved["param_groups"]] != [len(names) for names in members]:
-                self._refuse("its optimizer groups the parameters otherwise than that of this run")
-        if len(counts) != len(indices) or not set(saved["state"]) <= set(indices):
-            self._refuse("its optimizer state is of other parameters than it lists")
-        theirs = _members(saved["param_groups"], list(counts))
-        self.regrouped = theirs != members
-        groups = {name: group for group, names in zip(saved["param_groups"], theirs, strict=True) for name in names}
-        states = {name: saved["state"].get(index, {}) for name, index in zip(counts, indices, strict=True)}
-        self._groups, first = [], 0
-        for group, names in zip(wrapper.optimizer.param_groups, members, strict=True):
-            for index, (name, parameter) in enumerate(zip(names, group["params"], strict=True), first):
-                if name in groups:
-                    self._compare_settings(groups[name], group)
-                if states.get(name) or counts.get(name):
-                    self._state[index] = self._fitting(name, parameter, group, states[name])
-            old = next((groups[name] for name in names if name in groups), {})
-            self._groups.append((group, old, list(range(first, first + len(names)))))
-            first += len(names)
-        ours = wrapper.state_dict()
-        self._more = {k: v for k, v in saved.items() if k in ours and k not in ("state", "param_groups")}
-        odd = [key for key, value in self._more.items() if not _alike(value, ours[key])]
-        self.regrouped |= "base_param_settings" in odd
-        if set(odd) - {"base_param_settings"}:
-            self._refuse(f"its optimizer's {odd[0]} is damaged")
+    def require(right: bool, why: str) -> None:
+        if not right:
+            raise CheckpointError(
+                f"{path} cannot be resumed from: its optimizer {why}; resume with the config of that run, or "
+                f"begin from its weights with --cfg-options load_from={path}."
+            )
 
-    def _refuse(self, why: str) -> None:
-        raise CheckpointError(
-            f"{self.path} cannot be resumed from: {why}; resume with the config of that run, or begin from its "
-            f"weights with --cfg-options load_from={self.path}."
-        )
-
-    def _compare_settings(self, saved: dict, ours: dict) -> None:
-        for key in ours.keys() & saved.keys() - {*IMPLEMENTATION}:
-            if not _alike(saved[key], ours[key]) or (_number(ours[key]) and not math.isfinite(saved[key])):
-                self._refuse(f"its optimizer's {key} is {saved[key]!r:.40}")
-            old, new = (group.get(f"initial_{key}", group[key]) for group in (saved, ours))
-            if old != new and not key.startswith("initial_"):
-                self.changed.setdefault(key, (old, new))
-
-    def _fitting(self, name: str, parameter: nn.Parameter, group: dict, state: dict) -> dict:
-        """The state of one parameter in tensors of its own, strided as the parameter: fused kernels rely on both."""
-        kind = (tuple(parameter.shape), parameter.dtype, id(group))
-        if kind not in self._fresh:
-            self._fresh[kind] = self._after_one_step(parameter, group)
-        wanted = self._fresh[kind]
-        if wanted is None:  # an optimizer that cannot be tried: at least the sizes
-            wanted = {k: parameter if torch.is_tensor(v) and v.numel() > 1 else v for k, v in state.items()}
-        if state.keys() != wanted.keys():
-            found = ", ".join(map(str, state)) or "nothing"
-            self._refuse(f"its optimizer holds {found} of {name}, where this run's needs {', '.join(wanted)}")
-        fitting = {}
-        for key, value in state.items():
-            like = wanted[key]
-            if torch.is_tensor(like) and like.dim() == 0 and _number(value):
-                value = torch.tensor(float(value), dtype=like.dtype)
-            if not _alike(value, like) or (key == "step" and value < 0):
-                form = f"{value.dtype} {tuple(value.shape)}" if torch.is_tensor(value) else repr(value)[:40]
-                self._refuse(f"its optimizer's {key} of {name} is {form}, which does not fit")
-            if torch.is_tensor(value):
-                same = value.shape == parameter.shape
-                own = torch.empty_like(parameter if same else value, dtype=value.dtype, device="cpu")
-                value = own.copy_(value)
-            fitting[key] = value
-        return fitting
-
-    def _after_one_step(self, parameter: nn.Parameter, group: dict) -> dict | None:
-        """What this optimizer keeps of such a parameter, found by a step of zeros."""
-        probe = nn.Parameter(torch.zeros(parameter.shape, dtype=parameter.dtype))
-        probe.grad = torch.zeros_like(probe)
-        settings = {key: value for key, value in group.items() if key not in IMPLEMENTATION}
-        try:
-            optimizer = type(self.wrapper.optimizer)([dict(settings, params=[probe])])
-            optimizer.step()
-        except (TypeError, ValueError, RuntimeError, AttributeError):
-            return None
-        return dict(optimizer.state[probe])
-
-    def load(self, rescheduled: bool) -> None:
-        """Put it in place; settings that the config has changed stay this run's.
-
-        Args:
-            rescheduled: scheduled settings stay as at the start of a run, too, for `fast_forward`.
-        """
-        groups = []
-        for group, saved, indices in self._groups:
-            settings = dict(group, params=indices)
-            for key, value in saved.items():
-                name = key.removeprefix("initial_")
-                scheduled = f"initial_{name}" in settings or f"initial_{name}" in saved
-                if key in ("fused", "foreach"):
-                    fits = value is None or (value is True and all(map(fusible, group["params"]))) or value is False
-                    settings[key] = value if fits else None
-                elif key in settings and key not in IMPLEMENTATION and name not in self.changed:
-                    settings[key] = settings[key] if rescheduled and scheduled else value
-            groups.append(settings)
-        kept = rescheduled or self.changed
-        more = {k: v for k, v in self._more.items() if not (k == "base_param_settings" and kept)}
-        self.wrapper.load_state_dict(dict(more, state=self._state, param_groups=groups))
+    saved, layout = content["optimizer"], content.get("optimizer_layout")
+    present = optimizer_layout(wrapper.optimizer, model)
+    members = _members(wrapper.optimizer.param_groups, present["parameters"])
+    indices = [index for group in saved["param_groups"] for index in group["params"]]
+    if isinstance(layout, dict) and isinstance(layout.get("parameters"), dict):
+        kind, counts = layout.get("type"), layout["parameters"]
+        require(kind == present["type"], f"is {kind!s:.40}, that of this run {present['type']}")
+    else:  # MMEngine's: the parameters can be known by their order alone
+        counts = dict.fromkeys(present["parameters"], 0)
+        sizes = [len(group["params"]) for group in saved["param_groups"]]
+        require(sizes == [len(names) for names in members], "groups the parameters otherwise than that of this run")
+    distinct = len(counts) == len(indices) == len(set(indices)) and set(saved["state"]) <= set(indices)
+    require(distinct, "has a state of other parameters than it lists")
+    theirs = _members(saved["param_groups"], counts)
+    settings = {name: group for group, names in zip(saved["param_groups"], theirs, strict=True) for name in names}
+    states = {name: saved["state"].get(index, {}) for name, index in zip(counts, indices, strict=True)}
+    changed, state, groups, first = {}, {}, [], 0
+    if theirs != members:
+        changed["groups"] = "the optimizer trains or groups the parameters otherwise than in the checkpoint"
+    for ours, names in zip(wrapper.optimizer.param_groups, members, strict=True):
+        fresh: dict[tuple, dict] = {}
+        groups.append(dict(ours, params=list(range(first, first + len(names)))))
+        for index, (name, parameter) in enumerate(zip(names, ours["params"], strict=True), first):
+            group = settings.get(name, {})
+            for key in ours.keys() & group.keys() - {"params"}:
+                right = _alike(group[key], ours[key]) and not (_number(ours[key]) and math.isinf(group[key]))
+                require(right, f"has a {key} of {group[key]!r:.40}")
+                old, new = (g.get(f"initial_{key}", g[key]) for g in (group, ours))
+                if old != new and not key.startswith("initial_") and key not in ("foreach", "fused"):
+                    changed.setdefault(key, f"the optimizer's {key} is {new!r} in place of the checkpoint's {old!r}")
+            if not states.get(name) and not counts.get(name):
+                continue
+            shape = (parameter.shape, parameter.dtype)
+            if shape not in fresh:
+                fresh[shape] = _after_one_step(type(wrapper.optimizer), parameter, ours)
+            wanted, found = fresh[shape], states[name]
+            same = found.keys() == wanted.keys()
+            require(same, f"holds {[*found]} of {name}, where that of this run needs {[*wanted]}")
+            state[index] = {key: _fitted(value, wanted[key], parameter) for key, value in found.items()}
+            odd = [k for k, v in state[index].items() if not _alike(v, wanted[k]) or (k == "step" and v < 0)]
+            require(not odd, f"has a state of {name} that does not fit the parameter in {odd}")
+        first += len(names)
+    ours = wrapper.state_dict()
+    more = {k: v for k, v in saved.items() if k in ours and k not in ("state", "param_groups") and _alike(v, ours[k])}
+    require("loss_scaler" in more or "loss_scaler" not in ours.keys() & saved.keys(), "has a damaged loss_scaler")
+    return dict(more, state=state, param_groups=groups), list(changed.values())
 
 
-def _members(groups: list[dict], names: list[str]) -> list[list[str]]:
+def _after_one_step(kind: type, parameter: nn.Parameter, group: dict) -> dict:
+    """What an optimizer keeps of such a parameter, found by a step of zeros."""
+    probe = nn.Parameter(torch.zeros(parameter.shape, dtype=parameter.dtype))
+    probe.grad = torch.zeros_like(probe)
+    settings = dict(group, foreach=False, fused=False, capturable=False)
+    names = inspect.signature(kind).parameters.keys() & settings.keys() - {"params"}
+    optimizer = kind([probe], **{name: settings[name] for name in names})
+    optimizer.step()
+    return dict(optimizer.state[probe])
+
+
+def _fitted(value: Any, like: Any, parameter: nn.Parameter) -> Any:
+    """A state in memory of its own, strided as its parameter: fused kernels rely on both."""
+    if torch.is_tensor(like) and like.dim() == 0 and _number(value):  # of torch before 1.12
+        return torch.tensor(float(value), dtype=like.dtype)
+    if not torch.is_tensor(value) or value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, device="cpu").copy_(value)
+
+
+def _members(groups: list[dict], names: Iterable[str]) -> list[list[str]]:
     """The names of each group's parameters, of names in the order of all."""
     rest = iter(names)
     return [[name for _, name in zip(group["params"], rest, strict=False)] for group in groups]
@@ -308,15 +258,11 @@ def _members(groups: list[dict], names: list[str]) -> list[list[str]]:
 def _alike(saved: Any, ours: Any) -> bool:
     """Whether a saved value can stand for this run's: of its type, shape and length; numbers may be of any kind."""
     if _number(ours):
-        return _number(saved) and not math.isnan(saved)
+        return _number(saved)
     if ours is None or isinstance(ours, bool):
         return saved is None or isinstance(saved, bool)
     if torch.is_tensor(ours):
-        return torch.is_tensor(saved) and (saved.shape, saved.dtype, saved.layout) == (
-            ours.shape,
-            ours.dtype,
-            ours.layout,
-        )
+        return _plain(saved) and (saved.shape, saved.dtype) == (ours.shape, ours.dtype)
     if isinstance(ours, dict):
         return isinstance(saved, dict) and saved.keys() == ours.keys() and all(_alike(saved[k], ours[k]) for k in ours)
     if isinstance(ours, (list, tuple)):
@@ -324,7 +270,7 @@ def _alike(saved: Any, ours: Any) -> bool:
     return type(saved) is type(ours)
 
 
-def schedule_changes(path: Any, schedulers: list, saved: list[dict]) -> list[str]:
+def schedule_changes(path: Any, schedulers: list, saved: list[dict], regrouped: bool) -> list[str]:
     """What the config has changed in the schedules, in words; nothing where the saved states can be taken as they are.
 
     Raises:
@@ -343,7 +289,7 @@ def schedule_changes(path: Any, schedulers: list, saved: list[dict]) -> list[str
             if key in settings - {"last_step", "verbose"}:
                 if value != old[key]:
                     changes.append(f"{name}.{key} is {value!r} in place of the checkpoint's {old[key]!r:.80}")
-            elif not _alike(old[key], value):
+            elif not regrouped and not _alike(old[key], value):
                 raise CheckpointError(f"{path} cannot be resumed from: {key} of {name} is {old[key]!r:.80}.")
     return changes
 

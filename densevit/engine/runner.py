@@ -304,10 +304,9 @@ class Runner(MMEngineRunner):
             resuming.require_resumable(filename, checkpoint)
         resuming.require_same_model(filename, checkpoint, self.bare_model, self.hooks)
         place = self._place(filename, checkpoint["meta"])
-        optimizer = resuming.OptimizerState(filename, self.optim_wrapper, self.bare_model, checkpoint)
-        schedulers, saved = (_flat(x) for x in (self.param_schedulers, checkpoint.get("param_schedulers")))
-        changes = [] if optimizer.regrouped else resuming.schedule_changes(filename, schedulers, saved)
-        rescheduled = bool(changes or optimizer.changed or optimizer.regrouped)
+        optimizer, changes = resuming.match_optimizer(filename, self.optim_wrapper, self.bare_model, checkpoint)
+        schedulers, saved = (resuming.flat(x) for x in (self.param_schedulers, checkpoint.get("param_schedulers")))
+        changes += resuming.schedule_changes(filename, schedulers, saved, bool(changes))
 
         averages = any(isinstance(hook, EMAHook) for hook in self.hooks)
         if checkpoint.get("ema_state_dict") is not None and not averages:
@@ -319,19 +318,19 @@ class Runner(MMEngineRunner):
         self.bare_model.load_state_dict(checkpoint["state_dict"], strict=True)
         self.train_loop._epoch, self.train_loop._iter = place
         self.message_hub.load_state_dict(_hub(checkpoint["message_hub"]))
-        optimizer.load(rescheduled)
-        if rescheduled:
+        if changes:  # the settings of this run, and the schedules from the start of it
+            optimizer.pop("base_param_settings", None)
+            self.optim_wrapper.load_state_dict(optimizer)
             resuming.fast_forward(schedulers, *place, len(self.train_dataloader))
         else:
+            groups = zip(checkpoint["optimizer"]["param_groups"], optimizer["param_groups"], strict=True)
+            optimizer["param_groups"] = [dict(ours, **dict(theirs, params=ours["params"])) for theirs, ours in groups]
+            self.optim_wrapper.load_state_dict(optimizer)
             for scheduler, state in zip(schedulers, saved, strict=True):
                 scheduler.load_state_dict(state)
         self._waiting = {key: checkpoint.get(key) for key in ("random_streams", "gradients")}
         self._has_loaded = self.resumed = True
         self.logger.info(f"resumed from {filename}: epoch {self.epoch}, iteration {self.iter}")
-        for key, (old, new) in optimizer.changed.items():
-            changes.append(f"the optimizer's {key} is {new!r} in place of the checkpoint's {old!r}")
-        if optimizer.regrouped:
-            changes.append("the optimizer trains or groups the parameters otherwise than in the checkpoint")
         for change in changes:
             self.logger.warning(f"the edited config is followed: {change}")
 
@@ -405,11 +404,6 @@ def _on_cpu(state: Any) -> Any:
 
 def _few(images: list[str]) -> str:
     return (", ".join(images[:16]) + (f" and {len(images) - 16} more" if len(images) > 16 else "")) or "unnamed images"
-
-
-def _flat(parts: Any) -> list:
-    """Schedules or their states, which are a list, or a dictionary of lists by optimizer."""
-    return [item for part in parts.values() for item in part] if isinstance(parts, dict) else list(parts or [])
 
 
 def _hub(state: dict) -> dict:

@@ -6,9 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 from densevit.errors import ConfigError
 
@@ -20,20 +18,30 @@ def acquire(folder: str | os.PathLike) -> None:
     this host is taken over.
 
     Raises:
-        ConfigError: another training runs there, or the lock cannot be written.
+        ConfigError: another training runs there.
     """
-    path = Path(folder) / NAME
-    own = dict(pid=os.getpid(), host=socket.gethostname(), started=_started(os.getpid()))
-    try:
-        with _opened(path) as file:
-            holder = _holder(file.read())
-            if holder is not None and _alive(holder, own):
-                raise ConfigError(_sentence(path, holder, own))
-            file.seek(0)
-            file.truncate()
-            file.write(json.dumps(dict(own, since=time.strftime("%Y-%m-%d %H:%M:%S"))))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror}); use another --work-dir.") from error
+    path, own = Path(folder) / NAME, dict(pid=os.getpid(), host=socket.gethostname(), started=_started(os.getpid()))
+    with open(path, "a+", encoding="utf-8") as file:
+        with contextlib.suppress(OSError, ImportError):  # some network file systems have no flock
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):  # no lock, as after a full disk
+            holder = json.loads(file.read())
+            elsewhere = holder["host"] != own["host"]
+            if elsewhere or (holder["pid"] != own["pid"] and holder["started"] == _started(holder["pid"])):
+                where = f" on {holder['host']}" if elsewhere else ""
+                way_on = f"remove {path} if that process is over" if elsewhere else "wait for its end"
+                raise ConfigError(
+                    f"{folder} is in use by another training, process {holder['pid']}{where} since "
+                    f"{holder.get('since')}: {way_on}, or use another --work-dir."
+                )
+        file.truncate(0)
+        file.write(json.dumps(dict(own, since=time.strftime("%Y-%m-%d %H:%M:%S"))))
+        file.flush()
+        if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):  # released meanwhile
+            return acquire(folder)
     atexit.register(release, folder)
 
 
@@ -45,59 +53,16 @@ def release(folder: str | os.PathLike) -> None:
             path.unlink()
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[TextIO]:
-    """The lock file, which no other process reads or writes meanwhile."""
-    while True:
-        with open(path, "a+", encoding="utf-8") as file:
-            with contextlib.suppress(OSError, ImportError):  # some network file systems have no flock
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if os.path.exists(path) and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                file.seek(0)
-                yield file
-                return
-
-
-def _holder(text: str) -> dict | None:
-    """Who wrote the lock; None where that is unreadable, as after a full disk."""
-    with contextlib.suppress(ValueError):
-        found = json.loads(text)
-        if isinstance(found, dict) and isinstance(found.get("pid"), int) and isinstance(found.get("host"), str):
-            return found
-    return None
-
-
-def _alive(holder: dict, own: dict) -> bool:
-    if holder["host"] != own["host"]:
-        return True
-    if holder["pid"] == own["pid"]:
-        return False
-    try:
-        os.kill(holder["pid"], 0)
-    except PermissionError:
-        pass
-    except (ProcessLookupError, OverflowError):
-        return False
-    # another process may have got its number since
-    return _started(holder["pid"]) is not None and holder.get("started") == _started(holder["pid"])
-
-
 def _started(pid: int) -> str | None:
-    """When a process of this host began, in the kernel's ticks; '' where the system does not say, None for a process
-    that is over (and only waits for its parent)."""
+    """When a process of this host began, in the kernel's ticks ('' where the system does not say); None for one that is
+    over, or only waits for its parent to notice."""
+    with contextlib.suppress(PermissionError):  # it is another user's
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return None
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
     return None if state == "Z" else fields[18]
-
-
-def _sentence(path: Path, holder: dict, own: dict) -> str:
-    where = "" if holder["host"] == own["host"] else f" on {holder['host']}"
-    way_on = f"remove {path} if that process is over" if where else "wait for its end"
-    return (
-        f"{path.parent} is in use by another training, process {holder['pid']}{where} since {holder.get('since')}: "
-        f"{way_on}, or use another --work-dir."
-    )

@@ -113,7 +113,7 @@ def test_another_optimizer_is_refused_in_checkpoints_that_do_not_name_theirs(tmp
 
 def test_more_of_the_optimizers_state_than_was_kept_is_refused(tmp_path, config):
     train(config, tmp_path / "run", stop_at=5)
-    with pytest.raises(CheckpointError, match=r"where this run's needs .*max_exp_avg_sq"):
+    with pytest.raises(CheckpointError, match=r"where that of this run needs .*max_exp_avg_sq"):
         train(config, tmp_path / "run", resume=True, optim_wrapper__optimizer__amsgrad=True)
 
 

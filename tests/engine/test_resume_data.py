@@ -77,6 +77,7 @@ DAMAGE = {
     "seed as text": put("meta", "seed", "three"),
     "seed is huge": put("meta", "seed", 2**40),
     "dataset meta as list": put("meta", "dataset_meta", [1]),
+    "classes as a number": put("meta", "dataset_meta", "classes", 3),
     "weights are a list": put("state_dict", [1]),
     "weight is none": put("state_dict", None, None),
     "weight of another shape": put("state_dict", None, lambda x: x[:1]),

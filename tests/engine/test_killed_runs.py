@@ -79,7 +79,7 @@ class Runs:
             line = run.stdout.readline()
             assert line, "the run was over before it could be killed"
             last = line if b"Epoch(train)" in line else last
-            seen += mark in line
+            seen += bool(last) and mark in line  # not in what is tried before the first step
         time.sleep(after)
         assert run.poll() is None, "the run was over before it could be killed"
         os.killpg(run.pid, signal.SIGKILL)

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     args.camera = depth_outputs.camera(args, [image for image in images if is_video(image)])
     targets = places(images, args)
     predictor = Predictor(args.config, args.weights, args.device, args.compile)
-    print(predictor.receipt)
+    print(predictor.load_report)
     broken = 0
     for image, target in zip(images, targets, strict=True):
         try:

@@ -12,8 +12,8 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "Predictor": "densevit.predictor",
-    "load_weights": "densevit.checkpoints",
-    "import_model": "densevit.checkpoints",
+    "load_weights": "densevit.converters",
+    "import_model": "densevit.converters",
     "config_path": "densevit.engine.config",
 }
 __all__ = ["__version__", *_LAZY]

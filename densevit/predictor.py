@@ -22,9 +22,10 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from torch import nn
 
-from densevit.checkpoints import Receipt, import_model, load_weights
+from densevit.checkpoints.load_report import LoadReport
 from densevit.checkpoints.reading import read_file
 from densevit.checkpoints.shipped import SHIPPED, is_shipped, near, shipped
+from densevit.converters import import_model, load_weights
 from densevit.datasets.image_dataset import left_out_sentence
 from densevit.datasets.reading_images import image_endings, pillow_pixels, read_image
 from densevit.datasets.transforms.views import with_views
@@ -72,15 +73,14 @@ class Predictor:
                 raise ConfigError(
                     "Predictor needs a config and weights, or a checkpoint that carries its configuration."
                 )
-            self.model = import_model(weights)
-            self.receipt = self.model.receipt
-            self.classes = self.model.classes
-            pipeline = _plain_pipeline(TEST_SCALE if self.model.test_scale is None else self.model.test_scale)
+            found = import_model(weights)
+            self.model, self.load_report, self.classes = found.model, found.load_report, found.classes
+            pipeline = _plain_pipeline(TEST_SCALE if found.test_size is None else found.test_size)
             self.semantic_classes = getattr(self.model, "semantic_classes", None)
-            self.palette = self.model.dataset_meta.get("palette", self.model.dataset_meta.get("PALETTE"))
+            self.palette = found.palette
         else:
             config, weights = _recipe(config, weights)
-            self.model, names, self.receipt = _build(config, weights or config.get("load_from"))
+            self.model, names, self.load_report = _build(config, weights or config.get("load_from"))
             self.classes, self.semantic_classes, self.palette = names
             pipeline = _pipeline(config)
         self.model.to(self.device).eval()
@@ -267,7 +267,7 @@ def _recipe(config: Any, weights: str | os.PathLike | None) -> tuple[Config, str
         raise ConfigError(f"{error} Models that come with their weights: {', '.join(SHIPPED)}{near(config)}.") from None
 
 
-def _build(config: Config, weights: str | os.PathLike | None) -> tuple[nn.Module, Names, Receipt]:
+def _build(config: Config, weights: str | os.PathLike | None) -> tuple[nn.Module, Names, LoadReport]:
     """The config's model with `weights` in it, the class names that they were trained for, and what was loaded."""
     if not weights:
         raise CheckpointError("Predictor needs weights: give the path of a checkpoint (the config has no load_from).")

@@ -25,7 +25,7 @@ LOCATIONS = {
     "DATA_SAMPLERS": ["densevit.engine.runner"],
     "OPTIM_WRAPPERS": ["densevit.engine.runner"],
     "OPTIM_WRAPPER_CONSTRUCTORS": ["densevit.engine.layer_decay"],
-    "WEIGHT_INITIALIZERS": ["densevit.checkpoints"],
+    "WEIGHT_INITIALIZERS": ["densevit.converters"],
 }
 
 

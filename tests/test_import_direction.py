@@ -6,13 +6,15 @@ from pathlib import Path
 import densevit
 
 PACKAGE = Path(densevit.__file__).parent
-GROUND = {"registry", "structures", "errors", "outputs", "plain_data"}
+GROUND = {"registry", "structures", "errors", "outputs", "plain_data", "archs"}
+CONVERTERS_CORE = {f"converters.{name}" for name in ("key_mapping", "config_spec", "openmmlab", "architecture")}
 MAY_IMPORT = {
     "registry": {"errors"},
     "plain_data": set(),
     "errors": set(),
     "structures": set(),
     "outputs": {"errors"},
+    "archs": set(),
     "ops": GROUND,
     "layers": GROUND | {"ops"},
     "models.losses": GROUND | {"ops", "layers"},
@@ -28,17 +30,26 @@ MAY_IMPORT = {
     "metrics": GROUND | {"ops"},
     "visualization": GROUND | {"ops"},
     "checkpoints": GROUND,
-    "engine": GROUND | {"checkpoints"},
+    "converters.key_mapping": set(),
+    "converters.config_spec": GROUND,
+    "converters.openmmlab": GROUND | {"converters.config_spec", "converters.key_mapping"},
+    "converters.architecture": {"converters.config_spec", "converters.key_mapping"},
+    "converters.architectures": GROUND | CONVERTERS_CORE,
+    "converters.source": {"checkpoints", "converters.config_spec"},
+    "converters.sources": GROUND | CONVERTERS_CORE | {"checkpoints", "converters.source", "converters.architectures"},
+    "converters": GROUND | CONVERTERS_CORE | {"checkpoints", "converters.architectures", "converters.sources"},
+    "engine": GROUND | {"checkpoints", "converters"},
     "prediction": GROUND | {"ops", "visualization"},
     "tiling": GROUND | {"ops"},
     "videos": GROUND,
-    "predictor": GROUND | {"checkpoints", "engine", "datasets", "visualization", "prediction", "tiling"},
+    "predictor": GROUND | {"checkpoints", "converters", "engine", "datasets", "visualization", "prediction", "tiling"},
     "benchmark": GROUND | {"engine", "metrics"},
-    "benchmark.sides": GROUND | {"checkpoints", "engine", "datasets", "ops"},
+    "benchmark.sides": GROUND | {"checkpoints", "converters", "engine", "datasets", "ops"},
 }
 SIBLINGS_APART = ("models.backbones", "models.necks", "models.heads")
 # heads of pixel maps have a base in common, and so have those of two stages, which are put together from parts
 EXCEPTIONS = {
+    ("checkpoints.importing", "converters.import_model"),  # its former home
     ("models.backbones.vit_adapter", "models.backbones.vit"),  # which it is made of
     ("models.heads.rcnn", "models.heads.rpn"),
     ("models.heads.rcnn", "models.heads.roi_box"),

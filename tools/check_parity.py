@@ -323,8 +323,8 @@ def check(path: Path, tolerance: float | None) -> tuple[str, str, list[str]]:
     from parity_mvit import probe_mvit
     from parity_segmentors import behind_maps, probe_segmentor
 
-    from densevit.checkpoints import build, load_weights
-    from densevit.checkpoints.settings import NotBuilt
+    from densevit.converters import build, load_weights
+    from densevit.converters.config_spec import UnsupportedModelError
     from densevit.errors import UserError
 
     case = Case(path)
@@ -336,12 +336,12 @@ def check(path: Path, tolerance: float | None) -> tuple[str, str, list[str]]:
             model = build("densevit", behind_maps(case.spec, case.inputs()))
         else:
             model = build(case.spec["scheme"], case.spec["model"], names=state.keys())
-    except NotBuilt as reason:
+    except UnsupportedModelError as reason:
         return "SKIP", str(reason), []
     except UserError as error:
         return "FAIL", str(error), []
     try:
-        receipt = load_weights(model, state, source=case.spec["scheme"])
+        report = load_weights(model, state, source=case.spec["scheme"])
         inputs = {key: torch.from_numpy(value) for key, value in case.inputs().items()}
         with torch.no_grad():
             probe = probe_detector if hasattr(model, "backbone") else probe_backbone
@@ -397,7 +397,7 @@ def check(path: Path, tolerance: float | None) -> tuple[str, str, list[str]]:
     text = f"compared {len(errors)} of {len(names)} outputs"
     if worst is not None:
         text += f"  {worst} {errors[worst]:.2e}"
-    lines = [str(receipt)] + [f"not compared: {name}" for name in aside] + [f"{n} {e:.2e}" for n, e in errors.items()]
+    lines = [str(report)] + [f"not compared: {name}" for name in aside] + [f"{n} {e:.2e}" for n, e in errors.items()]
     return "FAIL" if failed else "ok", "; ".join([text, *faults, *(f"{n} differ" for n in exact)]), lines
 
 

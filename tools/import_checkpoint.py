@@ -1,6 +1,6 @@
 #!/usr/bin/env python
 """Make a recipe of ours out of a checkpoint of mmdetection, mmsegmentation or another project: a config, safetensors
-and the receipt.
+and the load report.
 
 python tools/import_checkpoint.py retinanet_pvt-t_fpn_1x_coco.pth --out imported
 
@@ -16,21 +16,21 @@ def main() -> None:
     parser.add_argument("--out", default=".", metavar="DIR", help="folder for the config and the weights")
     parser.add_argument("--variant", help="which Depth-Anything it is, such as depth_anything_v2_metric_20")
     parser.add_argument("--config", help="detectron2's configuration, where it is not config.yaml beside the file")
-    parser.add_argument("--receipt", action="store_true", help="print what became of every tensor")
+    parser.add_argument("--load-report", "--receipt", action="store_true", help="print what became of every tensor")
     args = parser.parse_args()
 
     from densevit.errors import exit_on_user_error
 
     with exit_on_user_error():
-        from densevit.checkpoints import import_model
         from densevit.checkpoints.exporting import write_imported
+        from densevit.converters import import_model
         from densevit.engine.config import config_path
         from densevit.engine.dumping import config_text
 
-        model = import_model(args.checkpoint, args.variant, args.config)
-        print(model.receipt.table() if args.receipt else model.receipt)
+        found = import_model(args.checkpoint, args.variant, args.config)
+        print(found.load_report.table() if args.load_report else found.load_report)
         recipes = config_path("pvt_retinanet_coco").parent
-        config, weights = write_imported(model, args.checkpoint, args.out, recipes, config_text)
+        config, weights = write_imported(found, args.checkpoint, args.out, recipes, config_text)
         print(f"wrote {config} and {weights}")
 
 

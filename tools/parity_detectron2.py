@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from densevit.checkpoints.convert import convert
-from densevit.checkpoints.loading import parts_of
+from densevit.converters.load_weights import parts_of, recognize
 from densevit.ops.roi_align import as_rois
 from densevit.structures import DataSample, InstanceData
 
@@ -149,7 +148,7 @@ def training(model: nn.Module, images: Tensor, samples: list, state: Mapping) ->
         probes[f"{start}bg_samples"] = torch.tensor((sum(len(r.boxes) for r in seen[i]) - positive) / len(samples))
     probes |= anchors(head.rpn, features, samples)
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    names = convert(state, wanted, parts_of(model), "detectron2").renamed.origin
+    names = recognize(state, wanted, parts_of(model), "detectron2").remapped.origin
     for ours, parameter in model.named_parameters():
         if len(names[ours]) == 1 and parameter.grad is not None:
             probes[f"grad/{names[ours][0]}"] = parameter.grad

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from densevit.checkpoints.dpt_configs import PATCH, test_resize
+from densevit.converters.architectures.dpt import test_resize
+from densevit.converters.sources.depth_anything import PATCH
 from densevit.registry import TRANSFORMS
 from densevit.structures import DataSample
 

@@ -8,8 +8,8 @@ from parity_dpt import of_dpt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from densevit.checkpoints.segmentors import behind_backbone
-from densevit.checkpoints.settings import Settings
+from densevit.converters.config_spec import ConfigReader
+from densevit.converters.sources.mmseg import behind_backbone
 from densevit.models.restore import restore_map
 from densevit.registry import MODELS
 from densevit.structures import DataSample
@@ -36,7 +36,7 @@ def behind_maps(spec: dict, inputs: dict) -> dict:
     maps = [inputs[name] for name in sorted(inputs) if name.startswith("map_")]
     channels = tuple(x.shape[1] for x in maps)
     strides = tuple(spec["model"]["decode_head"].get("feature_strides", [4 * 2**i for i in range(len(maps))]))
-    rest = behind_backbone(spec["scheme"], Settings(spec["model"], "model"), channels, strides)
+    rest = behind_backbone(spec["scheme"], ConfigReader(spec["model"], "model"), channels, strides)
     backbone = {"type": "GivenMaps", "channels": channels, "strides": strides}
     return {"type": "DensePredictor", "backbone": backbone, **rest}
 

@@ -1,9 +1,13 @@
-"""Weights of others: recognised, renamed, loaded with a receipt; models built from the configurations they carry."""
+"""Files of weights: read safely, loaded with a report, written, fetched; what they carry beside the weights."""
 
-from densevit.checkpoints.importing import build, import_model
-from densevit.checkpoints.loading import load_weights
-from densevit.checkpoints.pretrained import Pretrained, resolve
-from densevit.checkpoints.receipt import Receipt
-from densevit.checkpoints.translating import translate
+import importlib
+from typing import Any
 
-__all__ = ["Pretrained", "Receipt", "build", "import_model", "load_weights", "resolve", "translate"]
+MOVED = ("Pretrained", "build", "import_model", "load_weights", "translate")
+"""Names whose home is densevit.converters."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in MOVED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("densevit.converters"), name)

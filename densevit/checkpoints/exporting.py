@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import densevit
 from densevit.checkpoints.loading import state_of
 from densevit.checkpoints.reading import META, read_file
+from densevit.checkpoints.writing import atomic_write
 from densevit.errors import CheckpointError, ConfigError, printable
 from densevit.outputs import files_of, require_file
 
@@ -74,12 +75,12 @@ def export_weights(checkpoint: str | os.PathLike, out: str | os.PathLike, recipe
 
 
 def write_imported(
-    model: nn.Module, source_file: str, out: str | os.PathLike, configs: Path, render: Callable[[dict], str]
+    imported: Any, source_file: str, out: str | os.PathLike, configs: Path, render: Callable[[dict], str]
 ) -> tuple[Path, Path]:
     """Write `<name>.py` and `<name>.safetensors` of what `import_model` gave.
 
     Args:
-        model: an imported one, as a whole.
+        imported: what `import_model` gave, a whole model.
         source_file: the checkpoint that it came from; its name is the recipe's.
         out: the folder to write into.
         configs: the folder of the shipped recipes, whose `_base_` the config builds on.
@@ -92,11 +93,11 @@ def write_imported(
         CheckpointError: the model is a part, for which there is no recipe.
         ConfigError: the files cannot be written, or would be over the checkpoint or another config.
     """
-    settings = plain(model.imported_config)
+    settings = plain(imported.config)
     if settings.get("type") != "DensePredictor":
         raise CheckpointError(f"{source_file} holds a {settings.get('type')} alone, and a recipe is a whole model.")
-    if model.classes:
-        settings["classes"] = list(model.classes)
+    if imported.classes:
+        settings["classes"] = list(imported.classes)
     folder, name = Path(out), re.sub(r"\W", "_", Path(source_file).stem)
     weights, config = folder / f"{name}.safetensors", folder / f"{name}.py"
     for path in (weights, config):
@@ -107,38 +108,36 @@ def write_imported(
         )
     base = Path("_base_") if folder.resolve() == configs.resolve() else configs.resolve() / "_base_"
     folder.mkdir(parents=True, exist_ok=True)
-    _save(model.state_dict(), weights, {})
+    _save(imported.model.state_dict(), weights, {})
 
-    of_maps = MAP_BASES.get(getattr(model.head, "result", None))
+    of_maps = MAP_BASES.get(getattr(imported.model.head, "result", None))
     bases = [str(base / f"{part}.py") for part in of_maps or BASES]
     recipe: dict[str, Any] = {"_base_": bases, "model": settings}
-    if model.test_scale is not None:
-        scale = model.test_scale
+    if imported.test_size is not None:
+        scale = imported.test_size
         arguments = scale if isinstance(scale, Mapping) else {"scale": scale, "keep_ratio": True}
         resize = [{"type": "Resize", **plain(arguments)}] if scale else []
         truth = [{"type": "LoadAnnotations"}]  # of pixels it keeps its own size
         steps = [{"type": "LoadImage"}, *(resize + truth if of_maps else truth + resize), {"type": "PackSample"}]
         recipe |= {f"{kind}_dataloader": {"dataset": {"pipeline": steps}} for kind in ("val", "test")}
     origin = printable(Path(source_file).name)  # a line break in it would end the comment
-    text = f"{WRITTEN} {origin} ({printable(model.receipt.scheme)}) by tools/import_checkpoint.py\n"
-    config.write_text(text + render(recipe), encoding="utf-8")
+    text = f"{WRITTEN} {origin} ({printable(imported.load_report.scheme)}) by tools/import_checkpoint.py\n"
+    with atomic_write(config) as partial:
+        partial.write_text(text + render(recipe), encoding="utf-8")
     return config, weights
 
 
 def _save(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write safetensors beside the name and move them over it. Raises OSError."""
+    """Write safetensors. Raises OSError."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.safetensors")
     try:
-        save_file({k: v.contiguous() for k, v in state.items()}, partial, metadata={"format": "pt", **metadata})
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
+        with atomic_write(path) as partial:
+            save_file({k: v.contiguous() for k, v in state.items()}, partial, metadata={"format": "pt", **metadata})
+            os.chmod(partial, 0o644)
     except SafetensorError as error:
         raise OSError(str(error)) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def plain(value: Any) -> Any:

@@ -3,7 +3,6 @@
 Only numpy's arrays and numbers and plain containers are built; whatever else a pickle asks for is refused.
 """
 
-import collections
 import mmap
 import pickle
 import struct
@@ -14,11 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from densevit.checkpoints.allow_list import ARRAYS
+
 TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How files begin that torch.save wrote before they were zip archives: a pickle too, which torch.load reads."""
 ROOM, TIMES = 256 << 20, 4
 """What the content of a file may take in memory: so many bytes, or so many times the file's size."""
-RECONSTRUCT, SCALAR = np.array(0).__reduce__()[0], np.float64(0).__reduce__()[0]
 
 
 def is_bare_pickle(path: str) -> bool:
@@ -91,31 +91,9 @@ class _Arrays(pickle._Unpickler):
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
     def find_class(self, module: str, name: str) -> Any:
-        known = {
-            "collections.OrderedDict": collections.OrderedDict,
-            "numpy.ndarray": np.ndarray,
-            "numpy.dtype": np.dtype,
-            "_codecs.encode": _encode,
-        }
-        for core in ("core", "_core"):  # of numpy 1 and of numpy 2
-            known[f"numpy.{core}.multiarray._reconstruct"] = RECONSTRUCT
-            known[f"numpy.{core}.multiarray.scalar"] = SCALAR
-            known[f"numpy.{core}.numeric._frombuffer"] = _frombuffer
-        if f"{module}.{name}" not in known:
+        if f"{module}.{name}" not in ARRAYS:
             raise pickle.UnpicklingError(f"GLOBAL {module}.{name} is not allowed")
-        return known[f"{module}.{name}"]
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    """`codecs.encode` for the byte strings inside a pickle of protocol 2, and for nothing else."""
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"codecs.encode with {encoding!r} is not allowed")
-    return text.encode("latin1")
-
-
-def _frombuffer(buffer: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
-    """What pickles of protocol 5 make an array by."""
-    return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
+        return ARRAYS[f"{module}.{name}"]
 
 
 def _tensors(content: Any) -> Any:

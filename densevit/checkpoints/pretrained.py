@@ -1,9 +1,4 @@
-"""Pretrained backbones: fetched once, cached, checked by SHA-256, loaded with a receipt.
-
-In a config: `init_cfg=dict(type='Pretrained', checkpoint=URL or file, sha256=..., source=...)` on any part; of a file
-that holds a whole model a backbone takes the backbone, another part the one that `prefix` names. In
-densevit's scope this stands in for MMEngine's initializer of that name, which loads what fits, says nothing of the
-rest, and lets a pickle run.
+"""Files of pretrained weights: fetched once, cached, checked by their checksum.
 
 A checksum is stated by `sha256`, `md5` or the URL itself (`-0123abcd.pth`). The releases of whai362/PVT publish none:
 for such a URL the sum is written down at the first fetch (beside the file, as NAME.sha256) and checked at every use
@@ -14,7 +9,6 @@ import hashlib
 import http.client
 import os
 import re
-import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -23,19 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
-from torch import nn
 
-from densevit.checkpoints.loading import load_weights, state_of
 from densevit.checkpoints.reading import read_file
 from densevit.checkpoints.shipped import near, weights_path
+from densevit.checkpoints.writing import atomic_write
 from densevit.errors import CheckpointError, printable
-from densevit.registry import WEIGHT_INITIALIZERS
 
 CHUNK = 1 << 20
 TIMEOUT = 30.0
 """Seconds without an answer after which the network counts as absent."""
 HASHED = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
-WAYS_ON = (
+DOWNLOAD_HINTS = (
     "give a file of weights with `--pretrained FILE`, or `--pretrained none` to train from random weights on purpose"
 )
 
@@ -102,7 +94,7 @@ def resolve(init_cfg: Mapping[str, Any]) -> Path:
     if not checkpoint.startswith(("http://", "https://")):
         path = weights_path(checkpoint.removeprefix("file://"))
         if not path.is_file():
-            raise CheckpointError(f"there is no file of pretrained weights {path}{near(path)}: {WAYS_ON}.")
+            raise CheckpointError(f"there is no file of pretrained weights {path}{near(path)}: {DOWNLOAD_HINTS}.")
         if (init_cfg.get("sha256") or init_cfg.get("md5")) and (wrong := _check(path, init_cfg)[1]):
             raise CheckpointError(f"{path} has {wrong}: it is another file than the config means.")
         return path
@@ -117,44 +109,35 @@ def resolve(init_cfg: Mapping[str, Any]) -> Path:
             wrong = "something else in it than weights"
         if not wrong:
             if not expected:
-                _write(noted, found)
+                _note(noted, found)
             return path
         print_log(f"{path} has {wrong}: it is fetched again", "current")
-    _write(noted, _fetch(checkpoint, path, init_cfg))
+    _note(noted, _fetch(checkpoint, path, init_cfg))
     return path
 
 
 def _fetch(url: str, path: Path, init_cfg: Mapping[str, Any]) -> str:
     """Download beside `path`, check, and move over it. Returns the SHA-256."""
     print_log(f"fetching {printable(url)} to {path}", "current")
-    partial = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-        size = 0
-        with os.fdopen(handle, "wb") as file:
-            request = urllib.request.Request(url, headers={"User-Agent": "densevit"})
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-                announced = str(answer.headers.get("Content-Length", ""))
-                while piece := answer.read(CHUNK):
-                    size += file.write(piece)
-        if announced.isdigit() and size != int(announced):
-            raise ConnectionError(f"the connection broke after {size:,} of {int(announced):,} bytes")
-        found, wrong = _check(Path(partial), init_cfg)
-        if wrong:
-            raise CheckpointError(f"{url} gave a file of {wrong}: it was thrown away; check the URL, or {WAYS_ON}.")
-        try:
-            read_file(partial)
-        except CheckpointError as error:
-            reason = str(error).removeprefix(f"{partial} ")
-            raise CheckpointError(
-                f"what {url} gave {reason} It was thrown away (a network's login page?): check the connection and the "
-                f"URL, or {WAYS_ON}."
-            ) from error
-        os.replace(partial, path)
+        with atomic_write(path) as partial:
+            _download(url, partial)
+            found, wrong = _check(partial, init_cfg)
+            if wrong:
+                raise CheckpointError(
+                    f"{url} gave a file of {wrong}: it was thrown away; check the URL, or {DOWNLOAD_HINTS}."
+                )
+            try:
+                read_file(partial)
+            except CheckpointError as error:
+                reason = str(error).removeprefix(f"{partial} ")
+                raise CheckpointError(
+                    f"what {url} gave {reason} It was thrown away (a network's login page?): check the connection and "
+                    f"the URL, or {DOWNLOAD_HINTS}."
+                ) from error
     except urllib.error.HTTPError as error:
         raise CheckpointError(
-            f"{url} answers {error.code} ({error.reason}) and no file is cached: {WAYS_ON}."
+            f"{url} answers {error.code} ({error.reason}) and no file is cached: {DOWNLOAD_HINTS}."
         ) from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         if _is_local(error):
@@ -164,56 +147,27 @@ def _fetch(url: str, path: Path, init_cfg: Mapping[str, Any]) -> str:
         reason = getattr(error, "reason", error)
         raise CheckpointError(
             f"the pretrained weights {url} are neither on this machine (no file {path}) nor to be had, for want of a "
-            f"network ({reason}): {WAYS_ON}."
+            f"network ({reason}): {DOWNLOAD_HINTS}."
         ) from error
-    finally:
-        if partial:
-            Path(partial).unlink(missing_ok=True)
     return found
+
+
+def _download(url: str, path: Path) -> None:
+    """Raises OSError and HTTPException."""
+    size, request = 0, urllib.request.Request(url, headers={"User-Agent": "densevit"})
+    with open(path, "wb") as file, urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        announced = str(answer.headers.get("Content-Length", ""))
+        while piece := answer.read(CHUNK):
+            size += file.write(piece)
+    if announced.isdigit() and size != int(announced):
+        raise ConnectionError(f"the connection broke after {size:,} of {int(announced):,} bytes")
+
+
+def _note(path: Path, text: str) -> None:
+    with atomic_write(path) as partial:
+        partial.write_text(text + "\n")
 
 
 def _is_local(error: Exception) -> bool:
     """Whether it was our disk and not the network that failed."""
     return isinstance(error, OSError) and error.filename is not None and not isinstance(error, urllib.error.URLError)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write beside the name and move over it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text + "\n")
-    os.replace(partial, path)
-
-
-@WEIGHT_INITIALIZERS.register_module(name="Pretrained", force=True)
-class Pretrained:
-    """`init_cfg` of a part whose weights come from a file. Loads strictly and logs the receipt.
-
-    Args:
-        checkpoint: a file, the name of weights that come with densevit, or an http(s) URL that is fetched once.
-        sha256: checksum that the file must have, or its first digits; None: see the module's docstring.
-        source: whose names the file has; None recognises them.
-        prefix: of a whole model's file, which part goes here: 'backbone', 'neck', 'head.boxes'. A part whose own names
-            do not begin so takes a file without that prefix whole.
-        md5: the same of MD5, where that is what is published.
-    """
-
-    def __init__(
-        self,
-        checkpoint: str,
-        sha256: str | None = None,
-        source: str | None = None,
-        prefix: str = "backbone",
-        md5: str | None = None,
-    ):
-        self.init_cfg = dict(checkpoint=checkpoint, sha256=sha256, md5=md5)
-        self.source, self.prefix = source, prefix.rstrip(".") + "."
-
-    def __call__(self, module: nn.Module) -> None:
-        path = resolve(self.init_cfg)
-        state, file = state_of(read_file(path), str(path)), str(path)
-        whole = any(key.startswith(self.prefix) for key in module.state_dict())
-        part = {key.removeprefix(self.prefix): value for key, value in state.items() if key.startswith(self.prefix)}
-        if part and not whole:
-            state, file = part, f"{path}, {self.prefix.rstrip('.')}"
-        receipt = load_weights(module, state, self.source, file=file)
-        print_log(f"pretrained: {receipt}", "current")

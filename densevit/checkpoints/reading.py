@@ -1,31 +1,24 @@
 """Reads files of weights without running anything that is in them: `torch.load(weights_only=True)` or safetensors.
 
-One reader for our own checkpoints and for those of strangers. Beside tensors and plain Python, the unpickler is told
-of the few classes that MMEngine (and the repositories of papers) put beside their weights, all of them mere containers:
-numpy's arrays and scalars, MMEngine's HistoryBuffer, argparse.Namespace, paths. `getattr` and `codecs.encode`, which
-numpy and HistoryBuffer need, are replaced by functions that answer only what those two ask.
+One reader for our own checkpoints and for those of others; what the unpickler may build stands in allow_list.py.
 """
 
-import argparse
 import json
 import mmap
 import os
-import pathlib
 import pickle
 import re
 import warnings
 import zipfile
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
 
+from densevit.checkpoints.allow_list import safe_globals
 from densevit.checkpoints.pickles import is_bare_pickle, read_pickle, require_size, weigh
 from densevit.checkpoints.shipped import near, weights_path
 from densevit.errors import CheckpointError
 
-STATISTICS = ("mean", "max", "min", "current")
 REFUSED = re.compile(r"GLOBAL|not allowed|Unsupported (operand|class|global)|Can only (build|create)")
 META = "densevit"
 """Under this key of a safetensors file stands its meta information, as JSON."""
@@ -34,40 +27,6 @@ MAKES_MEMORY = re.compile(rb"\n(bytearray|_rebuild_device_tensor_from\w+)\n")
 """What torch's unpickler lets through and what takes as much memory as a number in the file says."""
 LONGEST_HEADER = 32 << 20
 """Bytes of a safetensors file's header: 200,000 tensors."""
-
-
-def _statistic(owner: Any, name: str) -> Any:
-    """`getattr` for HistoryBuffer's statistics and for nothing else."""
-    if owner is HistoryBuffer and name in STATISTICS:
-        return getattr(HistoryBuffer, name)
-    raise pickle.UnpicklingError(f"getattr({owner!r}, {name!r}) is not allowed")
-
-
-def _latin1(text: str, encoding: str = "latin1") -> bytes:
-    """`codecs.encode` for the byte strings inside a pickle of protocol 2, and for nothing else."""
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"codecs.encode with {encoding!r} is not allowed")
-    return text.encode("latin1")
-
-
-def _harmless() -> list[Any]:
-    """What the unpickler may build, as torch.serialization.safe_globals takes it: an object, or (object, name in the
-    file); files written with numpy 1 and 2 name numpy's functions differently."""
-    reconstruct, scalar = np.array(0).__reduce__()[0], np.float64(0).__reduce__()[0]
-    allowed: list[Any] = [
-        HistoryBuffer,
-        np.ndarray,
-        np.dtype,
-        argparse.Namespace,
-        (_statistic, "builtins.getattr"),
-        (_latin1, "_codecs.encode"),
-        *((pathlib.PurePath, f"pathlib{sub}.{name}Path") for sub in ("", "._local") for name in ("Posix", "PurePosix")),
-        *((reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
-        *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-    ]
-    # the unpickler asks for the class of each dtype, numpy.dtypes.Float64DType and its like
-    allowed += sorted({type(np.dtype(code)) for code in "?bBhHiIlLqQefdgSU"}, key=lambda kind: kind.__name__)
-    return allowed
 
 
 def _read_safetensors(path: str) -> dict:
@@ -85,13 +44,13 @@ def _read_safetensors(path: str) -> dict:
 
 
 def load_safely(file: Any, map_location: Any = "cpu") -> Any:
-    """torch.load of a path or an open file that builds only what `_harmless` names.
+    """torch.load of a path or an open file that builds only what the allow-list names.
 
     Raises:
         pickle.UnpicklingError and whatever else torch.load raises; `read_file` makes one sentence of it.
     """
     # a foreign pickle protocol is no news to the user: it is read or refused
-    with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings():
+    with torch.serialization.safe_globals(safe_globals()), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Detected pickle protocol")
         return torch.load(file, map_location=map_location, weights_only=True)
 

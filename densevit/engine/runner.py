@@ -273,14 +273,14 @@ class Runner(MMEngineRunner):
         return _on_cpu(found)
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
-        """Begin from the weights of a file, of whatever project: see densevit.checkpoints.load_weights. Of one that was
+        """Begin from the weights of a file, of whatever project: see densevit.converters.load_weights. Of one that was
         trained for another number of classes all fits but the classifier, which is new."""
-        from densevit.checkpoints import load_weights
+        from densevit.converters import load_weights
 
-        receipt = load_weights(self.bare_model, filename, new_where_odd=self._sized_by_classes)
-        self.logger.info(str(receipt))
-        if receipt.fresh:
-            self.logger.info(f"new, as {filename} has nothing that fits: {', '.join(receipt.fresh)}")
+        report = load_weights(self.bare_model, filename, new_where_odd=self._sized_by_classes)
+        self.logger.info(str(report))
+        if report.newly_initialized:
+            self.logger.info(f"new, as {filename} has nothing that fits: {', '.join(report.newly_initialized)}")
         checkpoint = {"state_dict": self.bare_model.state_dict()}
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self._has_loaded = True

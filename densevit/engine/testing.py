@@ -10,8 +10,8 @@ import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
-from densevit.checkpoints import load_weights
 from densevit.checkpoints.reading import read_file
+from densevit.converters import load_weights
 from densevit.engine.building import build_runner
 from densevit.engine.config import config_files
 from densevit.errors import CheckpointError, ConfigError, DataError
@@ -54,8 +54,8 @@ def test_checkpoint(
     _check_outputs(runner, checkpoint, out, on_sample, palette)
     classes = runner.test_dataset.metainfo if hasattr(runner.test_dataset, "metainfo") else {}
     compare_classes(checkpoint, meta, classes)
-    receipt = load_weights(runner.bare_model, content, file=str(checkpoint))
-    runner.logger.info(str(receipt))
+    report = load_weights(runner.bare_model, content, file=str(checkpoint))
+    runner.logger.info(str(report))
     if compile:
         runner.bare_model.compile()
     progress = _Progress(on_sample, classes)

@@ -21,14 +21,6 @@ from densevit.ops.plain import plain_form
 from densevit.ops.resize import resize_table
 from densevit.ops.windows import Windowing
 
-ARCHS = {
-    "tiny": dict(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), mlp_ratio=4),
-    "small": dict(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), mlp_ratio=4),
-    "base": dict(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), mlp_ratio=4),
-    "large": dict(embed_dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48), mlp_ratio=4),
-}
-"""The sizes of both generations."""
-
 
 class PatchEmbed(nn.Module):
     """Cuts the image into patches, completed with zeros at the right and the bottom, and makes a token of each."""

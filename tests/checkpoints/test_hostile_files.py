@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from densevit.checkpoints import import_model
 from densevit.checkpoints.reading import read_file
+from densevit.converters import import_model
 from densevit.errors import CheckpointError, UserError
 
 PARTS = {

@@ -103,7 +103,7 @@ def test_a_shipped_name_is_a_model_with_its_weights(tiny_scenes, files, image):
     assert (predictor(image).depth == Predictor(files / "recipe.py", "scenes", "cpu")(image).depth).all()
     assert predictor.classes == CLASSES and str(files) not in str(predictor.classes)
     other = Predictor("scenes", files / "epoch_3.pth", "cpu")
-    assert "epoch_3.pth" in str(other.receipt)
+    assert "epoch_3.pth" in str(other.load_report)
     assert predictor(image).draw(0.0).shape[1] > 3 * image.shape[1]
 
 

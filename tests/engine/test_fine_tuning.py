@@ -8,7 +8,7 @@ import torch
 from short_runs import train, write_config
 from tiny import HEADS, model_config
 
-from densevit.checkpoints import load_weights
+from densevit.converters import load_weights
 from densevit.engine.runner import Runner
 from densevit.errors import CheckpointError
 from densevit.registry import MODELS
@@ -40,8 +40,8 @@ def test_all_is_loaded_but_what_is_sized_by_the_classes(head):
     assert {re.sub(r"^head\.|\.(weight|bias)$", "", name) for name in names} == CLASSIFIERS[head]
     with pytest.raises(CheckpointError, match="of other shape"):
         load_weights(model, before)
-    receipt = load_weights(model, before, new_where_odd=lambda: names)
-    assert receipt.fresh == names and not receipt.mismatched
+    report = load_weights(model, before, new_where_odd=lambda: names)
+    assert report.newly_initialized == names and not report.mismatched
     for name, value in model.state_dict().items():
         assert torch.equal(value, own[name] if name in names else before[name]), name
 

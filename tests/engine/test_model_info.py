@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
+from densevit.archs import SWIN as ARCHS
 from densevit.engine.config import read_config
 from densevit.engine.model_info import model_info
-from densevit.layers.window_pyramid import ARCHS
 
 # million parameters and thousand million multiply-adds at 800x1280, as the papers' repositories state them
 PUBLISHED = [

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from densevit import Predictor
-from densevit.checkpoints import import_model
 from densevit.checkpoints.exporting import write_imported
+from densevit.converters import import_model
 from densevit.engine.config import config_path, read_config
 from densevit.engine.dumping import config_text
 

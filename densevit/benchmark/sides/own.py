@@ -21,7 +21,7 @@ class OwnModel(Side):
 
     def __init__(self, request: Mapping[str, Any]):
         super().__init__(request)
-        from densevit.checkpoints import import_model, load_weights
+        from densevit.converters import import_model, load_weights
         from densevit.engine.allocator import keep_freed_memory
         from densevit.registry import MODELS
 
@@ -31,7 +31,7 @@ class OwnModel(Side):
             self.model = MODELS.build(request["settings"])
             load_weights(self.model, weights, request["source"])
         elif request.get("imported"):
-            self.model = import_model(weights)
+            self.model = import_model(weights).model
         else:
             self.model = _of_recipe(request["model"], request["options"], request["classes"])
             if weights is not None:

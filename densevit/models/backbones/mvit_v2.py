@@ -14,6 +14,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from densevit.archs import MVIT_V2 as ARCHS
 from densevit.errors import ConfigError
 from densevit.layers.block import Mlp
 from densevit.layers.drop_path import DropPath, drop_path_rates
@@ -24,24 +25,6 @@ from densevit.layers.tokens import to_map, to_tokens
 from densevit.ops.resize import resize_table
 from densevit.registry import MODELS
 
-
-def _sizes(width: int, heads: int, depths: tuple[int, ...]) -> dict:
-    """Channels and heads double from stage to stage."""
-    return dict(
-        embed_dims=tuple(width * 2**i for i in range(4)),
-        depths=depths,
-        num_heads=tuple(heads * 2**i for i in range(4)),
-        mlp_ratio=4,
-    )
-
-
-ARCHS = {
-    "tiny": _sizes(96, 1, (1, 2, 5, 2)),
-    "small": _sizes(96, 1, (1, 2, 11, 2)),
-    "base": _sizes(96, 1, (2, 3, 16, 3)),
-    "large": _sizes(144, 2, (2, 6, 36, 4)),
-    "huge": _sizes(192, 3, (4, 8, 60, 8)),
-}
 STRIDE = 4
 """Of the first stage's map."""
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from densevit.archs import PVT as ARCHS
 from densevit.layers.attention import SpatialReductionAttention
 from densevit.layers.block import Block, Mlp
 from densevit.layers.drop_path import drop_path_rates
@@ -19,14 +20,6 @@ from densevit.layers.pyramid import PyramidTransformer, init_transformer, look_u
 from densevit.layers.tokens import to_tokens
 from densevit.ops.resize import resize_table
 from densevit.registry import MODELS
-
-_SHARED = dict(embed_dims=(64, 128, 320, 512), num_heads=(1, 2, 5, 8), mlp_ratios=(8, 8, 4, 4), sr_ratios=(8, 4, 2, 1))
-ARCHS = {
-    "tiny": dict(_SHARED, depths=(2, 2, 2, 2)),
-    "small": dict(_SHARED, depths=(3, 4, 6, 3)),
-    "medium": dict(_SHARED, depths=(3, 4, 18, 3)),
-    "large": dict(_SHARED, depths=(3, 8, 27, 3)),
-}
 
 
 class PatchEmbed(nn.Module):

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from densevit.archs import PVT_V2 as ARCHS
 from densevit.layers.attention import SpatialReductionAttention
 from densevit.layers.block import Block
 from densevit.layers.drop_path import drop_path_rates
@@ -16,19 +17,6 @@ from densevit.layers.linear import apply_linear
 from densevit.layers.pyramid import PyramidTransformer, init_transformer, look_up_arch
 from densevit.layers.tokens import to_map, to_tokens
 from densevit.registry import MODELS
-
-_SHARED = dict(num_heads=(1, 2, 5, 8), sr_ratios=(8, 4, 2, 1), linear=False)
-_B0 = dict(_SHARED, embed_dims=(32, 64, 160, 256), mlp_ratios=(8, 8, 4, 4))
-_WIDE = dict(_SHARED, embed_dims=(64, 128, 320, 512), mlp_ratios=(8, 8, 4, 4))
-ARCHS = {
-    "b0": dict(_B0, depths=(2, 2, 2, 2)),
-    "b1": dict(_WIDE, depths=(2, 2, 2, 2)),
-    "b2": dict(_WIDE, depths=(3, 4, 6, 3)),
-    "b2_li": dict(_WIDE, depths=(3, 4, 6, 3), linear=True),
-    "b3": dict(_WIDE, depths=(3, 4, 18, 3)),
-    "b4": dict(_WIDE, depths=(3, 8, 27, 3)),
-    "b5": dict(_WIDE, depths=(3, 6, 40, 3), mlp_ratios=(4, 4, 4, 4)),
-}
 
 
 class OverlapPatchEmbed(nn.Module):

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from densevit.archs import SWIN as ARCHS
 from densevit.layers.block import Block, Mlp
 from densevit.layers.drop_path import drop_path_rates
 from densevit.layers.linear import apply_linear
 from densevit.layers.pyramid import look_up_arch
 from densevit.layers.window_attention import WindowAttention
-from densevit.layers.window_pyramid import ARCHS, PatchMerging, Stage, WindowPyramid, windowings
+from densevit.layers.window_pyramid import PatchMerging, Stage, WindowPyramid, windowings
 from densevit.ops.windows import Windowing
 from densevit.registry import MODELS
 

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from densevit.archs import SWIN as ARCHS
 from densevit.layers.block import Mlp
 from densevit.layers.drop_path import DropPath, drop_path_rates
 from densevit.layers.linear import linear
 from densevit.layers.pyramid import look_up_arch
 from densevit.layers.window_attention import WindowAttention
-from densevit.layers.window_pyramid import ARCHS, PatchMerging, Stage, WindowPyramid, pairs, windowings
+from densevit.layers.window_pyramid import PatchMerging, Stage, WindowPyramid, pairs, windowings
 from densevit.ops.windows import Windowing
 from densevit.registry import MODELS
 

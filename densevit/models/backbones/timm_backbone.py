@@ -89,7 +89,7 @@ class TimmBackbone(BaseModule):
         self.out_strides = tuple(strides[i] for i in self.out_indices)
         self.taken = tuple(self.model.prune_intermediate_layers(list(self.out_indices), prune_norm=not norm))
         kept = set(self.model.state_dict())
-        self.left_out = frozenset(f"model.{key}" for key in every if key not in kept)
+        self.unused_keys = frozenset(f"model.{key}" for key in every if key not in kept)
         if with_checkpointing:
             with _said(f"{name} of timm cannot recompute its activations: leave with_checkpointing out"):
                 self.model.set_grad_checkpointing(True)

@@ -14,6 +14,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from densevit.archs import VIT as ARCHS
 from densevit.errors import ConfigError, nearest
 from densevit.layers.block import Block, Mlp, SwiGLU
 from densevit.layers.conv_residual import ConvBottleneck
@@ -26,14 +27,6 @@ from densevit.layers.tokens import to_map, to_tokens
 from densevit.ops.resize import resize_kernel
 from densevit.registry import MODELS
 
-ARCHS = {
-    "tiny": dict(embed_dim=192, depth=12, num_heads=3, mlp_ratio=4),
-    "small": dict(embed_dim=384, depth=12, num_heads=6, mlp_ratio=4),
-    "base": dict(embed_dim=768, depth=12, num_heads=12, mlp_ratio=4),
-    "large": dict(embed_dim=1024, depth=24, num_heads=16, mlp_ratio=4),
-    "huge": dict(embed_dim=1280, depth=32, num_heads=16, mlp_ratio=4),
-    "giant": dict(embed_dim=1536, depth=40, num_heads=24, mlp_ratio=8 / 3),  # DINOv2's, with mlp='swiglu'
-}
 MLPS = {"gelu": Mlp, "swiglu": SwiGLU}
 CHOICES = {
     "final_norm": ("last", "all", None),

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.registry import DefaultScope
 
-from densevit.checkpoints import load_weights
+from densevit.converters import load_weights
 from densevit.errors import CheckpointError, ConfigError
 from densevit.registry import MODELS
 
@@ -55,10 +55,10 @@ def both(name: str, given: dict, options: dict) -> tuple:
 
 def hold_against_timm(name: str, given: dict, options: dict) -> None:
     """At an odd size: padded by hand, timm's own maps are ours before the cut; and whatever is trained is used."""
-    theirs, ours, receipt = both(name, given, options)
-    assert receipt.scheme == "timm"
-    assert receipt.complete
-    assert not receipt.resized
+    theirs, ours, report = both(name, given, options)
+    assert report.scheme == "timm"
+    assert report.complete
+    assert not report.resized
     image = torch.randn(2, 3, 151, 203)
     sides = ours.image if ours.fixed else [-(-n // ours.divisor) * ours.divisor for n in (151, 203)]
     padded = F.pad(image, (0, sides[1] - 203, 0, sides[0] - 151))
@@ -124,10 +124,10 @@ def test_tables_of_a_file_made_for_another_size_are_resized_and_listed(name, giv
             if key.endswith(table.rsplit(".", 1)[-1]):
                 value.fill_(0.5)
     ours = MODELS.build(dict(type="TimmBackbone", name=name, args=given, img_size=after))
-    receipt = load_weights(ours, file.state_dict())
-    assert f"model.{table}" in receipt.resized
+    report = load_weights(ours, file.state_dict())
+    assert f"model.{table}" in report.resized
     resized = ours.state_dict()[f"model.{table}"]
-    assert tuple(resized.shape) == receipt.resized[f"model.{table}"][1]
+    assert tuple(resized.shape) == report.resized[f"model.{table}"][1]
     torch.testing.assert_close(resized, torch.full_like(resized, 0.5))
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from densevit.checkpoints import build
+from densevit.converters import build
 from densevit.registry import MODELS
 
 MICROSOFT = dict(num_convs=4, num_fcs=1, norm="BN", class_agnostic=False, box_loss="giou", box_loss_weight=10.0)

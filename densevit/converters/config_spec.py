@@ -1,0 +1,245 @@
+"""Configurations of other projects, translated by data: no key of theirs is passed over in silence.
+
+A `ConfigSpec` lists renamed keys (with their defaults, and what translates the value), keys of one value, ignored keys
+and constants of ours. What is irregular is the work of its `finish` function.
+"""
+
+import copy
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from densevit.errors import ConfigError, nearest
+
+REQUIRED = object()
+
+
+class UnsupportedModelError(ConfigError):
+    """A model or a part of one that densevit has no counterpart of."""
+
+
+class ConfigReader:
+    """One `dict(type=..., ...)` of another project's configuration.
+
+    Each key is read once; `finish` names the first that nobody read. `where` is the dict's place, for messages.
+    """
+
+    def __init__(self, config: Mapping[str, Any], where: str):
+        if not isinstance(config, Mapping):
+            raise ConfigError(f"{where} is {config!r}, where a dict of options was expected.")
+        self.remaining, self.where, self.known = dict(config), where, ["type"]
+        self.type_key = (
+            "_target_" if "_target_" in config and "type" not in config else "type"
+        )  # detectron2 has the former
+        self.type = self.remaining.pop(self.type_key, None)
+        if isinstance(self.type, str):  # 'mmdet.RetinaNet', 'mmdet.models.detectors.retinanet.RetinaNet'
+            self.type = self.type.rsplit(".", 1)[-1]
+
+    def pop(self, key: str, default: Any = REQUIRED) -> Any:
+        """The value of `key`; without a default it must be there."""
+        self.known.append(key)
+        if key in self.remaining:
+            return self.remaining.pop(key)
+        if default is REQUIRED:
+            raise ConfigError(f"{self.where} lacks {key!r}, which densevit needs to build the same model.")
+        return default
+
+    def part(self, key: str, default: Any = REQUIRED) -> "ConfigReader":
+        """The reader of the dict under `key`."""
+        return ConfigReader(self.pop(key, default), f"{self.where}.{key}")
+
+    def optional(self, key: str) -> "ConfigReader | None":
+        """The reader of the dict under `key`; None where there is none, or an empty one."""
+        given = self.pop(key, None)
+        return ConfigReader(given, f"{self.where}.{key}") if given else None
+
+    def parts(self, key: str) -> "list[ConfigReader]":
+        """The readers of the dicts listed under `key`."""
+        return [ConfigReader(part, f"{self.where}.{key}[{i}]") for i, part in enumerate(self.pop(key))]
+
+    def of_type(self, *names: str | None) -> "ConfigReader":
+        """Itself, if it is of one of these types. Raises UnsupportedModelError."""
+        if self.type not in names:
+            known = " or ".join(str(name) for name in names if name is not None)
+            raise UnsupportedModelError(f"{self.where}.{self.type_key} is {self.type!r}; densevit has {known} there.")
+        return self
+
+    def require(self, key: str, default: Any, allowed: Collection[Any] = ()) -> Any:
+        """A key that densevit has one value for: anything but the default (or one of `allowed`) is refused."""
+        value = self.pop(key, default)
+        if not any(_equal(value, other) for other in (default, *allowed)):
+            raise ConfigError(f"{self.where}.{key} is {value!r}; densevit has {default!r} there and nothing else.")
+        return value
+
+    def ignore(self, *keys: str) -> None:
+        """Keys that change nothing about the model."""
+        for key in keys:
+            self.pop(key, None)
+
+    def finish(self) -> None:
+        """Raise ConfigError for the first key that nobody read."""
+        for key, value in self.remaining.items():
+            close = nearest(key, self.known)
+            raise ConfigError(f"{self.where} has the key {key!r} (= {value!r}), which densevit does not know{close}.")
+
+
+class Key(NamedTuple):
+    """What becomes of one key of theirs.
+
+    ours: our key, 'arch.depths' for one within a dict; None merges a dict that `translate` gives. default: their value
+    where nothing is given. translate: from their value to ours (ValueError: why it cannot be); a ConfigSpec reads the
+    dict under the key, None where that is None.
+    """
+
+    ours: str | None
+    default: Any = REQUIRED
+    translate: "Callable[[Any], Any] | ConfigSpec | None" = None
+
+
+class Only(NamedTuple):
+    """The values that densevit has for a key: the default first."""
+
+    default: Any
+    allowed: Collection[Any]
+
+
+ZERO = Only(0.0, [0])
+NO_DROPOUT = {"drop_rate": ZERO, "attn_drop_rate": ZERO}
+
+
+@dataclass(frozen=True)
+class ConfigSpec:
+    """A translation, called with a ConfigReader.
+
+    Args:
+        type: our class; None for the options of a part.
+        keys: their key -> ours, or (ours, default, translate): see `Key`. A tuple of keys takes several as one.
+        fixed: their key -> the only value that densevit has there, or `Only` several that are the same.
+        ignored: their keys that change nothing about the model.
+        constants: our key -> value.
+        accepts: types of theirs; others are refused.
+        defaults: their options where nothing is given, of a named model.
+        prepare: called with the reader at first.
+        finish: called with our config and the reader at last; what it returns, if anything, is the config.
+    """
+
+    type: str | None = None
+    keys: Mapping[str | tuple[str, ...], str | tuple] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    ignored: Sequence[str] = ()
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    accepts: Sequence[str | None] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    prepare: Callable[[ConfigReader], None] | None = None
+    finish: Callable[[dict[str, Any], ConfigReader], Any] | None = None
+
+    def __call__(self, reader: ConfigReader) -> Any:
+        """Our configuration. Raises ConfigError for a key or a value that densevit has nothing for."""
+        if self.accepts:
+            reader.of_type(*self.accepts)
+        reader.remaining = {**self.defaults, **reader.remaining}
+        if self.prepare is not None:
+            self.prepare(reader)
+        config = ({"type": self.type} if self.type is not None else {}) | copy.deepcopy(dict(self.constants))
+        for theirs, how in self.keys.items():
+            ours, default, translate = Key(*((how,) if isinstance(how, str) else how))
+            _put(config, ours, _translated(reader, theirs, default, translate))
+        for key, value in self.fixed.items():
+            reader.require(key, *(value if isinstance(value, Only) else (value,)))
+        reader.ignore(*self.ignored)
+        made = self.finish(config, reader) if self.finish is not None else None
+        reader.finish()
+        return config if made is None else made
+
+    def but(self, **changes: Any) -> "ConfigSpec":
+        """The same with some fields exchanged; mappings and sequences are added to."""
+        for name in ("keys", "fixed", "constants"):
+            if name in changes:
+                changes[name] = {**getattr(self, name), **changes[name]}
+        if "ignored" in changes:
+            changes["ignored"] = (*self.ignored, *changes["ignored"])
+        return replace(self, **changes)
+
+
+def _translated(reader: ConfigReader, key: str, default: Any, translate: Any) -> Any:
+    value = reader.pop(key, default)
+    if translate is None:
+        return value
+    if isinstance(translate, ConfigSpec):
+        absent = value is None and default is None
+        return None if absent else translate(ConfigReader(value, f"{reader.where}.{key}"))
+    try:
+        return translate(value)
+    except ValueError as error:
+        raise ConfigError(f"{reader.where}.{key} is {value!r}; {error}") from None
+
+
+def _put(config: dict[str, Any], ours: str | None, value: Any) -> None:
+    if ours is None:
+        config.update(value or {})
+        return
+    *outer, last = ours.split(".")
+    for name in outer:
+        config = config.setdefault(name, {})
+    config[last] = value
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Equal, lists and tuples alike."""
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    return a == b and isinstance(a, bool) == isinstance(b, bool)
+
+
+# ---- values that many configurations have ------------------------------------------------------------
+
+LN_EPS = 1e-5
+"""What torch's LayerNorm and mmcv's build_norm_layer have by default."""
+
+
+def one_of(names: Mapping[Any, Any]) -> Callable[[Any], Any]:
+    """A table of values, as a translation."""
+
+    def look_up(value: Any) -> Any:
+        if value not in names:
+            raise ValueError(f"densevit has {', '.join(map(repr, names))} there.")
+        return names[value]
+
+    return look_up
+
+
+def side_pair(size: Any) -> tuple[int, int]:
+    """A side, or (height, width), as (height, width)."""
+    sides = tuple(size) if isinstance(size, (list, tuple)) else (size,)
+    return (sides[0], sides[-1])
+
+
+def listed(value: Any) -> list:
+    """One value, or several."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def indices(value: Any) -> tuple[int, ...]:
+    """One number, or several in order."""
+    return (value,) if isinstance(value, int) else tuple(sorted(value))
+
+
+def add_defaults(reader: ConfigReader, named: Mapping[str, Mapping]) -> None:
+    """Put the options of a named model under those that are given: `architecture`, `model_args` and the image size of
+    `pretrained_cfg`, as timm's config.json has them."""
+    name = str(reader.pop("architecture", reader.type)).split(".")[0]
+    facts, given = reader.pop("pretrained_cfg", {}), dict(reader.pop("model_args", {}))
+    if len(facts.get("input_size", ())) == 3:
+        given = {"img_size": tuple(facts["input_size"][1:]), **given}
+    for key, value in {**named.get(name, {}), **given}.items():
+        reader.remaining.setdefault(key, value)
+
+
+def must_be(wanted: bool) -> Callable[[Any], None]:
+    """A flag with one value here, which the source's own default may not be."""
+
+    def check(value: Any) -> None:
+        if bool(value) != wanted:
+            raise ValueError(f"densevit has {wanted} there.")
+
+    return check

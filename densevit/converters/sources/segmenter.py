@@ -1,0 +1,62 @@
+"""rstrudel/segmenter: a folder with variant.yml beside checkpoint.pth."""
+
+from typing import Any
+
+from densevit.checkpoints.embedded_config import CheckpointFiles, EmbeddedConfig
+from densevit.converters.architectures import segmenter, vit_configs
+from densevit.converters.config_spec import ConfigReader
+from densevit.converters.source import Prefix, Source
+from densevit.converters.sources.mmdet import SEGMENTATION_SIZE
+from densevit.errors import CheckpointError, ConfigError
+from densevit.plain_data import parse_yaml, read_text
+
+NORMALIZATION = {
+    "vit": {"mean": (127.5, 127.5, 127.5), "std": (127.5, 127.5, 127.5)},
+    "deit": {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)},
+}
+
+
+def open_folder(files: CheckpointFiles) -> EmbeddedConfig | None:
+    """variant.yml."""
+    path = files.beside("variant.yml") if files.path.is_dir() else None
+    if path is None:
+        return None
+    try:
+        config = parse_yaml(read_text(path))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not YAML: {error}.") from error
+    if not isinstance(config, dict) or "net_kwargs" not in config:
+        raise CheckpointError(f"{path} has no network (no net_kwargs).")
+    kept = {key: config[key] for key in ("net_kwargs", "inference_kwargs") if key in config}
+    short = (config.get("inference_kwargs") or {}).get("im_size")
+    size = (4 * short, short) if isinstance(short, int) else SEGMENTATION_SIZE
+    return EmbeddedConfig("segmenter", kept, str(path), {}, size)
+
+
+def whole_model(source: str, model: ConfigReader) -> dict[str, Any]:
+    """variant.yml, or its `net_kwargs` alone. Windows are where the file has their stride: `inference_kwargs`."""
+    net = model.part("net_kwargs") if "net_kwargs" in model.remaining else model
+    sliding = model.optional("inference_kwargs")
+    decoder, classes, name = net.part("decoder"), net.pop("n_cls"), net.pop("normalization", "vit")
+    if name not in NORMALIZATION:
+        raise ConfigError(f"{net.where}.normalization is {name!r}; densevit has {', '.join(NORMALIZATION)} there.")
+    head = segmenter.of_repository(decoder, net.remaining.get("d_model", 0), classes)
+    patch = net.remaining.get("patch_size", 16)
+    backbone = vit_configs.SEGMENTER(net)
+    prepared = {"type": "Preprocessor", **NORMALIZATION[name], "size_divisor": patch}
+    config = {"type": "DensePredictor", "data_preprocessor": prepared, "backbone": backbone, "head": head}
+    if sliding is not None:
+        window, stride = sliding.pop("window_size"), sliding.pop("window_stride")
+        sliding.ignore("im_size")
+        sliding.finish()
+        config["inference"] = {"type": "SlidingWindow", "window": window, "stride": stride}
+        prepared["size_divisor"] = 1  # each window is complete
+    return config
+
+
+SOURCE = Source(
+    prefixes=(Prefix("encoder.", "backbone."), Prefix("decoder.", "head.")),
+    models={"*": whole_model},
+    open=open_folder,
+    names=("rstrudel",),
+)

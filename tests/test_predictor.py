@@ -355,7 +355,7 @@ def test_exif_is_applied_to_pillows_images_as_to_files(predictor, rgb, tmp_path,
         (io.BytesIO(), "empty"),
         (io.StringIO("text"), "mode 'rb'"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_cannot_be_an_image_is_refused_with_one_sentence(predictor, image, said):
     with pytest.raises(DataError, match=said) as error:

@@ -58,9 +58,11 @@ def test_relative_depth_is_stretched_and_said_to_be_relative(tmp_path, monkeypat
     assert written.argmax() == truth.numpy().argmin() and "relative depth" in lines[0]
 
 
-def test_a_file_in_place_of_a_folder_is_refused(tmp_path):
-    for out in (tmp_path / "results.json", tmp_path / "file" / "maps"):
-        (tmp_path / "file").write_text("")
-        metric = DepthMetric(out=str(out))
-        with pytest.raises(ConfigError, match="--out"):
-            metric.process(None, [map_sample(7, "depth", some_map(), some_map())])
+def test_a_file_in_place_of_a_folder_is_refused_and_metrics_outlive_a_folder_that_cannot_be_made(tmp_path):
+    with pytest.raises(ConfigError, match="--out"):
+        DepthMetric(out=str(tmp_path / "results.json")).process(None, [map_sample(7, "depth", some_map(), some_map())])
+    (tmp_path / "file").write_text("")
+    metric = DepthMetric(out=str(tmp_path / "file" / "maps"))
+    metric.process(None, [map_sample(7, "depth", some_map(), some_map())])
+    assert metric.evaluate(1)["depth/abs_rel"] == 0
+    assert "could not be written" in metric.failures[0]

@@ -43,8 +43,6 @@ MAY_IMPORT = {
     "tiling": GROUND | {"ops"},
     "videos": GROUND,
     "predictor": GROUND | {"checkpoints", "converters", "engine", "datasets", "visualization", "prediction", "tiling"},
-    "benchmark": GROUND | {"engine", "metrics"},
-    "benchmark.sides": GROUND | {"checkpoints", "converters", "engine", "datasets", "ops"},
 }
 SIBLINGS_APART = ("models.backbones", "models.necks", "models.heads")
 # heads of pixel maps have a base in common, and so have those of two stages, which are put together from parts

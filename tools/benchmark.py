@@ -24,6 +24,10 @@ mmcv-lite has no compiled operators: torchvision's nms and roi_align stand in fo
 """
 
 import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is not in the wheel
 
 PEERS = ("mmdet", "mmseg", "timm", "transformers", "torchvision", "densevit")
 
@@ -84,19 +88,24 @@ def _pair(parser: argparse.ArgumentParser, peers: tuple[str, ...]) -> None:
 def _repeated(parser: argparse.ArgumentParser, rounds: int) -> None:
     parser.add_argument("--rounds", type=_positive, default=rounds, metavar="N", help=f"default {rounds}")
     parser.add_argument("--threads", type=_positive, metavar="N", help="of each side; default: all cores")
+    beside = (
+        "another process on the same cores meanwhile: a loop of Python, or products of 256x256 on two torch threads"
+    )
+    parser.add_argument("--beside", choices=["busy", "torch"], help=beside)
 
 
 def main() -> None:
     args = parse_args()
+    from benchmarks.company import company
     from densevit.errors import exit_on_user_error
 
-    with exit_on_user_error():
+    with exit_on_user_error(), company(getattr(args, "beside", None)):
         {"model": _model, "train-step": _model, "data": _data, "eval": _eval, "import": _import}[args.kind](args)
 
 
 def _model(args: argparse.Namespace) -> None:
-    from densevit.benchmark.model import measure_model, parse_size
-    from densevit.benchmark.report import model_report
+    from benchmarks.model import measure_model, parse_size
+    from benchmarks.report import model_report
     from densevit.engine.config import parse_options
 
     found = measure_model(
@@ -119,8 +128,8 @@ def _model(args: argparse.Namespace) -> None:
 
 
 def _data(args: argparse.Namespace) -> None:
-    from densevit.benchmark.pipeline import measure_pipeline
-    from densevit.benchmark.report import rate_report
+    from benchmarks.pipeline import measure_pipeline
+    from benchmarks.report import rate_report
     from densevit.engine.config import parse_options
 
     options = parse_options(args.cfg_options)
@@ -131,16 +140,16 @@ def _data(args: argparse.Namespace) -> None:
 
 
 def _eval(args: argparse.Namespace) -> None:
-    from densevit.benchmark.evaluation import measure_evaluation
-    from densevit.benchmark.report import time_report
+    from benchmarks.evaluation import measure_evaluation
+    from benchmarks.report import time_report
 
     ratio = measure_evaluation(args.images, args.detections, args.backend, args.rounds, args.threads)
     print(time_report(ratio, "pycocotools"))
 
 
 def _import(args: argparse.Namespace) -> None:
-    from densevit.benchmark.report import time_report
-    from densevit.benchmark.start import measure_import
+    from benchmarks.report import time_report
+    from benchmarks.start import measure_import
 
     for statement, ratio in measure_import(args.vs or "mmdet", args.peer_python, args.rounds).items():
         print(statement)

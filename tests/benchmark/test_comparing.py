@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from densevit.benchmark.comparing import relative_error, require_same
+from benchmarks.comparing import relative_error, require_same
 from densevit.errors import ConfigError
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from densevit.benchmark.evaluation import OBJECTS, SIZE, draw, measure_evaluation
+from benchmarks.evaluation import OBJECTS, SIZE, draw, measure_evaluation
 from densevit.errors import ConfigError
 from densevit.metrics.coco_figures import evaluate_coco
 

@@ -6,14 +6,14 @@ import sys
 import numpy as np
 import pytest
 
-from densevit.benchmark.comparing import require_same
-from densevit.benchmark.counterparts import counterpart
-from densevit.benchmark.model import _draw_batch, measure_model, parse_size
-from densevit.benchmark.process import SideProcess
-from densevit.benchmark.sides.own import OwnModel
-from densevit.benchmark.sides.side import ellipses
-from densevit.benchmark.sides.timm_models import TimmModel
-from densevit.benchmark.sides.torchvision_models import TorchvisionModel
+from benchmarks.comparing import require_same
+from benchmarks.counterparts import counterpart
+from benchmarks.model import _draw_batch, measure_model, parse_size
+from benchmarks.process import SideProcess
+from benchmarks.sides.own import OwnModel
+from benchmarks.sides.side import ellipses
+from benchmarks.sides.timm_models import TimmModel
+from benchmarks.sides.torchvision_models import TorchvisionModel
 from densevit.errors import ConfigError
 
 SIZE = (96, 64)
@@ -105,7 +105,7 @@ def test_what_a_user_gets_wrong_is_said_in_a_sentence():
 
 
 def test_a_name_that_timm_does_not_have_is_refused(tmp_path):
-    from densevit.benchmark.sides.side import Wrong
+    from benchmarks.sides.side import Wrong
 
     with pytest.raises(Wrong, match=r"has no model 'pvt_v2_b9' \(nearest: 'pvt_v2_b\d'\)"):
         TimmModel(request(tmp_path, model="pvt_v2_b9"))

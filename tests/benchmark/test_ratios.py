@@ -5,14 +5,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from densevit.benchmark.ratios import alternate, ratio_of
-from densevit.benchmark.sides.measuring import flops_of, gemm_peak, peak_memory, seconds_of
+from benchmarks.ratios import alternate, ratio_of
+from benchmarks.sides.measuring import flops_of, gemm_peak, peak_memory, seconds_of
 
 CPU = torch.device("cpu")
 
 
 def test_a_side_that_takes_twice_as_long_has_the_ratio_two(monkeypatch):
-    from densevit.benchmark.sides import measuring
+    from benchmarks.sides import measuring
 
     now = [0.0]
     monkeypatch.setattr(measuring.time, "perf_counter", lambda: now[0])
@@ -55,7 +55,7 @@ def test_the_peak_of_memory_is_what_was_held_at_once():
 
 
 def test_a_matrix_product_does_not_beat_the_peak(monkeypatch):
-    from densevit.benchmark.sides import measuring
+    from benchmarks.sides import measuring
 
     monkeypatch.setitem(measuring.SQUARES, "cpu", (64, 256))
     peak = gemm_peak(torch.float32, CPU)

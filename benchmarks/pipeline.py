@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from densevit.benchmark.counterparts import counterpart
-from densevit.benchmark.process import SideProcess
-from densevit.benchmark.ratios import Ratio, alternate, ratio_of
+from benchmarks.counterparts import counterpart
+from benchmarks.process import SideProcess
+from benchmarks.ratios import Ratio, alternate, ratio_of
 
 
 def measure_pipeline(

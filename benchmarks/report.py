@@ -1,7 +1,7 @@
 """What was measured, as text."""
 
-from densevit.benchmark.model import Measured
-from densevit.benchmark.ratios import Ratio
+from benchmarks.model import Measured
+from benchmarks.ratios import Ratio
 
 MEGABYTE = 1 << 20
 

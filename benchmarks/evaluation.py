@@ -11,7 +11,7 @@ from pycocotools import mask as rle_codec
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from densevit.benchmark.ratios import Ratio, alternate, ratio_of
+from benchmarks.ratios import Ratio, alternate, ratio_of
 from densevit.errors import ConfigError
 from densevit.metrics.coco_figures import FIGURES, METRICS, evaluate_coco
 

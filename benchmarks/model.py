@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from densevit.benchmark.comparing import require_same
-from densevit.benchmark.counterparts import counterpart
-from densevit.benchmark.process import SideProcess
-from densevit.benchmark.ratios import Ratio, alternate, ratio_of
+from benchmarks.comparing import require_same
+from benchmarks.counterparts import counterpart
+from benchmarks.process import SideProcess
+from benchmarks.ratios import Ratio, alternate, ratio_of
 from densevit.errors import ConfigError
 
 ORIGINAL = 0.6

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import densevit
-from densevit.benchmark.process import how_to_install
-from densevit.benchmark.ratios import Ratio, alternate, ratio_of
+from benchmarks.process import how_to_install
+from benchmarks.ratios import Ratio, alternate, ratio_of
 from densevit.errors import ConfigError
 
 STAND_IN = Path(__file__).parent / "sides" / "mmcv_stand_in.py"

@@ -1,5 +1,6 @@
 """MMEngine's Runner with exact resume, checkpoints that are safe to write and to read, and processes without GPUs."""
 
+import atexit
 import contextlib
 import platform
 import signal
@@ -54,6 +55,8 @@ class Runner(MMEngineRunner):
             env_cfg = dict(env_cfg, dist_cfg=dict(env_cfg.get("dist_cfg") or {}, backend="gloo"))
             with without_cuda_devices():
                 super().setup_env(env_cfg)
+            # its threads, where they outlive the interpreter, at times abort a process that has done all its work
+            atexit.register(lambda: torch.distributed.is_initialized() and torch.distributed.destroy_process_group())
         else:
             super().setup_env(env_cfg)
         if self._train_loop is not None:  # before anything is written

@@ -65,7 +65,7 @@ def _check_parts(path: str, size: int, check_sums: bool) -> None:
         with zipfile.ZipFile(path) as parts:
             entries = parts.infolist()
             require_size(sum(entry.file_size for entry in entries), size)
-            # torch may be told to write no checksums, which gives zeros
+            # torch can be set to write no checksums, which gives zeros
             damaged = parts.testzip() if check_sums and any(entry.CRC for entry in entries) else None
             if damaged is not None:
                 raise ValueError(f"checksum of {damaged} does not fit")

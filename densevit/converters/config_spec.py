@@ -21,7 +21,7 @@ class UnsupportedModelError(ConfigError):
 class ConfigReader:
     """One `dict(type=..., ...)` of another project's configuration.
 
-    Each key is read once; `finish` names the first that nobody read. `where` is the dict's place, for messages.
+    Each key is read once; `finish` names the first that was not read. `where` is the dict's place, for messages.
     """
 
     def __init__(self, config: Mapping[str, Any], where: str):
@@ -77,7 +77,7 @@ class ConfigReader:
             self.pop(key, None)
 
     def finish(self) -> None:
-        """Raise ConfigError for the first key that nobody read."""
+        """Raise ConfigError for the first key that was not read."""
         for key, value in self.remaining.items():
             close = nearest(key, self.known)
             raise ConfigError(f"{self.where} has the key {key!r} (= {value!r}), which densevit does not know{close}.")

@@ -195,7 +195,7 @@ class CocoDataset(ImageDataset):
         return info
 
     def check_before_training(self, most: int | None = None) -> list:
-        """As for every data set, and an object has to be left that is no ignore region."""
+        """As for every dataset, and an object has to be left that is no ignore region."""
         if all(self.get_data_info(index)["ignore"].all() for index in range(len(self))):
             raise DataError(
                 f"No object of {self._metainfo['ann_file']} is left to learn from: each lies outside its image, is "

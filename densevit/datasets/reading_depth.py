@@ -18,7 +18,7 @@ from densevit.errors import ConfigError
 
 NPY = b"\x93NUMPY"
 FARTHEST = 1000.0
-"""Metres, where a data set states no largest depth."""
+"""Meters, where a dataset states no largest depth."""
 
 
 class DepthReader:

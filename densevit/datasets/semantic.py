@@ -141,7 +141,7 @@ class SemanticDataset(ImageDataset):
         return np.bincount(classes.ravel(), minlength=256)
 
     def check_before_training(self, most: int | None = None) -> list:
-        """As for every data set, and pixels of two classes at least; prints what the maps hold. Where the maps looked
+        """As for every dataset, and pixels of two classes at least; prints what the maps hold. Where the maps looked
         at hold fewer, all are read until two have been seen."""
         counts = super().check_before_training(most)
         pixels, read = np.sum(counts, axis=0) if counts else np.zeros(256, np.int64), len(counts)

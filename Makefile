@@ -19,7 +19,7 @@ $(VENV)/.installed: setup.cfg setup.py pyproject.toml
 	touch $@
 
 # renders scenes of another seed than the shipped weights know, fine-tunes a small detector from their backbone, prints
-# COCO figures, draws predictions beside the truth
+# COCO metrics, draws predictions beside the ground truth
 train: install
 	$(BIN)/python data/make_scenes.py --out $(SCENES) --seed 1 --images 4000 --val 300 --size 192 --labels boxes,masks
 	$(BIN)/python tools/train.py configs/pvt_retinanet_scenes.py --work-dir $(WORK) --amp

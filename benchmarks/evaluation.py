@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from benchmarks.ratios import Ratio, alternate, ratio_of
 from densevit.errors import ConfigError
-from densevit.metrics.coco_figures import FIGURES, METRICS, evaluate_coco
+from densevit.metrics.coco_eval import METRIC_NAMES, METRICS, evaluate_coco
 
 SIZE = (480, 640)
 OBJECTS, CLASSES = 7, 80
@@ -74,7 +74,7 @@ def _pycocotools(truth: dict, results: list[dict]) -> dict[str, float]:
             evaluator.evaluate()
             evaluator.accumulate()
             evaluator.summarize()
-            figures |= {f"{metric}_{name}": float(x) for name, x in zip(FIGURES, evaluator.stats, strict=True)}
+            figures |= {f"{metric}_{name}": float(x) for name, x in zip(METRIC_NAMES, evaluator.stats, strict=True)}
     return figures
 
 

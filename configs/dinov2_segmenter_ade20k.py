@@ -18,7 +18,7 @@ model = dict(
             sha256="b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
         ),
     ),
-    head=dict(type="SegmenterHead", losses=dict(type="CrossEntropyLoss", average="all")),
+    head=dict(type="SegmenterHead", losses=dict(type="CrossEntropyLoss", avg_non_ignore=False)),
     inference=dict(type="SlidingWindow", window=512, stride=341),
 )
-optim_wrapper = dict(constructor="LayerDecay", paramwise_cfg=dict(decay_rate=0.8))
+optim_wrapper = dict(constructor="LayerDecayOptimWrapperConstructor", paramwise_cfg=dict(decay_rate=0.8))

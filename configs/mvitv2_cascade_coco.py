@@ -15,7 +15,7 @@ model = dict(
     ),
     neck=dict(type="FPN", out_channels=256, num_levels=5),
     head=dict(
-        type="CascadeHead",
+        type="CascadeRCNNHead",
         rpn=dict(num_convs=2),
         box=dict(num_convs=4, num_fcs=1, norm="BN", smooth_l1_beta=0.0),
         mask=dict(norm="BN"),

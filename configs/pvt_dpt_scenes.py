@@ -1,5 +1,5 @@
 # Metric depth by DPT's fusion on PVT v2 b0 for rendered scenes, from the shipped backbone: minutes on two CPU cores.
-# No published result: scenes are a test bed, and no figure on them is one on NYU.
+# No published result: scenes are a test bed, and no result on them is one on NYU.
 _base_ = ["_base_/scenes_depth.py", "_base_/schedule_scenes.py", "_base_/runtime.py"]
 
 model = dict(

@@ -11,7 +11,7 @@ model = dict(
         init_cfg=dict(type="Pretrained", checkpoint="https://github.com/whai362/PVT/releases/download/v2/pvt_tiny.pth"),
     ),
     neck=dict(type="FPN", out_channels=256, num_levels=4),
-    head=dict(type="SemanticFPNHead", losses=dict(type="CrossEntropyLoss", average="all")),
+    head=dict(type="SemanticFPNHead", losses=dict(type="CrossEntropyLoss", avg_non_ignore=False)),
 )
 train_dataloader = dict(batch_size=4)
 train_cfg = dict(max_iters=40_000, val_interval=4000)

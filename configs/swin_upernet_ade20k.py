@@ -3,7 +3,7 @@
 # (github.com/SwinTransformer/Swin-Transformer-Semantic-Segmentation; 8 machines x 2 images).
 _base_ = ["_base_/ade20k.py", "_base_/schedule_160k.py", "_base_/runtime.py"]
 
-loss = dict(type="CrossEntropyLoss", average="all")
+loss = dict(type="CrossEntropyLoss", avg_non_ignore=False)
 model = dict(
     type="DensePredictor",
     data_preprocessor=dict(type="Preprocessor", size_divisor=1, train_size=(512, 512)),

@@ -21,5 +21,5 @@ model = dict(
         dict(type="DPTReassemble", channels=(96, 192, 384, 768), readout="project"),
         dict(type="DPTFusion", norm="BN", conv_bias=False, fit="skip"),
     ],
-    head=dict(type="DPTHead", losses=dict(type="CrossEntropyLoss", average="all")),
+    head=dict(type="DPTHead", losses=dict(type="CrossEntropyLoss", avg_non_ignore=False)),
 )

@@ -19,7 +19,7 @@ model = dict(
         ),
     ),
     # the linear decoder: dict(type="FCNHead", num_convs=0, dropout=0.0, losses=...)
-    head=dict(type="SegmenterHead", losses=dict(type="CrossEntropyLoss", average="all")),
+    head=dict(type="SegmenterHead", losses=dict(type="CrossEntropyLoss", avg_non_ignore=False)),
     inference=dict(type="SlidingWindow", window=512, stride=480),
 )
 train_dataloader = dict(batch_size=1)

@@ -3,9 +3,9 @@
 _base_ = ["_base_/ade20k.py", "_base_/schedule_160k_sgd.py", "_base_/runtime.py"]
 
 decoder = "pup"  # 'naive', 'pup' or 'mla'
-loss = dict(type="CrossEntropyLoss", average="all")
+loss = dict(type="CrossEntropyLoss", avg_non_ignore=False)
 mla = decoder == "mla"
-side = dict(type="FCNHead", after=1, num_convs=0, dropout=0.0)  # of mla's four maps, else of three blocks
+side = dict(type="FCNHead", neck_index=1, num_convs=0, dropout=0.0)  # of mla's four maps, else of three blocks
 if not mla:
     side = dict(type="SETRHead", decoder=decoder, num_convs=2, up_scale=4)
 model = dict(

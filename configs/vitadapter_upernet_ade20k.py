@@ -3,7 +3,7 @@
 # drop_path_rate=0.3) (github.com/czczup/ViT-Adapter/tree/main/segmentation; 16 images a step).
 _base_ = ["_base_/ade20k.py", "_base_/schedule_160k.py", "_base_/runtime.py"]
 
-loss = dict(type="CrossEntropyLoss", average="all")
+loss = dict(type="CrossEntropyLoss", avg_non_ignore=False)
 model = dict(
     type="DensePredictor",
     data_preprocessor=dict(type="Preprocessor", train_size=(512, 512)),
@@ -25,4 +25,4 @@ model = dict(
     auxiliary=[dict(type="FCNHead", in_index=2, channels=256, losses=loss, loss_weight=0.4)],
     inference=dict(type="SlidingWindow", window=512, stride=341),
 )
-optim_wrapper = dict(constructor="LayerDecay", paramwise_cfg=dict(decay_rate=0.95))
+optim_wrapper = dict(constructor="LayerDecayOptimWrapperConstructor", paramwise_cfg=dict(decay_rate=0.95))

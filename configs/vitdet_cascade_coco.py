@@ -22,9 +22,9 @@ model = dict(
             md5="8cad7c",
         ),
     ),
-    neck=dict(type="SimplePyramid"),
+    neck=dict(type="SimpleFeaturePyramid"),
     head=dict(
-        type="CascadeHead",
+        type="CascadeRCNNHead",
         rpn=dict(num_convs=2),
         box=dict(num_convs=4, num_fcs=1, norm="LN", smooth_l1_beta=0.0),
         mask=dict(norm="LN"),

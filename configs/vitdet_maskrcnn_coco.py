@@ -23,7 +23,7 @@ model = dict(
             md5="8cad7c",
         ),
     ),
-    neck=dict(type="SimplePyramid"),
+    neck=dict(type="SimpleFeaturePyramid"),
     head=dict(
         type="MaskRCNNHead",
         rpn=dict(num_convs=2),

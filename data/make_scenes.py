@@ -1,4 +1,4 @@
-"""Render the embedded data set: a COCO tree with boxes, masks, class maps and depth.
+"""Render the embedded dataset: a COCO tree with boxes, masks, class maps and depth.
 
 python data/make_scenes.py --out data/scenes --images 15000 --val 500
 python data/make_scenes.py --stats
@@ -81,7 +81,7 @@ def _progress(total: int) -> Callable[[int], None]:
 
 def main() -> None:
     arguments = parse_arguments()
-    from densevit.datasets.scenes import preview, render, statistics, tree
+    from densevit.datasets.scenes import preview, render, statistics, writer
     from densevit.errors import DataError, exit_on_user_error
     from densevit.outputs import files_of, require_file
     from densevit.visualization import write_image
@@ -93,12 +93,12 @@ def main() -> None:
             require_file(arguments.preview, "--preview", files_of())
         if arguments.out is not None:
             images = 15000 if arguments.images is None else arguments.images
-            settings = tree.Settings(images, arguments.val, arguments.seed, size, arguments.labels)
-            if tree.is_written(arguments.out, settings):
+            settings = writer.Settings(images, arguments.val, arguments.seed, size, arguments.labels)
+            if writer.is_written(arguments.out, settings):
                 print(f"{arguments.out} holds these scenes already: {images} train, {arguments.val} val")
             else:
                 try:
-                    measures = tree.write_tree(
+                    measures = writer.write_tree(
                         arguments.out, settings, arguments.workers, arguments.force, _progress(images + arguments.val)
                     )
                 except OSError as error:

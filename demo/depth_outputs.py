@@ -11,16 +11,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="write depth maps: 16-bit PNG (0 = none; relative depth is stretched), float32 NPY",
     )
     depth.add_argument(
-        "--depth-scale", type=float, metavar="N", help="numbers a metre in the PNG (default: 1000; KITTI has 256)"
+        "--depth-scale", type=float, metavar="N", help="numbers a meter in the PNG (default: 1000; KITTI has 256)"
     )
     depth.add_argument(
         "--depth-range",
         type=float,
         nargs=2,
         metavar=("NEAR", "FAR"),
-        help="ends of the colours in metres (default: each image's own; videos: followed slowly)",
+        help="ends of the colors in meters (default: each image's own; videos: followed slowly)",
     )
-    depth.add_argument("--ply", action="store_true", help="write NAME.ply, the pixels as coloured points in metres")
+    depth.add_argument("--ply", action="store_true", help="write NAME.ply, the pixels as colored points in meters")
     depth.add_argument("--cloud-view", action="store_true", help="write NAME_cloud.png, the points seen from aside")
     depth.add_argument(
         "--intrinsics",
@@ -65,7 +65,7 @@ def camera(args: argparse.Namespace, videos: list) -> tuple | None:
 
 
 def limits_for(found, asked: list | None) -> tuple | None:
-    """--depth-range as the ends of the colours of what was found."""
+    """--depth-range as the ends of the colors of what was found."""
     from densevit.errors import ConfigError
 
     if asked is None:
@@ -78,7 +78,7 @@ def limits_for(found, asked: list | None) -> tuple | None:
             f"--depth-range {near:g} {far:g}: this model's depth is relative, larger is nearer: give NEAR > FAR."
         )
     if found.depth_kind != "relative" and not 0 < near < far < float("inf"):
-        raise ConfigError(f"--depth-range {near:g} {far:g}: distances in metres are 0 < NEAR < FAR.")
+        raise ConfigError(f"--depth-range {near:g} {far:g}: distances in meters are 0 < NEAR < FAR.")
     return near, far
 
 
@@ -108,14 +108,14 @@ def points(found, target, args: argparse.Namespace) -> list[str]:
     if args.camera is None:
         return []
     stride = stride_for(found.image.shape[:2])
-    places, colors = found.point_cloud(args.camera, stride)
+    locations, colors = found.point_cloud(args.camera, stride)
     written = []
     if args.ply:
-        write_ply(target.with_suffix(".ply"), places, colors)
+        write_ply(target.with_suffix(".ply"), locations, colors)
         each = f" of each {stride} x {stride} pixels one" if stride > 1 else ""
-        written.append(f"{target.with_suffix('.ply')} ({len(places)} points{',' + each if each else ''})")
+        written.append(f"{target.with_suffix('.ply')} ({len(locations)} points{',' + each if each else ''})")
     if args.cloud_view:
         path = target.with_name(f"{target.stem}_cloud.png")
-        write_image(path, draw_points(places, colors[:, ::-1]))
+        write_image(path, draw_points(locations, colors[:, ::-1]))
         written.append(str(path))
     return written

@@ -1,4 +1,4 @@
-"""Look at photographs and videos: what the model finds (boxes, masks, classes of pixels, depth), drawn and as JSON.
+"""Look at photographs and videos: what the model finds (boxes, masks, semantic classes, depth), drawn and as JSON.
 
 python demo/image_demo.py IMAGE|FOLDER|'GLOB'|VIDEO scenes                        a model that comes with densevit
 python demo/image_demo.py IMAGE|FOLDER|'GLOB'|VIDEO CONFIG --weights CHECKPOINT
@@ -13,7 +13,7 @@ import argparse
 
 import depth_outputs
 
-LEAST_SIDE = 320  # pixels: smaller images are enlarged, so that names can be read
+MIN_SIZE = 320  # pixels: smaller images are enlarged, so that names can be read
 
 
 def parse_args() -> argparse.Namespace:
@@ -58,17 +58,17 @@ def run(args: argparse.Namespace) -> None:
     """Predict, draw and write one image after the other; a broken one among several is named and left out."""
     import sys
 
-    from densevit.engine.allocator import keep_freed_memory
+    from densevit.engine.malloc import keep_freed_memory
     from densevit.errors import DataError, printable
-    from densevit.predictor import Predictor, images_under, left_out
-    from densevit.videos import is_video
+    from densevit.inference.predictor import Predictor, images_under, left_out
+    from densevit.inference.video import is_video
 
     keep_freed_memory()
     images = images_under(args.images)
     if others := left_out(args.images, images):
         print(printable(others), file=sys.stderr)
     args.camera = depth_outputs.camera(args, [image for image in images if is_video(image)])
-    targets = places(images, args)
+    targets = locations(images, args)
     predictor = Predictor(args.config, args.weights, args.device, args.compile)
     print(predictor.load_report)
     broken = 0
@@ -88,11 +88,11 @@ def run(args: argparse.Namespace) -> None:
         raise DataError(f"none of the {len(images)} images of {args.images} can be read.")
 
 
-def places(images: list, args: argparse.Namespace) -> list:
+def locations(images: list, args: argparse.Namespace) -> list:
     """The picture to write for each image: its name in --out-dir, numbered where two images share one."""
     from densevit.errors import ConfigError
+    from densevit.inference.video import is_video
     from densevit.outputs import Inputs, check_file, files_of, require_folder, safe_name
-    from densevit.videos import is_video
 
     given = [path for path in (args.config, args.weights, *(args.intrinsics or ())) if path]
     inputs = files_of(*images, *given)
@@ -127,16 +127,16 @@ def picture(predictor, image, target, args: argparse.Namespace) -> str:
     limits = depth_outputs.limits_for(found, args.depth_range)
     extra = depth_outputs.points(found, target, args)
     extra += depth_outputs.depth_files(found, target.with_name(f"{target.stem}_depth"), args)
-    write_image(target, found.draw(args.score_thr, LEAST_SIDE, limits)[..., ::-1])
-    content = found.to_json(args.score_thr)
+    write_image(target, found.draw(args.score_thr, MIN_SIZE, limits)[..., ::-1])
+    content = found.to_dict(args.score_thr)
     target.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
     said = [f"{len(content['objects'])} objects"] if "pred_instances" in found else []
     if "classes" in content:
-        said.append(f"{len(content['classes'])} classes of pixels")
+        said.append(f"{len(content['classes'])} semantic classes")
     depth = content.get("depth", {})
     if depth.get("median") is not None:
-        metres = f"depth {depth['min']:.1f} to {depth['max']:.1f} m"
-        said.append(metres if depth["kind"] == "metric" else "relative depth (no unit, larger is nearer)")
+        meters = f"depth {depth['min']:.1f} to {depth['max']:.1f} m"
+        said.append(meters if depth["kind"] == "metric" else "relative depth (no unit, larger is nearer)")
     written = [target, target.with_suffix(".json"), *extra]
     return f"{', '.join(said) or 'nothing'} -> {', '.join(map(str, written))}"
 
@@ -149,8 +149,8 @@ def film(predictor, video, target, args: argparse.Namespace) -> str:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from densevit.videos import VideoReader, VideoWriter
-    from densevit.visualization import SteadyLimits
+    from densevit.inference.video import VideoReader, VideoWriter
+    from densevit.visualization import SmoothedRange
 
     frames, lines = VideoReader(video), target.with_suffix(".jsonl")
     if args.tile is None:
@@ -167,11 +167,11 @@ def film(predictor, video, target, args: argparse.Namespace) -> str:
             for one in found:
                 limits = depth_outputs.limits_for(one, args.depth_range)
                 if limits is None and one.depth is not None:
-                    steady = steady or SteadyLimits(one.depth_kind, 2 * frames.rate)
+                    steady = steady or SmoothedRange(one.depth_kind, 2 * frames.rate)
                     limits = steady(one.depth)
                 depth_outputs.depth_files(one, maps / f"{done:06d}", args)
-                writer.write(one.draw(args.score_thr, LEAST_SIDE, limits), frames.seconds[done])
-                content = {**one.to_json(args.score_thr), "image": str(video), "frame": done}
+                writer.write(one.draw(args.score_thr, MIN_SIZE, limits), frames.seconds[done])
+                content = {**one.to_dict(args.score_thr), "image": str(video), "frame": done}
                 content["seconds"] = round(frames.seconds[done], 3)
                 file.write(json.dumps(content) + "\n")
                 done += 1

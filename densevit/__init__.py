@@ -11,7 +11,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _LAZY = {
-    "Predictor": "densevit.predictor",
+    "Predictor": "densevit.inference.predictor",
     "load_weights": "densevit.converters",
     "import_model": "densevit.converters",
     "config_path": "densevit.engine.config",

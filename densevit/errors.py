@@ -1,4 +1,4 @@
-"""What a user can mend: one sentence that names the thing, where it is and the way on; exit code 2, no traceback.
+"""What a user can fix: one sentence that names the thing, where it is and the way on; exit code 2, no traceback.
 
 A bug of ours is any other exception and keeps its traceback.
 """
@@ -48,17 +48,17 @@ class TrainingError(UserError):
     """A training whose weights are no longer finite."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, known: Iterable[str]) -> str:
     """' (nearest: ...)' with the known name closest to `name`, or '' where none is close."""
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
     return f" (nearest: {close[0]!r})" if close else ""
 
 
-def fill_options(where: str, given: Mapping[str, Any] | None, defaults: Mapping[str, Any]) -> dict[str, Any]:
+def merge_options(where: str, given: Mapping[str, Any] | None, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """`defaults` with the given values over them; ConfigError for a key that is not among them."""
     for key in given or ():
         if key not in defaults:
-            raise ConfigError(f"{where} has no key {key!r}{nearest(key, defaults)}: it has {', '.join(defaults)}")
+            raise ConfigError(f"{where} has no key {key!r}{suggest(key, defaults)}: it has {', '.join(defaults)}")
         if isinstance(defaults[key], (int, float)) and isinstance(given[key], str):
             raise ConfigError(f"{where}: {key} is {given[key]!r}, and has to be a number; correct it.")
     return {**defaults, **(given or {})}
@@ -77,7 +77,9 @@ def exit_on_user_error() -> Iterator[None]:
         if error.errno not in DISK:
             raise
         what = f"{error.filename!r} cannot be used" if error.filename else "a file cannot be written"
-        print(f"error: {what} ({error.strerror.lower()}): make room there, or choose another place.", file=sys.stderr)
+        print(
+            f"error: {what} ({error.strerror.lower()}): make room there, or choose another location.", file=sys.stderr
+        )
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

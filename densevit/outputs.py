@@ -1,4 +1,4 @@
-"""Where results go: places that can be written, none of them a file that the same command reads, and file names made
+"""Where results go: locations that can be written, none of them a file that the same command reads, and file names made
 of ids."""
 
 import contextlib
@@ -19,7 +19,7 @@ LONGEST = 220
 class Inputs:
     """The files and folders that a command reads, on which none of its results may be written.
 
-    They are told by their inode: symbolic links, hard links and other spellings of a path are the same file.
+    They are reported by their inode: symbolic links, hard links and other spellings of a path are the same file.
 
     Args:
         paths: files, and folders, within which nothing is written either; what is none is left out. Asked for only
@@ -89,7 +89,7 @@ def _identity(path: str | os.PathLike) -> tuple[int, int] | None:
 def check_file(path: str | os.PathLike, option: str, inputs: Inputs) -> None:
     """ConfigError, in which `option` names it, where `path` is an input, a folder, or may not be written over."""
     if path in inputs:
-        _refuse(option, path, "is a file that this command reads, and would be overwritten: choose another place")
+        _refuse(option, path, "is a file that this command reads, and would be overwritten: choose another location")
     if os.path.isdir(path):
         _refuse(option, path, "is a folder, and one file is written: name a file")
     if os.path.exists(path) and not (os.path.isfile(path) and os.access(path, os.W_OK)):
@@ -113,9 +113,9 @@ def require_folder(path: str | os.PathLike, option: str, inputs: Inputs) -> Path
     if os.path.exists(path) and not os.path.isdir(path):
         _refuse(option, path, "is a file, and a folder is needed: name a folder")
     _probe(path, option, path)
-    for place in (path, *Path(os.path.realpath(path)).parents):
-        if place in inputs:
-            _refuse(option, path, f"lies in {place}, the data that this command reads: choose another folder")
+    for location in (path, *Path(os.path.realpath(path)).parents):
+        if location in inputs:
+            _refuse(option, path, f"lies in {location}, the data that this command reads: choose another folder")
     return path
 
 
@@ -124,12 +124,12 @@ def _probe(folder: Path, option: str, path: Path) -> None:
     try:
         with contextlib.suppress(FileNotFoundError):
             os.lstat(path)  # a name that is too long, or none at all
-        there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+        there = next(location for location in (folder, *folder.absolute().parents) if os.path.lexists(location))
         with tempfile.TemporaryFile(dir=there):
             pass
     except (OSError, ValueError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
-        _refuse(option, path, f"cannot be written ({reason}): choose another place")
+        _refuse(option, path, f"cannot be written ({reason}): choose another location")
 
 
 def _refuse(option: str, path: str | os.PathLike, fault: str) -> NoReturn:

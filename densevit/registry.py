@@ -1,7 +1,7 @@
 """densevit's branch of MMEngine's registries: what the `type=` strings of a config mean.
 
 A class registers itself under its own name; the files named in `locations` are imported when a config first asks for
-a name, so nothing has to be imported by hand. Only what a config can name is registered: models, data sets,
+a name, so nothing has to be imported by hand. Only what a config can name is registered: models, datasets,
 transforms, metrics and the Runner's parts. Layers and functions are imported like any other Python.
 """
 
@@ -12,10 +12,10 @@ from typing import Any
 from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
 
-from densevit.errors import ConfigError, nearest
+from densevit.errors import ConfigError, suggest
 
 LOCATIONS = {
-    "MODELS": ["densevit.models"],
+    "MODELS": ["densevit.models", "densevit.inference.sliding_window"],
     "DATASETS": ["densevit.datasets"],
     "TRANSFORMS": ["densevit.datasets.transforms"],
     "METRICS": ["densevit.metrics"],
@@ -71,7 +71,7 @@ def check_registered(config: Any, path: str, names: Collection[str] | None = Non
         names: that may be named; None for a model that a checkpoint carries: those of models, and no addresses.
 
     Raises:
-        ConfigError: the place and what stands there.
+        ConfigError: the location and what stands there.
     """
     if isinstance(config, (list, tuple)):
         for index, item in enumerate(config):
@@ -86,19 +86,19 @@ def check_registered(config: Any, path: str, names: Collection[str] | None = Non
         MODELS.import_from_location()
         known = MODELS._module_dict.keys() | MODELS.parent._module_dict.keys()
     for key, value in config.items():
-        place = f"{path}.{key}".removeprefix(".")
+        location = f"{path}.{key}".removeprefix(".")
         scope, _, name = value.rpartition(".") if isinstance(value, str) else ("", "", None)
-        if key in NAMING and place != "optim_wrapper.clip_grad.type":
+        if key in NAMING and location != "optim_wrapper.clip_grad.type":
             if value is not None and (name not in known or scope not in ("", *SCOPES)):
                 raise ConfigError(
-                    f"{place} names {value!r}{nearest(str(name), known)}: data, such as JSON and what a checkpoint "
+                    f"{location} names {value!r}{suggest(str(name), known)}: data, such as JSON and what a checkpoint "
                     f"carries, may name registered parts alone; nothing of it was built."
                 )
         elif key in ("_scope_", "default_scope") and value not in (None, *SCOPES):
-            raise ConfigError(f"{place} is {value!r}: data uses the parts of {' and '.join(SCOPES)} alone.")
+            raise ConfigError(f"{location} is {value!r}: data uses the parts of {' and '.join(SCOPES)} alone.")
         elif FETCHING.fullmatch(str(key)) and value:
             raise ConfigError(
-                f"{place} is {value!r}: reading a configuration fetches nothing and opens no other file; take it out."
+                f"{location} is {value!r}: reading a configuration fetches nothing and opens no other file."
             )
         elif key not in ("classes", "semantic_classes"):
-            check_registered(value, place, names)
+            check_registered(value, location, names)

@@ -38,7 +38,7 @@ def run(root, tool, *arguments, cwd=None):
 
 
 def refused(done) -> str:
-    """The one sentence of a command that a user can mend."""
+    """The one sentence of a command that a user can fix."""
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr

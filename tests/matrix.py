@@ -40,8 +40,8 @@ ON_PYRAMIDS = {
 channels or not."""
 ON_PLAIN = {
     "none": ([], "one"),
-    "SimplePyramid": ([dict(type="SimplePyramid", channels=8)], "several"),
-    "DeconvPyramid": ([dict(type="DeconvPyramid")], "several"),
+    "SimpleFeaturePyramid": ([dict(type="SimpleFeaturePyramid", channels=8)], "several"),
+    "Feature2Pyramid": ([dict(type="Feature2Pyramid")], "several"),
     "MultiLevelNeck": ([_LEVELS], "several"),
     "MultiLevelNeck, FPN": ([_LEVELS, _FPN], "several"),
     "MultiLevelNeck, UPerNet": ([_LEVELS, _UPERNET], "one"),
@@ -49,12 +49,12 @@ ON_PLAIN = {
     "DPTReassemble, DPTFusion": ([_REASSEMBLE, _FUSION], "one"),
 }
 """The same behind maps of one stride; 'parallel': several of one stride."""
-LAST_MAP_ALONE = ("none", "SimplePyramid")
+LAST_MAP_ALONE = ("none", "SimpleFeaturePyramid")
 """Chains that are built on the last map of a plain backbone."""
 
-NEED_EQUAL = ("RetinaNetHead", "MaskRCNNHead", "CascadeHead")
+NEED_EQUAL = ("RetinaNetHead", "MaskRCNNHead", "CascadeRCNNHead")
 """Those of NEED_SEVERAL that need maps of equal channels."""
-NEED_SEVERAL = ("RetinaNetHead", "MaskRCNNHead", "CascadeHead", "SemanticFPNHead", "DepthFPNHead")
+NEED_SEVERAL = ("RetinaNetHead", "MaskRCNNHead", "CascadeRCNNHead", "SemanticFPNHead", "FPNDepthHead")
 """Heads on maps of several strides; all others look at one map."""
 NOT_GIVEN = ("in_channels", "in_strides", "num_classes")
 

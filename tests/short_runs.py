@@ -75,7 +75,8 @@ def train(config: Path, work_dir: Path, resume: bool = False, stop_at: int | Non
 
     Options are --cfg-options with '__' for '.': train_cfg__max_epochs=2. Returns the Runner.
     """
-    from densevit.engine import build_runner, read_config
+    from densevit.engine.build_runner import build_runner
+    from densevit.engine.config import read_config
 
     cfg = read_config(config, {key.replace("__", "."): value for key, value in options.items()})
     cfg.work_dir = str(work_dir)

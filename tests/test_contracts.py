@@ -127,7 +127,7 @@ def test_head_loses_finitely_and_touches_every_parameter(config, boxes):
 
 
 def predictions(config: dict, sample) -> dict:
-    """What a head with drawn weights predicts for a sample on drawn features."""
+    """What a head with random weights predicts for a sample on drawn features."""
     torch.manual_seed(0)
     head, features = head_and_features(config, 1, 50.0)
     with torch.no_grad():

@@ -59,13 +59,13 @@ EXCEPTIONS = {
     ),
     *(
         (f"models.heads.{head}", "models.heads.pixel_maps")
-        for head in ("pixel_classes", "depth_maps", "fcn", "segmenter", "setr", "dpt", "depth_dpt", "progressive")
+        for head in ("semantic", "depth_maps", "fcn", "segmenter", "setr", "dpt", "dpt_depth", "progressive")
     ),
     *(
-        (f"models.heads.{head}", "models.heads.pixel_classes")
+        (f"models.heads.{head}", "models.heads.semantic")
         for head in ("fcn", "segmenter", "semantic_fpn", "setr", "dpt")
     ),
-    *((f"models.heads.{head}", "models.heads.depth_maps") for head in ("depth_fpn", "depth_dpt", "progressive")),
+    *((f"models.heads.{head}", "models.heads.depth_maps") for head in ("depth_fpn", "dpt_depth", "progressive")),
 }
 
 

@@ -60,9 +60,9 @@ def test_what_fits_trains_a_step_and_predicts_at_an_odd_size(name, chain, backbo
     model.eval()
     samples = [tiny.sample(SIZE)]
     with torch.no_grad():
-        features = model.extract(model.data_preprocessor(tiny.batch(SIZE, 1), False)["inputs"])
+        features = model.extract_features(model.data_preprocessor(tiny.batch(SIZE, 1), False)["inputs"])
         for head_name, head in model.heads():
-            (fields,) = head.predict(model.seen_by(head_name, features), samples)
+            (fields,) = head.predict(model.select_features(head_name, features), samples)
             for key, found in fields.items():
                 if key == "pred_instances":
                     assert found.bboxes.isfinite().all()

@@ -68,12 +68,12 @@ def test_places_that_cannot_be_written_are_one_sentence_and_leave_nothing(tmp_pa
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
     none = files_of()
-    for place in ("/proc/nowhere/w", tmp_path / "file", tmp_path / "file/below", tmp_path / ("x" * 300), "a\0b"):
+    for location in ("/proc/nowhere/w", tmp_path / "file", tmp_path / "file/below", tmp_path / ("x" * 300), "a\0b"):
         with pytest.raises(ConfigError):
-            require_folder(place, "--work-dir", none)
-    for place in ("/proc/nowhere", tmp_path / "folder", tmp_path / "file/below", "/dev/null", "a\0b"):
+            require_folder(location, "--work-dir", none)
+    for location in ("/proc/nowhere", tmp_path / "folder", tmp_path / "file/below", "/dev/null", "a\0b"):
         with pytest.raises(ConfigError):
-            require_file(place, "--out", none)
+            require_file(location, "--out", none)
     require_folder(tmp_path / "new/one", "--work-dir", none)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 

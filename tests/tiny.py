@@ -95,11 +95,11 @@ NECKS = {
         dict(in_channels=(16,) * 4, in_strides=(16,) * 4),
         dict(in_channels=(16,), in_strides=(14,), channels=8, scales=(4, 2, 0.5)),
     ],
-    "SimplePyramid": [
+    "SimpleFeaturePyramid": [
         dict(in_channels=(16,), in_strides=(16,), channels=8),
         dict(in_channels=(16,), in_strides=(8,), channels=8, scales=(2, 0.5), top_level=False),
     ],
-    "DeconvPyramid": [
+    "Feature2Pyramid": [
         dict(in_channels=(16,) * 4, in_strides=(16,) * 4),
         dict(in_channels=(8, 16), in_strides=(14, 14), scales=(2, 0.25)),
     ],
@@ -130,7 +130,7 @@ HEADS = {
             mask=dict(channels=8),
         )
     ],
-    "CascadeHead": [
+    "CascadeRCNNHead": [
         dict(
             num_classes=3,
             rpn=dict(feat_channels=8, scales=(2, 4)),
@@ -171,14 +171,14 @@ HEADS = {
         dict(_ONE_MAP, in_strides=(2,)),
         dict(_ONE_MAP, in_strides=(2,), norm=None, doubled=True, align_corners=True),
     ],
-    "DepthFPNHead": [dict(max_depth=10.0, channels=8), dict(max_depth=10.0, min_depth=1, channels=8, kind="bins")],
+    "FPNDepthHead": [dict(max_depth=10.0, channels=8), dict(max_depth=10.0, min_depth=1, channels=8, kind="bins")],
     "DPTDepthHead": [
         dict(_ONE_DEPTH),
         dict(_ONE_DEPTH, kind="sigmoid", max_depth=20.0, channels=8, losses=[dict(type="DepthL1Loss")] * 2),
         dict(_ONE_DEPTH, kind="bins", max_depth=80.0, bins=8, projection=True, doubled=True, align_corners=True),
         dict(_ONE_DEPTH, kind="inverse", inverse=(0.1, 0.1)),
     ],
-    "ProgressiveDepthHead": [
+    "GradualDepthHead": [
         dict(in_channels=(8,), in_strides=(16,), max_depth=10.0, channels=(8, 8, 4, 4)),
     ],
 }
@@ -198,7 +198,7 @@ def model_config(classes: int = 3) -> dict:
 
 
 def sample(size=(64, 96), boxes=((4, 4, 40, 50), (30, 20, 90, 60)), labels=(0, 2)) -> DataSample:
-    """A sample with all truth that a head may ask for."""
+    """A sample with all ground truth that a head may ask for."""
     data = DataSample(
         metainfo=dict(img_id=1, img_path=None, img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0), flip=False)
     )
@@ -216,8 +216,8 @@ def sample(size=(64, 96), boxes=((4, 4, 40, 50), (30, 20, 90, 60)), labels=(0, 2
     return data
 
 
-def batch(size=(64, 96), images: int = 2, **truth) -> dict:
+def batch(size=(64, 96), images: int = 2, **ground_truth) -> dict:
     """What the collate function gives: uint8 images and samples."""
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator) for _ in range(images)]
-    return dict(inputs=inputs, data_samples=[sample(size, **truth) for _ in range(images)])
+    return dict(inputs=inputs, data_samples=[sample(size, **ground_truth) for _ in range(images)])

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-COLOURS = [(40, 40, 220), (60, 200, 60), (220, 90, 40), (40, 210, 230), (200, 60, 200), (210, 210, 60)]
+COLORS = [(40, 40, 220), (60, 200, 60), (220, 90, 40), (40, 210, 230), (200, 60, 200), (210, 210, 60)]
 
 
 def make_tiny_coco(
@@ -22,7 +22,7 @@ def make_tiny_coco(
 ) -> Path:
     """Write annotations/instances_{train,val}2017.json, train2017/ and val2017/ below `root`.
 
-    Each image of `size` (height, width) shows one to three ellipses on a grey ground, the colour telling the class; the
+    Each image of `size` (height, width) shows one to three ellipses on a gray ground, the color telling the class; the
     polygons are their outlines. Category ids have holes (1, 3, 5 ...). The first `crowds` images of each part also hold
     a crowd (RLE), the last `empty` ones hold nothing. Returns `root`.
     """
@@ -32,11 +32,11 @@ def make_tiny_coco(
     for part, count in (("train2017", train), ("val2017", val)):
         (root / part).mkdir(exist_ok=True)
         images, annotations = [], []
-        for place in range(count):
-            image_id = first_id + place
-            objects = 0 if place >= count - empty else int(rng.integers(1, 4))
+        for location in range(count):
+            image_id = first_id + location
+            objects = 0 if location >= count - empty else int(rng.integers(1, 4))
             picture, found = _draw(rng, size, classes, objects)
-            if place < crowds:
+            if location < crowds:
                 found.append(_crowd(size))
             name = f"{image_id:012d}.png"
             cv2.imwrite(str(root / part / name), picture)
@@ -81,10 +81,10 @@ def _draw(rng: np.random.Generator, size: tuple[int, int], classes: int, objects
     for column in rng.permutation(3)[:objects]:  # a column each, so that none hides another
         label = int(rng.integers(classes))
         a, b = rng.uniform(0.6, 0.95) * width / 6, rng.uniform(0.35, 0.95) * height / 2
-        centre = np.array([(column + 0.5) * width / 3, rng.uniform(b, height - b)])
+        center = np.array([(column + 0.5) * width / 3, rng.uniform(b, height - b)])
         angles = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-        outline = np.round(centre + np.stack([a * np.cos(angles), b * np.sin(angles)], axis=1), 2)
-        cv2.fillPoly(picture, [np.round(outline - 0.5).astype(np.int32)], COLOURS[label % len(COLOURS)])
+        outline = np.round(center + np.stack([a * np.cos(angles), b * np.sin(angles)], axis=1), 2)
+        cv2.fillPoly(picture, [np.round(outline - 0.5).astype(np.int32)], COLORS[label % len(COLORS)])
         low, extent = outline.min(axis=0), np.ptp(outline, axis=0)
         x, y = outline.T
         area = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2

@@ -7,7 +7,7 @@ import numpy as np
 
 
 def tiny_depth(seed: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
-    """(H, W) whole millimetres from 500 to 9000 as float32 metres, a fifth of them holes."""
+    """(H, W) whole millimeters from 500 to 9000 as float32 meters, a fifth of them holes."""
     random = np.random.default_rng(seed)
     depth = random.integers(500, 9000, size).astype(np.uint16)
     depth[random.random(size) < 0.2] = 0
@@ -15,7 +15,7 @@ def tiny_depth(seed: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
 
 
 def put_depth(path: Path, depth: np.ndarray, scale: float = 1000) -> None:
-    """A map in metres as 16-bit PNG."""
+    """A map in meters as 16-bit PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.round(depth * scale).astype(np.uint16))
 
@@ -37,7 +37,7 @@ def make_tiny_depth(root: Path, count: int = 4, size: tuple[int, int] = (48, 64)
 
 
 def tiny_depth_dataset(root: Path, **settings) -> dict:
-    """The config of a data set on `make_tiny_depth`'s tree."""
+    """The config of a dataset on `make_tiny_depth`'s tree."""
     steps = [dict(type="LoadImage"), dict(type="LoadAnnotations"), dict(type="PackSample")]
     steps = [dict(step, type=f"densevit.{step['type']}") for step in settings.pop("pipeline", steps)]
     prefix = dict(img="rgb", depth="depth")

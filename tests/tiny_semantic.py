@@ -6,26 +6,26 @@ import cv2
 import numpy as np
 
 CLASSES = ("ground", "disc", "bar")
-COLOURS = ((128, 128, 128), (220, 40, 40), (60, 200, 60))  # red, green, blue
+COLORS = ((128, 128, 128), (220, 40, 40), (60, 200, 60))  # red, green, blue
 
 
 def make_tiny_semantic(root: str | Path, train: int = 6, val: int = 3, size: tuple[int, int] = (48, 64)) -> Path:
     """Write images/{train,val}/NAME.png, labels/{train,val}/NAME.png (values 0-2, 255 in one corner) and classes.txt.
 
-    Each image of `size` (height, width) shows its classes in their colours. Returns `root`.
+    Each image of `size` (height, width) shows its classes in their colors. Returns `root`.
     """
     root = Path(root)
     for part, count in (("train", train), ("val", val)):
         (root / "images" / part).mkdir(parents=True, exist_ok=True)
         (root / "labels" / part).mkdir(parents=True, exist_ok=True)
-        for place in range(count):
-            classes = tiny_map(size, seed=place + 100 * (part == "val"))
-            name = f"{part}_{place:03d}.png"
-            picture = np.array([*COLOURS, (0, 0, 0)], np.uint8)[np.minimum(classes, 3)]
+        for location in range(count):
+            classes = tiny_map(size, seed=location + 100 * (part == "val"))
+            name = f"{part}_{location:03d}.png"
+            picture = np.array([*COLORS, (0, 0, 0)], np.uint8)[np.minimum(classes, 3)]
             cv2.imwrite(str(root / "images" / part / name), picture[..., ::-1])
             cv2.imwrite(str(root / "labels" / part / name), classes)
     (root / "classes.txt").write_text(
-        "".join(f"{n} {r} {g} {b}\n" for n, (r, g, b) in zip(CLASSES, COLOURS, strict=True))
+        "".join(f"{n} {r} {g} {b}\n" for n, (r, g, b) in zip(CLASSES, COLORS, strict=True))
     )
     return root
 

@@ -1,9 +1,9 @@
-"""Check the data sets of a config before training on them; exit code 2 and a line per problem where there is one.
+"""Check the datasets of a config before training on them; exit code 2 and a line per problem where there is one.
 
 python tools/check_data.py configs/pvt_retinanet_coco.py --data-root data/coco [--images 500]
 
 Boxes and masks in COCO's form, images with class maps, whose pixels are counted by class, and images with depth maps,
-whose range in metres and holes are told.
+whose range in meters and holes are reported.
 """
 
 import argparse
@@ -13,8 +13,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="config file, or the name of a shipped one")
     parser.add_argument("--data-root", help="folder of the data, in place of the config's")
-    parser.add_argument("--images", type=int, help="decode so many images of each data set; default: all")
-    parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="settings in place of the config's")
+    parser.add_argument("--images", type=int, help="decode so many images of each dataset; default: all")
+    parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="override config values")
     return parser.parse_args()
 
 
@@ -26,9 +26,9 @@ def main() -> None:
         from densevit.engine.config import parse_options, read_config
 
         config = read_config(args.config, parse_options(args.cfg_options), args.data_root)
-        from densevit.datasets.checking import check_data_sets
+        from densevit.datasets.validation import check_datasets
 
-        reports = check_data_sets(config, args.images)
+        reports = check_datasets(config, args.images)
         for report in reports:
             print("\n".join(map(printable, report.text().split("\n"))))
     if any(report.problems for report in reports):

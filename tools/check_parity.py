@@ -24,7 +24,7 @@ FLIPPED_PIXELS = re.compile(r"det_masks_bits_\d+|det_mask_area")
 FLIPPED_LIMIT = 4
 EXACT = re.compile(r"det_labels|(det|proposal)_counts?|roi_labels|mean_per_image/.*|(whole|slide)_pred_\d+")
 WHOLE_LIMIT = 20_000
-"""Outputs of more values are kept at this many places."""
+"""Outputs of more values are kept at this many locations."""
 
 
 class Case:
@@ -49,22 +49,22 @@ class Case:
         }
 
     def error(self, name: str, ours: np.ndarray) -> float:
-        """max|ours - theirs| / max|theirs| of an output, at the places that the case keeps."""
+        """max|ours - theirs| / max|theirs| of an output, at the locations that the case keeps."""
         want = self.spec["outputs"][name]
         if list(ours.shape) != list(want["shape"]):
             raise ValueError(f"{name} has shape {list(ours.shape)}, expected {want['shape']}")
         theirs = self.arrays[f"output/{name}"].reshape(-1).astype(np.float64)
-        got = ours.reshape(-1).astype(np.float64)[places_of(name, ours.size)]
+        got = ours.reshape(-1).astype(np.float64)[sampling_locations(name, ours.size)]
         if theirs.size == 0:
             return 0.0
         worst = np.abs(got - theirs).max() / max(np.abs(theirs).max(), 1e-12)
         return float(worst) if np.isfinite(worst) else float("inf")
 
     def flipped(self, name: str, ours: np.ndarray) -> int:
-        """Pixels that differ, of an output of packed bits or of areas, at the places that the case keeps."""
+        """Pixels that differ, of an output of packed bits or of areas, at the locations that the case keeps."""
         self.error(name, ours)  # the shape
         theirs = self.arrays[f"output/{name}"].reshape(-1)
-        got = ours.reshape(-1)[places_of(name, ours.size)]
+        got = ours.reshape(-1)[sampling_locations(name, ours.size)]
         if theirs.dtype == np.uint8:
             return int(np.unpackbits(theirs ^ got.astype(np.uint8)).sum())
         return int(np.abs(theirs.astype(np.int64) - got).max(initial=0))
@@ -76,8 +76,8 @@ def draw(key: str, shape: list[int], mean: float = 0.0, std: float = 1.0, absolu
     return (mean + std * (np.abs(numbers) if absolute else numbers)).astype(np.float32)
 
 
-def places_of(name: str, size: int) -> np.ndarray:
-    """Places of a flattened output of `size` values that a case keeps."""
+def sampling_locations(name: str, size: int) -> np.ndarray:
+    """Locations of a flattened output of `size` values that a case keeps."""
     if size <= WHOLE_LIMIT:
         return np.arange(size)
     random = np.random.RandomState(zlib.crc32(f"sample:{name}".encode()))
@@ -110,8 +110,8 @@ def probe_backbone(model, inputs: dict) -> tuple[dict[str, dict], list[str]]:
         ends.pop("stage4_tokens", None)
         left_out = ["stage4_tokens"]
     readings = {"from 1": ends | {f"stage{i + 1}": image for i, image in zip(model.out_indices, maps, strict=True)}}
-    for kind, places in (("by stage", model.out_indices), ("counted", range(len(maps)))):
-        named = zip(places, maps, strict=True)
+    for kind, locations in (("by stage", model.out_indices), ("counted", range(len(maps)))):
+        named = zip(locations, maps, strict=True)
         readings[kind] = ends | {f"{name}{i}": image for i, image in named for name in ("stage_", "stage", "p")}
     return readings, left_out
 
@@ -121,8 +121,8 @@ def probe_vit(model, inputs: dict) -> tuple[dict[str, dict], list[str]]:
     `x_prenorm`) and normed (`layer0` as a map, `cls0`, `latent`), tables of positions and rotary angles."""
     import torch
 
-    from densevit.layers.position_table import sincos_table
-    from densevit.layers.tokens import to_map
+    from densevit.models.layers.pos_embed import sincos_table
+    from densevit.models.layers.tokens import to_map
 
     after: dict = {}
     hooks = [
@@ -249,21 +249,21 @@ def rcnn_losses(head, pyramid: list, logits: list, deltas: list, stages: list, i
     own = head.rpn.loss(logits, deltas, samples)
     probes = {name: torch.stack(own[ours]) for name, ours in RPN_LOSSES.items()}
     proposals = inputs["proposals"].split([int(n) for n in inputs["proposal_count"]])
-    regions = [stages[0].choose(boxes, sample) for boxes, sample in zip(proposals, samples, strict=True)]
+    regions = [stages[0].sample_rois(boxes, sample) for boxes, sample in zip(proposals, samples, strict=True)]
     probes["roi_labels"] = stages[0].labels(regions, samples)
     targets = []
     for region, sample in zip(regions, samples, strict=True):
         target = torch.zeros_like(region.boxes)
-        truth = sample.gt_instances.bboxes[region.truth_of_positive]
-        target[: region.positives] = encode(region.positive, truth, stages[0].coder)
+        ground_truth = sample.gt_instances.bboxes[region.matched_gt_of_positive]
+        target[: region.positives] = encode(region.positive, ground_truth, stages[0].coder)
         targets.append(target)
     probes["roi_bbox_targets"] = torch.cat(targets)
-    positive, truth = [r.positive for r in regions], [r.truth_of_positive for r in regions]
-    probes["mask_targets"] = head.mask_parts[0].targets(positive, truth, samples)
+    positive, ground_truth = [r.positive for r in regions], [r.matched_gt_of_positive for r in regions]
+    probes["mask_targets"] = head.mask_parts[0].targets(positive, ground_truth, samples)
 
     head.rpn.train()  # proposals of a training step
     whole = head.loss(pyramid, samples)
-    for start, losses in (("roi", head.region_losses(pyramid, proposals, samples)), ("all", whole)):
+    for start, losses in (("roi", head.roi_losses(pyramid, proposals, samples)), ("all", whole)):
         for theirs, ours in (("cls", "cls"), ("bbox", "box"), ("mask", "mask")):
             values = [losses[f"loss_{ours}_stage{i}"] for i in range(len(stages))] if len(stages) > 1 else []
             probes[f"{start}_loss_{theirs}"] = torch.stack(values) if values else losses[f"loss_{ours}"]
@@ -273,11 +273,11 @@ def rcnn_losses(head, pyramid: list, logits: list, deltas: list, stages: list, i
 RPN_LOSSES = {"loss_rpn_cls": "loss_rpn_cls", "loss_rpn_bbox": "loss_rpn_box"}
 
 
-def encode(boxes, truth, coder: dict):
-    """Deltas of boxes to their truth."""
+def encode(boxes, ground_truth, coder: dict):
+    """Deltas of boxes to their ground truth."""
     from densevit.ops.boxes import encode_deltas
 
-    return encode_deltas(boxes, truth, **coder)
+    return encode_deltas(boxes, ground_truth, **coder)
 
 
 def samples_of(inputs: dict, resized: bool = False) -> list:
@@ -356,7 +356,7 @@ def check(path: Path, tolerance: float | None) -> tuple[str, str, list[str]]:
             pyramid = hasattr(model, "backbone") or type(model).__name__ == "ViT"
             if case.spec["scheme"] == "detectron2" and pyramid:
                 readings, left_out = probe_detectron2(model.eval(), inputs, case.spec, state)
-            elif getattr(getattr(model, "head", None), "pixel_classes", False):
+            elif getattr(getattr(model, "head", None), "semantic", False):
                 readings, left_out = probe_segmentor(model.eval(), inputs, case.spec)
             elif getattr(getattr(model, "head", None), "result", None) == "pred_depth":
                 readings, left_out = probe_depth(model.eval(), inputs, case.spec)

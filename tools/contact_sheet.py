@@ -1,4 +1,4 @@
-"""Lay predictions beside the truth for some images of a validation set, on one picture.
+"""Lay predictions beside the ground truth for some images of a validation set, on one picture.
 
 python tools/contact_sheet.py CONFIG CHECKPOINT --data-root DIR --out sheet.png
 """
@@ -32,12 +32,12 @@ def run(args: argparse.Namespace) -> None:
 
     from densevit.engine.config import config_files, read_config
     from densevit.errors import DataError
+    from densevit.inference.predictor import Predictor
     from densevit.outputs import inputs_of, require_file
-    from densevit.predictor import Predictor
     from densevit.registry import DATASETS
-    from densevit.visualization import contact_sheet, draw_truth_and_prediction, write_image
+    from densevit.visualization import contact_sheet, draw_ground_truth_and_prediction, write_image
 
-    init_default_scope("densevit")  # MMEngine's data set looks its transforms up there
+    init_default_scope("densevit")  # MMEngine's dataset looks its transforms up there
     config = read_config(args.config, data_root=args.data_root)
     dataset = DATASETS.build(config.val_dataloader.dataset)
     read = [args.checkpoint, *config_files(config)]
@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> None:
     count = min(args.images, len(dataset))
     cells = []
     for number in range(count):
-        image, sample = predictor.beside_truth(dataset[number * len(dataset) // count])
-        cells.append(draw_truth_and_prediction(image, sample, names, args.score_thr, palette=palette))
+        image, sample = predictor.predict_item(dataset[number * len(dataset) // count])
+        cells.append(draw_ground_truth_and_prediction(image, sample, names, args.score_thr, palette=palette))
     # Two images a row where each has one pair of pictures: a sheet as wide as a screen.
     if all(len(row) == 2 for row in cells):
         cells = [left + right for left, right in zip(cells[::2], [*cells[1::2], []], strict=False)]

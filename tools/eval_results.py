@@ -1,4 +1,4 @@
-"""Score a COCO results file of any project: the twelve figures, equal to pycocotools'.
+"""Score a COCO results file of any project: the twelve metrics, equal to pycocotools'.
 
 python tools/eval_results.py RESULTS.json --ann ANNOTATIONS.json --metric bbox segm
 """
@@ -15,7 +15,7 @@ def parse_args() -> argparse.Namespace:
         "--backend",
         default="auto",
         choices=["auto", "hotcoco", "faster_coco_eval", "pycocotools"],
-        help="program that matches boxes; all give the same figures, auto takes the fastest installed",
+        help="program that matches boxes; all give the same metrics, auto takes the fastest installed",
     )
     parser.add_argument("--per-class", action="store_true", help="also AP, AP50 and AR@100 of each class")
     return parser.parse_args()
@@ -26,12 +26,12 @@ def main() -> None:
     from densevit.errors import exit_on_user_error
 
     with exit_on_user_error():
-        from densevit.metrics.coco_figures import class_table, evaluate_coco, figures_table
+        from densevit.metrics.coco_eval import class_table, evaluate_coco, format_metrics
 
-        figures = evaluate_coco(args.ann, args.results, args.metric, args.backend, per_class=args.per_class)
-        print(figures_table(figures))
+        metrics = evaluate_coco(args.ann, args.results, args.metric, args.backend, per_class=args.per_class)
+        print(format_metrics(metrics))
         if args.per_class:
-            print("\n" + class_table(figures))
+            print("\n" + class_table(metrics))
 
 
 if __name__ == "__main__":

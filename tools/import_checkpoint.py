@@ -25,7 +25,7 @@ def main() -> None:
         from densevit.checkpoints.exporting import write_imported
         from densevit.converters import import_model
         from densevit.engine.config import config_path
-        from densevit.engine.dumping import config_text
+        from densevit.engine.dump_config import config_text
 
         found = import_model(args.checkpoint, args.variant, args.config)
         print(found.load_report.table() if args.load_report else found.load_report)

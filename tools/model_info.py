@@ -14,7 +14,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--classes", type=int, default=80, help="where the recipe leaves them to the data (default: 80)"
     )
-    settings = "settings in place of the config's"
+    settings = "override config values"
     parser.add_argument("--cfg-options", nargs="+", action="extend", metavar="KEY=VALUE", help=settings)
     return parser.parse_args()
 

@@ -21,14 +21,14 @@ def probe_detectron2(model: nn.Module, inputs: dict, spec: dict, state: Mapping)
     image, or losses, counts and gradients of a training step."""
     if "image_0" not in inputs:
         images = whole_patches(model, *inputs.values())
-        maps = model.extract(images) if hasattr(model, "extract") else model(images)
+        maps = model.extract_features(images) if hasattr(model, "extract_features") else model(images)
         strides = model.neck.out_strides if hasattr(model, "neck") else model.out_strides
         return {"": {"last_feat": maps[-1]} | by_level(maps, strides)}, []
     images, samples = prepared(model, inputs, spec)
     if any(name.startswith("gt_") for name in inputs):
         with torch.enable_grad():
             return {"": training(model, images, samples, state)}, []
-    features = model.extract(images)
+    features = model.extract_features(images)
     logits, deltas = model.head.rpn(features)
     probes, strides = by_level(features, model.neck.out_strides), model.neck.out_strides
     probes |= by_level(logits, strides, "rpn_logits_") | by_level(deltas, strides, "rpn_deltas_")
@@ -50,7 +50,7 @@ def whole_patches(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def prepared(model: nn.Module, inputs: dict, spec: dict) -> tuple[Tensor, list[DataSample]]:
-    """One batch of the case's images (R, G, B, not normalised), and their samples."""
+    """One batch of the case's images (R, G, B, not normalized), and their samples."""
     images, samples = [], []
     for i in range(sum(name.startswith("image_") for name in inputs)):
         image = inputs[f"image_{i}"]
@@ -131,7 +131,7 @@ def training(model: nn.Module, images: Tensor, samples: list, state: Mapping) ->
         for name in ("choose", "keep_all"):
             setattr(box, name, _noting(getattr(box, name), seen.setdefault(i, [])))
     model.train()
-    features = model.extract(images)
+    features = model.extract_features(images)
     losses = {k: sum(v) if isinstance(v, list) else v for k, v in head.loss(features, samples).items()}
     model.zero_grad()
     sum(losses.values()).backward()

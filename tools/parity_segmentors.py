@@ -1,4 +1,4 @@
-"""Which of our tensors the outputs of a parity case are, where the model tells the class of each pixel."""
+"""Which of our tensors the outputs of a parity case are, where the model tells each pixel's class."""
 
 import re
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from densevit.converters.config_spec import ConfigReader
 from densevit.converters.sources.mmseg import behind_backbone
-from densevit.models.restore import restore_map
+from densevit.models.postprocess import rescale_map
 from densevit.registry import MODELS
 from densevit.structures import DataSample
 
@@ -45,18 +45,18 @@ def probe_segmentor(model, inputs: dict, spec: dict) -> tuple[dict[str, dict], l
     """Maps before and after the neck, logits, losses, and predictions as a whole and by windows."""
     run, maps = spec["source"].get("run", {}), [inputs[name] for name in sorted(inputs) if name.startswith("map_")]
     image = tuple(maps) if maps else inputs.get("img", inputs.get("image"))
-    levels = model.levels(image)
+    levels = model.feature_levels(image)
     necks = list(model.neck) if isinstance(model.neck, nn.ModuleList) else [model.neck]
     fused = type(necks[-1]).__name__ == "UPerNet"  # part of the head there
     seen = levels[-2] if fused else levels[-1]
     probes = {f"stage{i + 1}": x for i, x in enumerate(levels[0])}
     for i, x in enumerate(seen):
         probes |= {f"feat_{i}": x, f"fpn_{i}": x, f"fpn{i + 1}": x}
-    logits = model.head(model.seen_by("", levels[-1]))
+    logits = model.head(model.select_features("", levels[-1]))
     probes |= dict.fromkeys(("decode_logits", "head", "masks"), logits)
     heads = [(model.head, logits)]
     for i, head in enumerate(model.auxiliary):
-        found = head(model.seen_by_auxiliary(i, levels))
+        found = head(model.select_auxiliary_features(i, levels))
         heads.append((head, found))
         probes[f"aux_{i}_logits"] = found
     if len(model.auxiliary) == 1:
@@ -80,11 +80,14 @@ def probe_segmentor(model, inputs: dict, spec: dict) -> tuple[dict[str, dict], l
 
 def losses(model, image: Tensor, label: Tensor, heads: list[tuple[nn.Module, Tensor]]) -> dict[str, Tensor]:
     """Each kind of loss of all heads, and the share of right pixels among those with a class, in percent."""
-    samples = [DataSample(gt_semantic=truth) for truth in label]
+    samples = [DataSample(gt_semantic=ground_truth) for ground_truth in label]
     found = model(image, samples, mode="loss")
     names = dict.fromkeys(name.rsplit(".", 1)[-1] for name in found)
-    places = ["", *(f"aux_{i}." for i in range(len(model.auxiliary)))]
-    probes = {name: torch.stack([found[place + name] for place in places if place + name in found]) for name in names}
+    locations = ["", *(f"aux_{i}." for i in range(len(model.auxiliary)))]
+    probes = {
+        name: torch.stack([found[location + name] for location in locations if location + name in found])
+        for name in names
+    }
     known = label != 255
     right = [(head.enlarge(x, label.shape[1:]).argmax(1) == label) & known for head, x in heads]
     probes["acc_seg"] = torch.stack([100 * hits.sum() / known.sum() for hits in right])
@@ -118,7 +121,7 @@ def predictions(model, image: Tensor, inputs: dict, run: dict) -> dict[str, Tens
             shapes = {key: tuple(meta[key]) for key in ("ori_shape", "img_shape")}
             samples.append(DataSample(metainfo={**shapes, "batch_input_shape": tuple(image.shape[2:])}))
         for i, sample in enumerate(model(image, samples, mode="predict")):
-            probes[f"{kind}_logits_{i}"] = restore_map(maps[i], sample, align_corners=model.head.align_corners)
+            probes[f"{kind}_logits_{i}"] = rescale_map(maps[i], sample, align_corners=model.head.align_corners)
             if (clear := inputs.get(f"{kind}_clear_{i}")) is not None:
                 found = sample.pred_semantic.flatten()
                 chosen = torch.from_numpy(np.unpackbits(clear.numpy())[: len(found)]).bool()
@@ -142,5 +145,5 @@ def of_segmenter(model, image: Tensor, notes: str) -> dict[str, Tensor]:
             image = F.interpolate(image, sides, mode="bilinear")
         model.inference = MODELS.build(dict(type="SlidingWindow", window=window, stride=stride))
         sample = DataSample(metainfo=dict(ori_shape=tuple(size), img_shape=tuple(image.shape[2:])))
-        probes["inference"] = restore_map(model.maps(image)[""][0], sample).softmax(0)
+        probes["inference"] = rescale_map(model.maps(image)[""][0], sample).softmax(0)
     return probes

@@ -1,4 +1,4 @@
-"""Draw the curves of a training: losses, learning rate and validation figures over its iterations, as picture and CSV.
+"""Draw the curves of a training: losses, learning rate and validation metrics over its iterations, as picture and CSV.
 
 python tools/plot_curves.py work_dirs/pvt_multitask_scenes --out curves.png --csv curves.csv
 """

@@ -18,9 +18,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--out",
         metavar="PATH",
-        help="write the results: objects as a COCO results JSON, classes of pixels or depth as PNG maps",
+        help="write the results: objects as a COCO results JSON, semantic classes or depth as PNG maps",
     )
-    parser.add_argument("--palette", action="store_true", help="PNG maps that show the data set's colours")
+    parser.add_argument("--palette", action="store_true", help="PNG maps that show the dataset's colors")
     parser.add_argument(
         "--scales",
         type=float,
@@ -28,8 +28,8 @@ def parse_args() -> argparse.Namespace:
         metavar="FACTOR",
         help="look at each image at so many sizes, average the maps",
     )
-    parser.add_argument("--flip", action="store_true", help="look at each image mirrored, too")
-    parser.add_argument("--show-dir", metavar="DIR", help="draw each image's truth beside the prediction")
+    parser.add_argument("--flip", action="store_true", help="look at each image flipped, too")
+    parser.add_argument("--show-dir", metavar="DIR", help="draw each image's ground truth beside the prediction")
     parser.add_argument("--score-thr", type=float, default=0.3, help="least score that is drawn; default 0.3")
     parser.add_argument(
         "--compile",
@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)
-    settings = "settings in place of the config's"
+    settings = "override config values"
     parser.add_argument("--cfg-options", nargs="+", action="extend", metavar="KEY=VALUE", help=settings)
     return parser.parse_args()
 
@@ -54,17 +54,19 @@ def main() -> None:
         cfg = read_config(args.config, parse_options(args.cfg_options), args.data_root)
         cfg.launcher = args.launcher
         cfg.work_dir = args.work_dir or cfg.get("work_dir")
-        from densevit.engine.allocator import keep_freed_memory
-        from densevit.engine.testing import test_checkpoint
+        from densevit.engine.evaluate import evaluate_checkpoint
+        from densevit.engine.malloc import keep_freed_memory
 
         keep_freed_memory()
         if args.scales or args.flip:
-            from densevit.datasets.transforms.views import with_views
+            from densevit.datasets.transforms.test_time_augmentation import with_augmentation
 
             data = cfg.test_dataloader.dataset
-            data.pipeline = with_views(data.pipeline, args.scales, args.flip)
+            data.pipeline = with_augmentation(data.pipeline, args.scales, args.flip)
         draw = _Drawer(args.show_dir, args.score_thr) if args.show_dir else None
-        test_checkpoint(cfg, args.checkpoint, out=args.out, on_sample=draw, palette=args.palette, compile=args.compile)
+        evaluate_checkpoint(
+            cfg, args.checkpoint, out=args.out, on_sample=draw, palette=args.palette, compile=args.compile
+        )
 
 
 class _Drawer:
@@ -77,14 +79,14 @@ class _Drawer:
         self.names, self.score_thr = FileNames(folder, ".jpg", by="show"), score_thr
 
     def __call__(self, sample: Any, image: Any, meta: Any) -> None:
-        from densevit.datasets.reading_images import read_image
-        from densevit.visualization import contact_sheet, draw_truth_and_prediction, write_image
+        from densevit.datasets.io.image import read_image
+        from densevit.visualization import contact_sheet, draw_ground_truth_and_prediction, write_image
 
         # what is rendered has no file, and is not resized either
         image = read_image(sample.img_path) if sample.img_path else image
         names, pixels = meta.get("classes"), meta.get("semantic_classes")
         palette = meta.get("palette")
-        row = draw_truth_and_prediction(image, sample, names, self.score_thr, 640, pixels or names, palette)
+        row = draw_ground_truth_and_prediction(image, sample, names, self.score_thr, 640, pixels or names, palette)
         write_image(self.names(sample.img_id, sample.img_path), contact_sheet([row], cell=640))
 
 

@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="seed of everything random, in place of the config's")
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)
-    settings = "settings in place of the config's"
+    settings = "override config values"
     parser.add_argument("--cfg-options", nargs="+", action="extend", metavar="KEY=VALUE", help=settings)
     return parser.parse_args()
 
@@ -41,13 +41,13 @@ def main() -> None:
             cfg.amp = True
         if args.seed is not None:
             cfg.randomness = dict(cfg.get("randomness") or {}, seed=args.seed)
-        from densevit.engine import build_runner
-        from densevit.engine.allocator import keep_freed_memory
+        from densevit.engine.build_runner import build_runner
+        from densevit.engine.malloc import keep_freed_memory
 
         keep_freed_memory()
         runner = build_runner(cfg, resume=args.resume or bool(cfg.get("resume")), pretrained=args.pretrained)
         if runner.found is None and runner.rank == 0:
-            from densevit.datasets.checking import require_readable_images
+            from densevit.datasets.validation import require_readable_images
 
             require_readable_images(runner.train_dataset)
         runner.train()

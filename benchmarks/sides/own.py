@@ -22,7 +22,7 @@ class OwnModel(Side):
     def __init__(self, request: Mapping[str, Any]):
         super().__init__(request)
         from densevit.converters import import_model, load_weights
-        from densevit.engine.allocator import keep_freed_memory
+        from densevit.engine.malloc import keep_freed_memory
         from densevit.registry import MODELS
 
         keep_freed_memory()  # as tools/train.py, tools/test.py and the demo do
@@ -106,7 +106,7 @@ class OwnModel(Side):
 
     def _two_stages(self) -> bool:
         """Whether a training step draws regions at random, so that losses cannot be compared."""
-        return hasattr(getattr(self.model, "head", None), "region_parts")
+        return hasattr(getattr(self.model, "head", None), "roi_parts")
 
     def _sharpen(self) -> None:
         modules = dict(self.model.named_modules())

@@ -50,8 +50,8 @@ class OwnPipeline(Pipeline):
     def build(self, request: Mapping[str, Any]) -> Any:
         from mmengine.registry import init_default_scope
 
-        from densevit.engine.allocator import keep_freed_memory
         from densevit.engine.config import read_config
+        from densevit.engine.malloc import keep_freed_memory
         from densevit.registry import DATASETS
 
         init_default_scope("densevit")

@@ -1,4 +1,4 @@
-# ADE20K's 150 classes (SceneParsing form): crops of 512 out of images resized 0.5 to 2 times, colours distorted;
+# ADE20K's 150 classes (SceneParsing form): crops of 512 out of images resized 0.5 to 2 times, colors distorted;
 # 16 images a step on one or more machines. As mmsegmentation has it, with `cat_max_ratio` from DeepLab's recipes.
 train_pipeline = [
     dict(type="LoadImage"),
@@ -9,7 +9,7 @@ train_pipeline = [
     dict(type="PhotometricDistortion", hue=36, swap_channels=False),
     dict(type="PackSample"),
 ]
-# behind Resize the truth keeps its own size: predictions are scored in the original image's pixels
+# behind Resize the ground truth keeps its own size: predictions are scored in the original image's pixels
 test_pipeline = [
     dict(type="LoadImage"),
     dict(type="Resize", scale=(2048, 512), keep_ratio=True),
@@ -17,14 +17,14 @@ test_pipeline = [
     dict(type="PackSample"),
 ]
 
-data_set = dict(type="SemanticDataset", classes="ade20k", data_root="data/ADEChallengeData2016/")
+dataset = dict(type="SemanticDataset", classes="ade20k", data_root="data/ADEChallengeData2016/")
 train_dataloader = dict(
     batch_size=2,
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type="TrainSampler"),
     dataset=dict(
-        **data_set,
+        **dataset,
         data_prefix=dict(img="images/training", seg="annotations/training"),
         pipeline=train_pipeline,
     ),
@@ -35,7 +35,7 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type="EvalSampler"),
     dataset=dict(
-        **data_set,
+        **dataset,
         data_prefix=dict(img="images/validation", seg="annotations/validation"),
         pipeline=test_pipeline,
         test_mode=True,

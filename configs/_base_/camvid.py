@@ -17,20 +17,20 @@ test_pipeline = [
     dict(type="PackSample"),
 ]
 
-data_set = dict(type="SemanticDataset", classes="camvid", data_root="data/camvid/")
+dataset = dict(type="SemanticDataset", classes="camvid", data_root="data/camvid/")
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type="TrainSampler"),
-    dataset=dict(**data_set, data_prefix=dict(img="images/train", seg="labels/train"), pipeline=train_pipeline),
+    dataset=dict(**dataset, data_prefix=dict(img="images/train", seg="labels/train"), pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=2,
     num_workers=1,
     sampler=dict(type="EvalSampler"),
     dataset=dict(
-        **data_set, data_prefix=dict(img="images/test", seg="labels/test"), pipeline=test_pipeline, test_mode=True
+        **dataset, data_prefix=dict(img="images/test", seg="labels/test"), pipeline=test_pipeline, test_mode=True
     ),
 )
 test_dataloader = val_dataloader

@@ -1,4 +1,4 @@
-# KITTI depth, Eigen's split in BTS's tree: KB crop of 1216 x 352, figures of Garg's crop up to 80 m; 16 images a step
+# KITTI depth, Eigen's split in BTS's tree: KB crop of 1216 x 352, metrics of Garg's crop up to 80 m; 16 images a step
 train_pipeline = [
     dict(type="LoadImage"),
     dict(type="LoadAnnotations"),
@@ -15,14 +15,14 @@ test_pipeline = [
     dict(type="PackSample"),
 ]
 
-data_set = dict(type="DepthDataset", data_root="data/kitti/", depth_scale="kitti")
+dataset = dict(type="DepthDataset", data_root="data/kitti/", depth_scale="kitti")
 folders = dict(img="", depth="data_depth_annotated")
 train_dataloader = dict(
     batch_size=4,
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type="TrainSampler"),
-    dataset=dict(**data_set, ann_file="eigen_train_files_with_gt.txt", data_prefix=folders, pipeline=train_pipeline),
+    dataset=dict(**dataset, ann_file="eigen_train_files_with_gt.txt", data_prefix=folders, pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=1,
@@ -30,7 +30,7 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type="EvalSampler"),
     dataset=dict(
-        **data_set,
+        **dataset,
         ann_file="eigen_test_files_with_gt.txt",
         data_prefix=folders,
         pipeline=test_pipeline,

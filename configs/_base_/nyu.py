@@ -9,7 +9,7 @@ train_pipeline = [
     dict(type="PhotometricDistortion", swap_channels=False),
     dict(type="PackSample"),
 ]
-# behind Resize the truth keeps its own size: predictions are scored in the original image's pixels
+# behind Resize the ground truth keeps its own size: predictions are scored in the original image's pixels
 test_pipeline = [
     dict(type="LoadImage"),
     dict(type="Resize", scale=(644, 476), keep_ratio=False),
@@ -17,14 +17,14 @@ test_pipeline = [
     dict(type="PackSample"),
 ]
 
-data_set = dict(type="DepthDataset", data_root="data/nyu/", depth_scale="nyu")
+dataset = dict(type="DepthDataset", data_root="data/nyu/", depth_scale="nyu")
 train_dataloader = dict(
     batch_size=4,
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type="TrainSampler"),
     dataset=dict(
-        **data_set,
+        **dataset,
         ann_file="nyudepthv2_train_files_with_gt.txt",
         data_prefix=dict(img="sync", depth="sync"),
         pipeline=train_pipeline,
@@ -36,7 +36,7 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type="EvalSampler"),
     dataset=dict(
-        **data_set,
+        **dataset,
         ann_file="nyudepthv2_test_files_with_gt.txt",
         data_prefix=dict(img="official_splits/test", depth="official_splits/test"),
         pipeline=test_pipeline,

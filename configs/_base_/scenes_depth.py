@@ -2,7 +2,7 @@
 train_pipeline = [dict(type="RandomFlip", prob=0.5), dict(type="PackSample")]
 test_pipeline = [dict(type="PackSample")]
 
-scenes = dict(type="ScenesDataset", world=1, size=(192, 192))
+scenes = dict(type="ScenesDataset", seed=1, size=(192, 192))
 train_dataloader = dict(
     batch_size=16,
     num_workers=1,
@@ -14,7 +14,7 @@ val_dataloader = dict(
     batch_size=16,
     num_workers=1,
     sampler=dict(type="EvalSampler"),
-    dataset=dict(**scenes, images=300, held_out=True, pipeline=test_pipeline, test_mode=True),
+    dataset=dict(**scenes, images=300, split="val", pipeline=test_pipeline, test_mode=True),
 )
 test_dataloader = val_dataloader
 

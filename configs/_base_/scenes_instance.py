@@ -8,7 +8,7 @@ train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type="TrainSampler"),
-    dataset=dict(type="ScenesDataset", images=5000, world=1, size=(192, 192), with_masks=True, pipeline=train_pipeline),
+    dataset=dict(type="ScenesDataset", images=5000, seed=1, size=(192, 192), with_masks=True, pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=16,
@@ -17,8 +17,8 @@ val_dataloader = dict(
     dataset=dict(
         type="ScenesDataset",
         images=300,
-        world=1,
-        held_out=True,
+        seed=1,
+        split="val",
         size=(192, 192),
         with_masks=True,
         pipeline=test_pipeline,

@@ -1,4 +1,4 @@
-# Scenes rendered as they are asked for, on no disk: boxes, classes of pixels, metric depth; 16 a step
+# Scenes rendered as they are asked for, on no disk: boxes, semantic classes, metric depth; 16 a step
 train_pipeline = [dict(type="RandomFlip", prob=0.5), dict(type="PackSample")]
 # scenes have this size already; other pictures are brought to it
 test_pipeline = [dict(type="Resize", scale=(192, 192), keep_ratio=True), dict(type="PackSample")]
@@ -15,7 +15,7 @@ val_dataloader = dict(
     num_workers=1,
     sampler=dict(type="EvalSampler"),
     dataset=dict(
-        type="ScenesDataset", images=500, held_out=True, size=(192, 192), pipeline=test_pipeline, test_mode=True
+        type="ScenesDataset", images=500, split="val", size=(192, 192), pipeline=test_pipeline, test_mode=True
     ),
 )
 test_dataloader = val_dataloader

@@ -1,4 +1,4 @@
-# Rendered scenes on no disk: the class of each pixel, 18 classes, in a world that the shipped weights have not seen
+# Rendered scenes on no disk: each pixel's class, 18 classes, in a world that the shipped weights have not seen
 train_pipeline = [dict(type="RandomFlip", prob=0.5), dict(type="PackSample")]
 test_pipeline = [dict(type="PackSample")]
 
@@ -7,7 +7,7 @@ train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type="TrainSampler"),
-    dataset=dict(type="ScenesDataset", images=3000, world=1, size=(192, 192), pipeline=train_pipeline),
+    dataset=dict(type="ScenesDataset", images=3000, seed=1, size=(192, 192), pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=16,
@@ -16,8 +16,8 @@ val_dataloader = dict(
     dataset=dict(
         type="ScenesDataset",
         images=300,
-        world=1,
-        held_out=True,
+        seed=1,
+        split="val",
         size=(192, 192),
         pipeline=test_pipeline,
         test_mode=True,

@@ -11,7 +11,7 @@ param_scheduler = [
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-4, weight_decay=0.1),
-    constructor="LayerDecay",
+    constructor="LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(decay_rate=0.7, norm_decay_mult=0.0, custom_keys=dict(pos_embed=dict(decay_mult=0.0))),
 )
 auto_scale_lr = dict(enable=False, base_batch_size=64)

@@ -27,7 +27,7 @@ MAP_BASES = {
 WRITTEN = "# Imported from"
 """How the recipe of an imported model begins."""
 NAMES = ("classes", "semantic_classes", "palette", "cat_ids")
-"""What of a data set's description goes with the weights; the rest (paths) belongs to the place of the training."""
+"""What of a dataset's description goes with the weights; the rest (paths) belongs to the location of the training."""
 
 
 def export_weights(checkpoint: str | os.PathLike, out: str | os.PathLike, recipe: str | None = None) -> Path:
@@ -117,8 +117,12 @@ def write_imported(
         scale = imported.test_size
         arguments = scale if isinstance(scale, Mapping) else {"scale": scale, "keep_ratio": True}
         resize = [{"type": "Resize", **plain(arguments)}] if scale else []
-        truth = [{"type": "LoadAnnotations"}]  # of pixels it keeps its own size
-        steps = [{"type": "LoadImage"}, *(resize + truth if of_maps else truth + resize), {"type": "PackSample"}]
+        ground_truth = [{"type": "LoadAnnotations"}]  # of pixels it keeps its own size
+        steps = [
+            {"type": "LoadImage"},
+            *(resize + ground_truth if of_maps else ground_truth + resize),
+            {"type": "PackSample"},
+        ]
         recipe |= {f"{kind}_dataloader": {"dataset": {"pipeline": steps}} for kind in ("val", "test")}
     origin = printable(Path(source_file).name)  # a line break in it would end the comment
     text = f"{WRITTEN} {origin} ({printable(imported.load_report.scheme)}) by tools/import_checkpoint.py\n"

@@ -84,26 +84,27 @@ def _yaml(text: str) -> Any:
     return parse_yaml(text, Loader)
 
 
-def _resolved(value: Any, whole: Mapping, place: tuple, file: str, depth: int = 0) -> Any:
-    """A value at a place of the whole, with references in it resolved: dots go up from the place, as in OmegaConf."""
+def _resolved(value: Any, whole: Mapping, location: tuple, file: str, depth: int = 0) -> Any:
+    """A value at a place of the whole, with references in it resolved: dots go up from the location, as in
+    OmegaConf."""
     if isinstance(value, Mapping):
-        return {key: _resolved(inner, whole, (*place, key), file, depth) for key, inner in value.items()}
+        return {key: _resolved(inner, whole, (*location, key), file, depth) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_resolved(inner, whole, (*place, i), file, depth) for i, inner in enumerate(value)]
+        return [_resolved(inner, whole, (*location, i), file, depth) for i, inner in enumerate(value)]
     found = REFERENCE.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         return value
     up, name = len(found.group(1)), found.group(2)
-    target = place[: len(place) - up] if up else ()
+    target = location[: len(location) - up] if up else ()
     target += tuple(int(key) if key.isdigit() else key for key in re.findall(r"\w+", name))
     inner: Any = whole
     try:
-        if depth > DEPTH or up > len(place):
+        if depth > DEPTH or up > len(location):
             raise KeyError(name)
         for key in target:
             inner = inner[key]
     except (KeyError, IndexError, TypeError):
         raise CheckpointError(
-            f"{file} has {value!r} at {'.'.join(map(str, place))}, which names nothing in it."
+            f"{file} has {value!r} at {'.'.join(map(str, location))}, which names nothing in it."
         ) from None
     return _resolved(inner, whole, target, file, depth + 1)

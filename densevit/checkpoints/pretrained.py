@@ -38,7 +38,7 @@ def cache_folder() -> Path:
 
 
 def cached_path(url: str) -> Path:
-    """The place of a URL in the cache: its host and path as folders, so that equal file names do not meet."""
+    """The location of a URL in the cache: its host and path as folders, so that equal file names do not meet."""
     address = urllib.parse.urlsplit(url)
     steps = [step for step in f"{address.netloc}/{address.path}".split("/") if step not in ("", ".", "..")]
     return cache_folder().joinpath(*(step.replace(":", "_") for step in steps))

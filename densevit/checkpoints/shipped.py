@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from densevit.errors import CheckpointError, nearest
+from densevit.errors import CheckpointError, suggest
 
 FOLDER = Path(__file__).resolve().parents[1] / "weights"
 
@@ -52,7 +52,7 @@ def weights_path(path: str | os.PathLike) -> Path:
 
 def near(path: str | os.PathLike) -> str:
     """' (nearest shipped weights: ...)' for a path that is no file, or '' where no shipped name is close."""
-    return nearest(os.fspath(path), SHIPPED).replace("nearest", "nearest shipped weights")
+    return suggest(os.fspath(path), SHIPPED).replace("nearest", "nearest shipped weights")
 
 
 def _names() -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from densevit.errors import ConfigError, nearest
+from densevit.errors import ConfigError, suggest
 
 REQUIRED = object()
 
@@ -79,7 +79,7 @@ class ConfigReader:
     def finish(self) -> None:
         """Raise ConfigError for the first key that was not read."""
         for key, value in self.remaining.items():
-            close = nearest(key, self.known)
+            close = suggest(key, self.known)
             raise ConfigError(f"{self.where} has the key {key!r} (= {value!r}), which densevit does not know{close}.")
 
 

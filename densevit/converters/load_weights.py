@@ -15,7 +15,7 @@ from densevit.checkpoints.reading import read_file
 from densevit.converters.architectures import ARCHITECTURES
 from densevit.converters.key_mapping import KeyRule, Remapped, fill, match, remap
 from densevit.converters.sources import ALIASES, OWN, SOURCES
-from densevit.errors import CheckpointError, nearest
+from densevit.errors import CheckpointError, suggest
 from densevit.registry import WEIGHT_INITIALIZERS
 
 LAYOUTS = tuple(name for name, known in SOURCES.items() if known.prefixes)
@@ -156,7 +156,7 @@ def recognize(
     source = ALIASES.get(source, source)
     if source is not None and source not in (*SOURCES, OWN):
         known = ", ".join((*SOURCES, OWN))
-        raise CheckpointError(f"there is no source {source!r}{nearest(source, SOURCES)}: {known}.")
+        raise CheckpointError(f"there is no source {source!r}{suggest(source, SOURCES)}: {known}.")
     constants = [key for key in state if _is_constant(key)]
     own = {key: value for key, value in state.items() if key not in constants}
     as_own = Recognized(OWN, remap(own, IDENTITY))

@@ -103,7 +103,7 @@ ASSIGNER = ConfigSpec(
         "ignore_iof_thr": ("ignore_iof", -1),
         "ignore_wrt_candidates": ("ignore_of_region", True, lambda of_candidates: not of_candidates),
         "match_low_quality": ("match_low_quality", True),
-        "gt_max_assign_all": ("all_best", True),
+        "gt_max_assign_all": ("match_all_best", True),
     },
     fixed={"iou_calculator": {"type": "BboxOverlaps2D"}, "perm_repeat_gt_cfg": None},
     ignored=("gpu_assign_thr",),  # where it is computed, not what
@@ -192,7 +192,7 @@ def _finish_dice(config: dict[str, Any], reader: ConfigReader) -> None:
 LOSSES = {
     "CrossEntropyLoss": LOSS.but(
         type="CrossEntropyLoss",
-        keys={"avg_non_ignore": ("average", False, one_of({True: "known", False: "all"})), **WEIGHTED},
+        keys={"avg_non_ignore": ("avg_non_ignore", False), **WEIGHTED},
         fixed={"use_mask": False}, finish=_finish_cross_entropy,
     ),
     "DiceLoss": LOSS.but(
@@ -201,11 +201,11 @@ LOSSES = {
             "use_sigmoid": ("probability", True, one_of({True: "sigmoid", False: "softmax"})),
             "naive_dice": ("squared", False, lambda naive: not naive), "eps": ("eps", 1e-3),
         },
-        constants={"average": "all"}, fixed={"activate": True}, finish=_finish_dice,
+        constants={"avg_non_ignore": False}, fixed={"activate": True}, finish=_finish_dice,
     ),
     "FocalLoss": LOSS.but(
         type="FocalLoss", keys={"gamma": ("gamma", 2.0), "alpha": ("alpha", 0.5), **WEIGHTED},
-        constants={"average": "all"}, fixed={"use_sigmoid": True},
+        constants={"avg_non_ignore": False}, fixed={"use_sigmoid": True},
     ),
 }  # fmt: skip
 SAMPLER = ConfigSpec(keys={"thresh": ("thresh", None), "min_kept": ("min_kept", 100000)}, accepts=("OHEMPixelSampler",))

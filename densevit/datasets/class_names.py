@@ -1,6 +1,6 @@
-"""Names, colours and map values of well-known data sets' pixel classes.
+"""Names, colors and map values of well-known datasets' pixel classes.
 
-Colours are six hexadecimal digits, red first, in the order of the names.
+Colors are six hexadecimal digits, red first, in the order of the names.
 """
 
 ADE20K = (
@@ -17,7 +17,7 @@ ADE20K = (
     "screen, blanket, sculpture, hood, sconce, vase, traffic light, tray, ashcan, fan, pier, crt screen, plate, "
     "monitor, bulletin board, shower, radiator, glass, clock, flag"
 )
-ADE20K_COLOURS = (
+ADE20K_COLORS = (
     "787878 b47878 06e6e6 503232 04c803 787850 8c8c8c cc05ff e6e6e6 04fa07 e005ff ebff07 96053d 787846 08ff33 ff0652 "
     "8fff8c ccff04 ff3307 cc4603 0066c8 3de6fa ff0633 0b66ff ff0747 ff09e0 0907e6 dcdcdc ff095c 7009ff 08ffd6 07ffe0 "
     "ffb806 0aff47 ff290a 07ffff e0ff08 6608ff ff3d06 ffc207 ff7a08 00ff14 ff0829 ff0599 0633ff eb0cff a09614 00a3ff "
@@ -33,7 +33,7 @@ CITYSCAPES = (
     "road, sidewalk, building, wall, fence, pole, traffic light, traffic sign, vegetation, terrain, sky, person, "
     "rider, car, truck, bus, train, motorcycle, bicycle"
 )
-CITYSCAPES_COLOURS = (
+CITYSCAPES_COLORS = (
     "804080 f423e8 464646 66669c be9999 999999 faaa1e dcdc00 6b8e23 98fb98 4682b4 dc143c ff0000 00008e 000046 003c64 "
     "005064 0000e6 770b20"
 )
@@ -43,29 +43,29 @@ VOC = (
     "background, aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, diningtable, dog, horse, "
     "motorbike, person, pottedplant, sheep, sofa, train, tvmonitor"
 )
-VOC_COLOURS = (
+VOC_COLORS = (
     "000000 800000 008000 808000 000080 800080 008080 808080 400000 c00000 408000 c08000 400080 c00080 408080 c08080 "
     "004000 804000 00c000 80c000 004080"
 )
 CAMVID = "sky, building, pole, road, pavement, tree, sign_symbol, fence, car, pedestrian, bicyclist"
-CAMVID_COLOURS = "808080 800000 c0c080 804080 3c28de 808000 c08080 404080 400080 404000 0080c0"
+CAMVID_COLORS = "808080 800000 c0c080 804080 3c28de 808000 c08080 404080 400080 404000 0080c0"
 IGNORED = 255
 
 KNOWN = {
-    "ade20k": dict(names=ADE20K, colours=ADE20K_COLOURS, values={0: IGNORED, **{i + 1: i for i in range(150)}}),
+    "ade20k": dict(names=ADE20K, colors=ADE20K_COLORS, values={0: IGNORED, **{i + 1: i for i in range(150)}}),
     "cityscapes": dict(
         names=CITYSCAPES,
-        colours=CITYSCAPES_COLOURS,
+        colors=CITYSCAPES_COLORS,
         values={i: i for i in range(19)},
         suffixes=("_leftImg8bit.png", "_gtFine_labelTrainIds.png"),
     ),
     "cityscapes_label_ids": dict(
         names=CITYSCAPES,
-        colours=CITYSCAPES_COLOURS,
+        colors=CITYSCAPES_COLORS,
         values=dict.fromkeys(range(34), IGNORED) | {value: i for i, value in enumerate(CITYSCAPES_LABEL_IDS)},
         suffixes=("_leftImg8bit.png", "_gtFine_labelIds.png"),
     ),
-    "voc": dict(names=VOC, colours=VOC_COLOURS, values={i: i for i in range(21)}),
-    "camvid": dict(names=CAMVID, colours=CAMVID_COLOURS, values={**{i: i for i in range(11)}, 11: IGNORED}),
+    "voc": dict(names=VOC, colors=VOC_COLORS, values={i: i for i in range(21)}),
+    "camvid": dict(names=CAMVID, colors=CAMVID_COLORS, values={**{i: i for i in range(11)}, 11: IGNORED}),
 }
-"""By the name that a data set's `classes` may be: names, colours, map value -> class, file name endings."""
+"""By the name that a dataset's `classes` may be: names, colors, map value -> class, file name endings."""

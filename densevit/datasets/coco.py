@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from mmengine.logging import print_log
 
-from densevit.datasets.coco_file import WAYS_ON, CocoFile, image_file, read_coco
+from densevit.datasets.coco_file import DOWNLOAD_HINTS, CocoFile, image_file, read_coco
 from densevit.datasets.image_dataset import ImageDataset, missing_or_empty
-from densevit.datasets.reading_images import read_image
-from densevit.errors import ConfigError, DataError, nearest
-from densevit.ops.garbage import garbage_collection_off
+from densevit.datasets.io.image import read_image
+from densevit.errors import ConfigError, DataError, suggest
+from densevit.ops.gc_paused import gc_paused
 from densevit.ops.masks import usable_mask
 from densevit.registry import DATASETS
 
@@ -39,7 +39,7 @@ class CocoDataset(ImageDataset):
         seed: first part of each item's random state.
         on_broken: 'error', or 'skip': another image takes a broken one's place in training.
         check_files: look for every image file before the first is read.
-        indices: the first so many images, or the places of those to use.
+        indices: the first so many images, or the locations of those to use.
 
     Raises:
         DataError: files are missing, or the annotations cannot be used.
@@ -76,7 +76,7 @@ class CocoDataset(ImageDataset):
             indices=indices,
         )
 
-    @garbage_collection_off()
+    @gc_paused()
     def load_data_list(self) -> list[dict]:
         """One dict per image: file, id, size and its instances as arrays; see `_parse_image`."""
         coco = read_coco(self.ann_file)
@@ -105,7 +105,7 @@ class CocoDataset(ImageDataset):
             if known.count(name) != 1 or self.classes.count(name) != 1:
                 fault = "unknown" if name not in known else "given more than once"
                 raise ConfigError(
-                    f"Class {name!r} is {fault}{nearest(name, known) if name not in known else ''}: "
+                    f"Class {name!r} is {fault}{suggest(name, known) if name not in known else ''}: "
                     f"`classes` asks for {', '.join(self.classes)}; {coco.path} has {', '.join(known)}."
                 )
         ids = {name: cat_id for cat_id, name in coco.names.items()}
@@ -158,14 +158,14 @@ class CocoDataset(ImageDataset):
     def _check_files(self, items: list[dict]) -> None:
         folder = self.data_prefix["img"]
         if not os.path.isdir(folder):
-            raise DataError(f"There is no image folder {os.path.abspath(folder)}: {WAYS_ON}.")
+            raise DataError(f"There is no image folder {os.path.abspath(folder)}: {DOWNLOAD_HINTS}.")
         if self.on_broken == "skip" and not self.test_mode:
             return
         missing = missing_or_empty([os.path.join(folder, item["img_path"]) for item in items])
         if missing:
             raise DataError(
                 f"{len(missing)} of {len(items)} images of {self.ann_file} are missing or empty, the first is "
-                f"{os.path.abspath(missing[0])}: copy them there, or set on_broken='skip' on the data set."
+                f"{os.path.abspath(missing[0])}: copy them there, or set on_broken='skip' on the dataset."
             )
 
     def _report(self, items: list[dict], dropped: dict) -> list[dict]:

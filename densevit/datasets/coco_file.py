@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from densevit.errors import DataError
 from densevit.ops.coco_format import FARTHEST, flag, identity, is_area, is_box, mask_problem, read_json, short, whole
 from densevit.ops.coco_rle import all_broken
-from densevit.ops.garbage import garbage_collection_off
+from densevit.ops.gc_paused import gc_paused
 
-WAYS_ON = (
+DOWNLOAD_HINTS = (
     "lay the COCO tree out there as data/README.md shows, or pass another tree, for example "
     "`--data-root data/scenes` (made by `python data/make_scenes.py`)"
 )
@@ -43,7 +43,7 @@ def raise_problem(sentence: str) -> None:
     raise DataError(sentence)
 
 
-@garbage_collection_off()
+@gc_paused()
 def read_coco(path: str | os.PathLike, on_problem: Callable[[str], None] = raise_problem) -> CocoFile:
     """Read and check an annotation file.
 
@@ -61,12 +61,12 @@ def read_coco(path: str | os.PathLike, on_problem: Callable[[str], None] = raise
         _add_category(coco, category, on_problem)
     coco.names = dict(sorted(coco.names.items()))
     seen_images, seen_annotations = {}, set()
-    for place, image in enumerate(content["images"]):
-        _add_image(coco, image, place, seen_images, on_problem)
+    for location, image in enumerate(content["images"]):
+        _add_image(coco, image, location, seen_images, on_problem)
     if not coco.images:
         on_problem(f"{path} lists no images: give an annotation file with at least one.")
-    for place, annotation in enumerate(content.get("annotations", [])):
-        problem = _annotation_problem(annotation, place, seen_images, seen_annotations, coco.names)
+    for location, annotation in enumerate(content.get("annotations", [])):
+        problem = _annotation_problem(annotation, location, seen_images, seen_annotations, coco.names)
         if problem:
             on_problem(f"{problem} in {path}: correct or remove it.")
         else:
@@ -77,7 +77,7 @@ def read_coco(path: str | os.PathLike, on_problem: Callable[[str], None] = raise
 
 def _load(path: str) -> dict:
     if not os.path.exists(path):
-        raise DataError(f"{missing_sentence(path)}: {WAYS_ON}.")
+        raise DataError(f"{missing_sentence(path)}: {DOWNLOAD_HINTS}.")
     content = read_json(path, "Annotation file")
     for key in ("images", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
@@ -129,8 +129,8 @@ def _add_category(coco: CocoFile, category: dict, on_problem: Callable[[str], No
         coco.names[number] = category["name"]
 
 
-def _add_image(coco: CocoFile, image: dict, place: int, seen: dict, on_problem: Callable[[str], None]) -> None:
-    problem = _image_problem(image, place, seen)
+def _add_image(coco: CocoFile, image: dict, location: int, seen: dict, on_problem: Callable[[str], None]) -> None:
+    problem = _image_problem(image, location, seen)
     if problem:
         on_problem(f"{problem} in {coco.path}: correct or remove it.")
     else:
@@ -138,11 +138,11 @@ def _add_image(coco: CocoFile, image: dict, place: int, seen: dict, on_problem: 
         coco.images.append(image)
 
 
-def _image_problem(image: dict, place: int, seen: dict) -> str | None:
+def _image_problem(image: dict, location: int, seen: dict) -> str | None:
     """What makes an image's entry unusable, or None; whole numbers written as floats become whole."""
     number = identity(image.get("id")) if isinstance(image, dict) else None
     if number is None:
-        return f"The image at place {place} has no 'id'"
+        return f"The image at location {location} has no 'id'"
     name, image["id"] = f"Image {number!r}", number
     if number in seen:
         return f"Image id {number!r} stands twice ({seen[number]['file_name']} and {image.get('file_name')})"
@@ -163,12 +163,12 @@ def _is_path(name: object) -> bool:
         return False
 
 
-def _annotation_problem(annotation: dict, place: int, images: dict, seen: set, names: dict) -> str | None:
+def _annotation_problem(annotation: dict, location: int, images: dict, seen: set, names: dict) -> str | None:
     """What makes an annotation unusable, or None; fills in what is missing, whole numbers written as floats become
     whole."""
     number = identity(annotation.get("id")) if isinstance(annotation, dict) else None
     if number is None:
-        return f"The annotation at place {place} has no 'id'"
+        return f"The annotation at location {location} has no 'id'"
     name = f"Annotation {number!r}"
     if number in seen:
         return f"Annotation id {number!r} stands twice"
@@ -205,8 +205,8 @@ def _check_runs(coco: CocoFile, on_problem: Callable[[str], None]) -> None:
     """Leave out the annotations whose compressed RLEs are not their images'."""
     packed = [a for group in coco.annotations.values() for a in group if isinstance(a.get("segmentation"), dict)]
     packed = [a for a in packed if isinstance(a["segmentation"]["counts"], str)]
-    for place in all_broken([a["segmentation"] for a in packed]):
-        broken = packed[place]
+    for location in all_broken([a["segmentation"] for a in packed]):
+        broken = packed[location]
         on_problem(
             f"Annotation {broken['id']!r} has an RLE whose counts do not add up to its image's pixels in {coco.path}: "
             "correct or remove it."

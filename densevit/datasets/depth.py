@@ -7,8 +7,8 @@ import numpy as np
 from mmengine.logging import print_log
 
 from densevit.datasets.image_dataset import (
+    DOWNLOAD_HINTS,
     IMAGES,
-    WAYS_ON,
     ImageDataset,
     endings_of,
     lines_of,
@@ -16,15 +16,15 @@ from densevit.datasets.image_dataset import (
     require_files,
     require_folders,
 )
-from densevit.datasets.reading_depth import DepthReader
-from densevit.datasets.reading_images import BrokenImage, read_image
-from densevit.errors import ConfigError, DataError, nearest
+from densevit.datasets.io.depth import DepthReader
+from densevit.datasets.io.image import BrokenImage, read_image
+from densevit.errors import ConfigError, DataError, suggest
 from densevit.registry import DATASETS
 
 SCALES = {"nyu": 1000.0, "kitti": 256.0, "tum": 5000.0, "scenes": 1000.0}
-"""What stands for one metre in the 16-bit maps of well-known data sets."""
+"""What stands for one meter in the 16-bit maps of well-known datasets."""
 NEAREST = 0.1
-"""Metres: where no pixel of any map is farther away, the unit is another one."""
+"""Meters: where no pixel of any map is farther away, the unit is another one."""
 
 
 @DATASETS.register_module()
@@ -34,7 +34,7 @@ class DepthDataset(ImageDataset):
     The map of `FOLDER/NAME` + `img_suffix` is `NAME` + `depth_suffix` below the folder of maps; or `ann_file` lists the
     pairs. `metainfo` holds `ann_file` (the list, or where the maps are) and `depth_scale`.
 
-    Maps are 16-bit PNG, NPY or EXR files (a channel Z, Y or R, without compression or with ZIP); metres = number
+    Maps are 16-bit PNG, NPY or EXR files (a channel Z, Y or R, without compression or with ZIP); meters = number
     / depth_scale, and 0, NaN, infinity and what is below 0 are holes, which nobody learns from and nobody scores.
 
     Args:
@@ -43,19 +43,19 @@ class DepthDataset(ImageDataset):
         ann_file: text file of what to use, one image a line: its name, with or without ending, or the paths of image
             and map below their folders (BTS's lists of NYU and KITTI: what follows, a focal length, is not needed, and
             a pair whose map is 'None' is left out); '' uses all images.
-        depth_scale: the number that stands for one metre, such as 1000 for millimetres, or the name of a data set:
+        depth_scale: the number that stands for one meter, such as 1000 for millimeters, or the name of a dataset:
             'nyu' (1000), 'kitti' (256), 'tum' (5000), 'scenes' (1000). NPY and EXR files may leave it out, which
-            means metres.
+            means meters.
         pipeline: transforms, as configs or callables.
         test_mode: nothing is random, nothing is skipped.
         img_suffix: ending of the images' names; None: any image.
         depth_suffix: ending of the maps' names.
-        max_depth: metres; a depth beyond it is a hole. None: a depth beyond 1000 says that depth_scale is wrong, and
+        max_depth: meters; a depth beyond it is a hole. None: a depth beyond 1000 says that depth_scale is wrong, and
             is an error.
         seed: first part of each item's random state.
         on_broken: 'error', or 'skip': another image takes a broken one's place in training, and that of a broken map.
         check_files: look for every image and map before the first is read.
-        indices: the first so many images, or the places of those to use.
+        indices: the first so many images, or the locations of those to use.
 
     Raises:
         DataError: folders, images or maps are missing.
@@ -85,7 +85,7 @@ class DepthDataset(ImageDataset):
         known = "depth" in folders or depth_scale is not None
         scale = _scale(depth_scale, depth_suffix) if known else None
         self.read_depth = DepthReader(scale or 1.0, max_depth)
-        # for what writes predictions as the data set writes truth, which a test set may come without
+        # for what writes predictions as the dataset writes ground truth, which a test set may come without
         self._stored_scale = scale if depth_scale is not None and depth_suffix.lower() == ".png" else None
         super().__init__(
             ann_file,
@@ -108,7 +108,7 @@ class DepthDataset(ImageDataset):
         items = self._listed_pairs(pairs) if pairs and len(pairs[0].split()) > 1 else self._named_alike(maps)
         if not items:
             endings = endings_of(self.img_suffix)
-            raise DataError(f"There is no image *{endings} in {os.path.abspath(folder)}: {WAYS_ON}.")
+            raise DataError(f"There is no image *{endings} in {os.path.abspath(folder)}: {DOWNLOAD_HINTS}.")
         if self.check_files and not (self.on_broken == "skip" and not self.test_mode):
             way_on = f"correct depth_suffix={self.depth_suffix!r} or the list if the maps"
             require_files(items, self.data_prefix, "depth", "depth map", way_on)
@@ -152,7 +152,7 @@ class DepthDataset(ImageDataset):
         return info
 
     def require_readable(self, entry: dict) -> tuple[float, float]:
-        """(largest depth in metres, share of pixels with one) of one map, which belongs to an image of its size."""
+        """(largest depth in meters, share of pixels with one) of one map, which belongs to an image of its size."""
         depth = self.read_depth(entry["depth_path"])
         self.require_pair(entry, depth)
         return float(depth.max()), np.count_nonzero(depth) / depth.size
@@ -169,7 +169,7 @@ class DepthDataset(ImageDataset):
             )
 
     def check_before_training(self, most: int | None = None) -> list:
-        """As for every data set, and something has to be farther away than a hand; prints what the maps hold."""
+        """As for every dataset, and something has to be farther away than a hand; prints what the maps hold."""
         found = super().check_before_training(most)
         if found:
             largest, shares = np.array(found).T
@@ -184,12 +184,12 @@ class DepthDataset(ImageDataset):
         return found
 
     def too_near(self, largest: float) -> str | None:
-        """A sentence where the largest depth of all maps, in metres, says that the unit is another one."""
+        """A sentence where the largest depth of all maps, in meters, says that the unit is another one."""
         if largest >= NEAREST:
             return None
         return (
             f"The largest depth in the maps of {self._metainfo['ann_file']} is {largest:.2g} m: correct "
-            f"depth_scale={self.read_depth.scale:g} on the data set, the number that stands for one metre."
+            f"depth_scale={self.read_depth.scale:g} on the dataset, the number that stands for one meter."
         )
 
 
@@ -199,15 +199,15 @@ def _below(path: str) -> str:
 
 
 def _scale(given: float | str | None, suffix: str) -> float:
-    """What stands for one metre."""
+    """What stands for one meter."""
     if isinstance(given, str) and given in SCALES:
         return SCALES[given]
     if given is None and not suffix.lower().endswith(".png"):
         return 1.0
     if isinstance(given, int | float) and 0 < given < float("inf"):
         return float(given)
-    said = "PNG maps need one" if given is None else f"not {given!r}{nearest(given, SCALES)}"
+    said = "PNG maps need one" if given is None else f"not {given!r}{suggest(given, SCALES)}"
     raise ConfigError(
-        "depth_scale of DepthDataset is the number that stands for one metre, 1000 for millimetres, or one of "
+        "depth_scale of DepthDataset is the number that stands for one meter, 1000 for millimeters, or one of "
         f"{', '.join(SCALES)}: {said}."
     )

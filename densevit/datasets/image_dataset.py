@@ -1,4 +1,4 @@
-"""What every data set of image files does: reproducible items, broken images, looking for files, memory."""
+"""What every dataset of image files does: reproducible items, broken images, looking for files, memory."""
 
 import os
 from abc import abstractmethod
@@ -13,19 +13,19 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from torch.utils.data import get_worker_info
 
-from densevit.datasets.reading_images import BrokenImage, image_endings
+from densevit.datasets.io.image import BrokenImage, image_endings
 from densevit.datasets.seeding import seeded
 from densevit.errors import ConfigError, DataError
 from densevit.plain_data import read_lines
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-WAYS_ON = "lay the data out there as data/README.md shows, or pass another folder with --data-root"
+DOWNLOAD_HINTS = "lay the data out there as data/README.md shows, or pass another folder with --data-root"
 MAX_TRIES = 100
 """Items tried in place of one that cannot be used, before giving up."""
 
 
 class ImageDataset(BaseDataset):
-    """Image files with their truth, in one buffer of bytes that worker processes share.
+    """Image files with their ground truth, in one buffer of bytes that worker processes share.
 
     An item is `dataset[i]` or, in training, `dataset[(i, epoch)]`: its random transforms depend on (seed, epoch, i)
     alone. A subclass defines `load_data_list`, which fills `_metainfo` and gives one dict per image with `img_id` and
@@ -40,7 +40,7 @@ class ImageDataset(BaseDataset):
         seed: first part of each item's random state.
         on_broken: 'error', or 'skip': another image takes a broken one's place in training.
         check_files: look for every file before the first is read.
-        indices: the first so many images, or the places of those to use.
+        indices: the first so many images, or the locations of those to use.
 
     Raises:
         DataError: files are missing.
@@ -85,12 +85,12 @@ class ImageDataset(BaseDataset):
         self._broken = torch.zeros(len(self), dtype=torch.uint8).share_memory_()
 
     def _get_unserialized_subset(self, indices: int | Sequence[int]) -> list:
-        """As mmengine's; DataError for places that are not there."""
+        """As mmengine's; DataError for locations that are not there."""
         try:
             return super()._get_unserialized_subset(indices)
         except IndexError:
             there = f"there are {len(self.data_list)} images"
-            raise DataError(f"indices of the data set name an image beyond the last: {there}.") from None
+            raise DataError(f"indices of the dataset name an image beyond the last: {there}.") from None
 
     def _find_pairs(self, suffix: str, key: str, what: str) -> dict[str, str]:
         """Name -> path of the images that a list speaks of, or of all; notes in `left_out` what of the folders of
@@ -180,7 +180,7 @@ class ImageDataset(BaseDataset):
 
 
 def spread(dataset: BaseDataset, most: int | None) -> list[dict]:
-    """The entries of a data set, or at most so many of them, spread evenly over it."""
+    """The entries of a dataset, or at most so many of them, spread evenly over it."""
     count = len(dataset) if most is None else min(most, len(dataset))
     return [dataset.get_data_info(i * len(dataset) // count) for i in range(count)]
 
@@ -198,40 +198,43 @@ def missing_or_empty(paths: list[str]) -> list[str]:
 
 
 def pair_folders(
-    data_prefix: Mapping[str, str] | None, truth: str, what: str, where: str, test_mode: bool
+    data_prefix: Mapping[str, str] | None, ground_truth: str, what: str, where: str, test_mode: bool
 ) -> dict[str, str]:
     """The folders of images and of what they are paired with, which a test set may come without.
 
     Args:
-        data_prefix: the argument of the data set; None and folders that are None count as not given.
-        truth: key of the maps' folder; `what` calls them and `where` the data set in messages.
+        data_prefix: the argument of the dataset; None and folders that are None count as not given.
+        ground_truth: key of the maps' folder; `what` calls them and `where` the dataset in messages.
 
     Raises:
         ConfigError: another key, or a folder that is needed is not given.
     """
     folders = {key: folder for key, folder in (data_prefix or {}).items() if folder is not None}
     for key in folders:
-        if key not in ("img", truth):
-            raise ConfigError(f"data_prefix of {where} has the keys img and {truth}, not {key!r}.")
-    if "img" not in folders or not (test_mode or truth in folders):
-        raise ConfigError(f"{where} needs data_prefix=dict(img=folder of the images, {truth}=folder of the {what}s).")
+        if key not in ("img", ground_truth):
+            raise ConfigError(f"data_prefix of {where} has the keys img and {ground_truth}, not {key!r}.")
+    if "img" not in folders or not (test_mode or ground_truth in folders):
+        raise ConfigError(
+            f"{where} needs data_prefix=dict(img=folder of the images, {ground_truth}=folder of the {what}s)."
+        )
     return folders
 
 
 def require_folders(folder: str, maps: str | None, what: str) -> None:
     """DataError where the folder of images, or that of the maps called `what`, does not exist."""
-    for place, kind in ((folder, "image folder"), (maps, f"folder of {what}s")):
-        if place is not None and not os.path.isdir(place):
-            raise DataError(f"There is no {kind} {os.path.abspath(place)}: {WAYS_ON}.")
+    for location, kind in ((folder, "image folder"), (maps, f"folder of {what}s")):
+        if location is not None and not os.path.isdir(location):
+            raise DataError(f"There is no {kind} {os.path.abspath(location)}: {DOWNLOAD_HINTS}.")
 
 
-def require_files(items: list[dict], folders: Mapping[str, str], truth: str, what: str, way_on: str) -> None:
-    """DataError where an image (`img_path` below folders['img']) or its map (`<truth>_path`) is no file or empty.
+def require_files(items: list[dict], folders: Mapping[str, str], ground_truth: str, what: str, way_on: str) -> None:
+    """DataError where an image (`img_path` below folders['img']) or its map (`<ground_truth>_path`) is no file or
+    empty.
 
     Args:
-        truth: key of the maps' folder; `what` calls them in the message, which ends in `way_on`.
+        ground_truth: key of the maps' folder; `what` calls them in the message, which ends in `way_on`.
     """
-    for key, kind in (("img", "images"), (truth, f"{what}s")):
+    for key, kind in (("img", "images"), (ground_truth, f"{what}s")):
         missing = missing_or_empty(
             [os.path.join(folders[key], item[f"{key}_path"]) for item in items if f"{key}_path" in item]
         )
@@ -239,7 +242,7 @@ def require_files(items: list[dict], folders: Mapping[str, str], truth: str, wha
             raise DataError(
                 f"{len(missing)} of {len(items)} {kind} are missing or empty, the first is "
                 f"{os.path.abspath(missing[0])}: copy them there, {way_on} are called otherwise, or set "
-                "on_broken='skip' on the data set."
+                "on_broken='skip' on the dataset."
             )
 
 
@@ -266,11 +269,11 @@ def lines_of(path: str) -> list[str]:
     try:
         return read_lines(path)
     except OSError:
-        raise DataError(f"There is no list of names {os.path.abspath(path)}: {WAYS_ON}.") from None
+        raise DataError(f"There is no list of names {os.path.abspath(path)}: {DOWNLOAD_HINTS}.") from None
 
 
 def image_files(
-    folder: str, suffix: str | tuple[str, ...], not_these: str | None, truth: str
+    folder: str, suffix: str | tuple[str, ...], not_these: str | None, ground_truth: str
 ) -> tuple[dict[str, str], list[str]]:
     """Name without ending -> path, both below `folder`, in the order of the paths; and the other files' paths.
 
@@ -278,7 +281,7 @@ def image_files(
         suffix: ending or endings of the images' names. IMAGES are all that can be read, where of two of one name that
             with one of these endings is the image.
         not_these: ending of files that are no images, whatever else they end in.
-        truth: what an image is paired with, for messages.
+        ground_truth: what an image is paired with, for messages.
 
     Raises:
         DataError: two images would share one map.
@@ -298,7 +301,7 @@ def image_files(
         kind, name = seldom if ending in others else found, path[: -len(ending)]
         if name in kind:
             raise DataError(
-                f"{kind[name]} and {path} in {os.path.abspath(folder)} would have the same {truth}: say which "
+                f"{kind[name]} and {path} in {os.path.abspath(folder)} would have the same {ground_truth}: say which "
                 "of them are the images with img_suffix, or rename one."
             )
         kind[name] = path
@@ -308,11 +311,11 @@ def image_files(
 
 def files_below(folder: str) -> Iterator[str]:
     """Paths below `folder` of all files in it and in its folders, but for hidden ones."""
-    for place, inner, files in os.walk(folder, followlinks=True):
+    for location, inner, files in os.walk(folder, followlinks=True):
         inner.sort()
         for file in files:
             if not file.startswith("."):
-                yield os.path.relpath(os.path.join(place, file), folder)
+                yield os.path.relpath(os.path.join(location, file), folder)
 
 
 def maps_without_image(maps: str, suffix: str, names: Container[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""SemanticDataset: images beside PNG maps that say the class of each pixel."""
+"""SemanticDataset: images beside PNG maps that say each pixel's class."""
 
 import contextlib
 import os
@@ -10,8 +10,8 @@ from mmengine.logging import print_log
 
 from densevit.datasets.class_names import IGNORED, KNOWN
 from densevit.datasets.image_dataset import (
+    DOWNLOAD_HINTS,
     IMAGES,
-    WAYS_ON,
     ImageDataset,
     endings_of,
     pair_folders,
@@ -19,8 +19,8 @@ from densevit.datasets.image_dataset import (
     require_folders,
     spread,
 )
-from densevit.datasets.reading_images import BrokenImage, read_image
-from densevit.datasets.reading_maps import ClassMapReader
+from densevit.datasets.io.image import BrokenImage, read_image
+from densevit.datasets.io.label_map import ClassMapReader
 from densevit.datasets.semantic_classes import semantic_classes
 from densevit.errors import DataError
 from densevit.registry import DATASETS
@@ -31,17 +31,17 @@ class SemanticDataset(ImageDataset):
     """A folder of images and one of class maps: ADE20K, Cityscapes, PASCAL VOC 2012, CamVid or anyone's own.
 
     The map of `FOLDER/NAME` + `img_suffix` is `NAME` + `seg_suffix` below the folder of maps; both may have folders
-    inside. Maps are PNGs of 8 or 16 bits or with a palette (their numbers count, not their colours), or in the classes'
-    colours. What a value means is stated here and nowhere else; 255 is always a pixel without a class, any value that
+    inside. Maps are PNGs of 8 or 16 bits or with a palette (their numbers count, not their colors), or in the classes'
+    colors. What a value means is stated here and nowhere else; 255 is always a pixel without a class, any value that
     nobody spoke of is an error.
 
     `metainfo` holds `classes` and `semantic_classes` (names), `palette` (red, green, blue of each class, or None),
-    `label_values` (the value of each class in the data set's own maps) and `ann_file` (where the maps are).
+    `label_values` (the value of each class in the dataset's own maps) and `ann_file` (where the maps are).
 
     Args:
         classes: 'ade20k', 'cityscapes' (maps `*_labelTrainIds.png`), 'cityscapes_label_ids' (maps `*_labelIds.png` as
             they are downloaded), 'voc', 'camvid'; or a class file below `data_root` or absolute: text of one name a
-            line, with `R G B` behind it where there are colours, or JSON (a list of names; a list of records with
+            line, with `R G B` behind it where there are colors, or JSON (a list of names; a list of records with
             `name`, `color` and `id`, the value; or lists `classes` and `palette`); or a list of names. Where nothing
             else is said, value 0 is the first class.
         data_root: folder that everything else is relative to.
@@ -49,14 +49,14 @@ class SemanticDataset(ImageDataset):
         ann_file: text file of the names to use, one a line, without ending (VOC's ImageSets); '' uses all images.
         pipeline: transforms, as configs or callables.
         test_mode: nothing is random, nothing is skipped.
-        img_suffix: ending of the images' names; None is that of the known data set, or of any image.
-        seg_suffix: ending of the maps' names; None is that of the known data set, or '.png'.
-        zero_is_ignored: value 0 has no class and 1 is the first one, as in ADE20K's maps.
-        label_map: what single values, or colours (red, green, blue), mean instead: a class by name or number, or 255.
+        img_suffix: ending of the images' names; None is that of the known dataset, or of any image.
+        seg_suffix: ending of the maps' names; None is that of the known dataset, or '.png'.
+        reduce_zero_label: value 0 has no class and 1 is the first one, as in ADE20K's maps.
+        label_map: what single values, or colors (red, green, blue), mean instead: a class by name or number, or 255.
         seed: first part of each item's random state.
         on_broken: 'error', or 'skip': another image takes a broken one's place in training, and that of a broken map.
         check_files: look for every image and map before the first is read.
-        indices: the first so many images, or the places of those to use.
+        indices: the first so many images, or the locations of those to use.
 
     Raises:
         DataError: folders, images or maps are missing.
@@ -75,7 +75,7 @@ class SemanticDataset(ImageDataset):
         test_mode: bool = False,
         img_suffix: str | None = None,
         seg_suffix: str | None = None,
-        zero_is_ignored: bool | None = None,
+        reduce_zero_label: bool | None = None,
         label_map: Mapping[Any, Any] | None = None,
         seed: int = 0,
         on_broken: str = "error",
@@ -83,7 +83,7 @@ class SemanticDataset(ImageDataset):
         indices: int | Sequence[int] | None = None,
     ) -> None:
         folders = pair_folders(data_prefix, "seg", "class map", "SemanticDataset", test_mode)
-        self.semantic = semantic_classes(classes, os.path.expanduser(data_root), zero_is_ignored, label_map)
+        self.semantic = semantic_classes(classes, os.path.expanduser(data_root), reduce_zero_label, label_map)
         self.read_map = ClassMapReader(self.semantic)
         known = KNOWN.get(classes, {}) if isinstance(classes, str) else {}
         usual = known.get("suffixes", (IMAGES, ".png"))
@@ -115,7 +115,7 @@ class SemanticDataset(ImageDataset):
         found = self._find_pairs(self.seg_suffix, "seg", "class map")
         if not found:
             raise DataError(
-                f"There is no image {'*' + endings_of(self.img_suffix)} in {os.path.abspath(folder)}: {WAYS_ON}."
+                f"There is no image {'*' + endings_of(self.img_suffix)} in {os.path.abspath(folder)}: {DOWNLOAD_HINTS}."
             )
         items = [dict(img_id=name, img_path=path) for name, path in found.items()]
         if maps is not None:
@@ -170,5 +170,5 @@ class SemanticDataset(ImageDataset):
         found = f"Every pixel that has a class is {seen[0]!r}" if seen else "No pixel has a class"
         return (
             f"{found} in {maps} maps of {self._metainfo['ann_file']}: there is nothing to learn; correct classes, "
-            f"zero_is_ignored or label_map of the data set ({IGNORED} in a map is a pixel without a class)."
+            f"reduce_zero_label or label_map of the dataset ({IGNORED} in a map is a pixel without a class)."
         )

@@ -1,10 +1,9 @@
-"""MMEngine's Runner with the parts that we mend or add. Nothing heavy is imported until it is asked for."""
+"""MMEngine's Runner with the parts that we fix or add. Nothing heavy is imported until it is asked for."""
 
 import importlib
 from typing import Any
 
 _LAZY = {
-    "build_runner": "densevit.engine.building",
     "Runner": "densevit.engine.runner",
     "read_config": "densevit.engine.config",
     "config_path": "densevit.engine.config",

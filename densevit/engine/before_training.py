@@ -7,10 +7,10 @@ from typing import Any
 
 from mmengine.hooks import EarlyStoppingHook as MMEngineEarlyStoppingHook
 
-from densevit.engine import streams
+from densevit.engine import rng_state
 from densevit.engine.checkpointing import CheckpointHook
 from densevit.engine.config import config_files
-from densevit.errors import ConfigError, DataError, UserError, nearest
+from densevit.errors import ConfigError, DataError, UserError, suggest
 from densevit.outputs import inputs_of
 from densevit.registry import DATASETS, HOOKS
 
@@ -94,7 +94,7 @@ def _check_monitors(runner: Any) -> None:
             free = name == "auto" or "loss" in name or "@" in name
             if complete and not free and not any(name == one or name.startswith(f"{one}/") for one in known):
                 gives = f"validation gives {', '.join(known)}" if metrics else "there is no validation"
-                raise ConfigError(f"{type(hook).__name__} watches {name!r}{nearest(name, known)}, but {gives}.")
+                raise ConfigError(f"{type(hook).__name__} watches {name!r}{suggest(name, known)}, but {gives}.")
 
 
 def _check_depth(dataset: Any, most: float) -> None:
@@ -123,7 +123,7 @@ def _try_validation(runner: Any) -> None:
     loop = runner.val_loop
     metrics = copy.deepcopy(loop.evaluator.metrics)
     runner.model.eval()
-    with streams.preserved():
+    with rng_state.preserve_rng_state():
         batch = loop.dataloader.collate_fn([loop.dataloader.dataset[0]])
         samples = [sample.to_dict() for sample in predicted(loop, batch, {})]
     for metric in metrics:

@@ -29,7 +29,7 @@ LATEST = "latest.pth"
 """A link to the newest checkpoint, for commands that go on from a training: `tools/test.py CONFIG .../latest.pth`."""
 
 
-class SaveFailed(Exception):
+class CheckpointSaveError(Exception):
     """A file could not be written; the file that had its name before is as it was."""
 
 
@@ -38,7 +38,7 @@ def written_atomically(path: str | os.PathLike) -> Iterator[Any]:
     """Gives a binary file to write; at the end of the block it stands under `path`, whole, or not at all.
 
     Raises:
-        SaveFailed: the disk is full, the folder cannot be written.
+        CheckpointSaveError: the disk is full, the folder cannot be written.
     """
     path = Path(path)
     # the process's number: two runs in one folder do not write into each other's files
@@ -57,7 +57,7 @@ def written_atomically(path: str | os.PathLike) -> Iterator[Any]:
                 os.close(folder)
     # torch.save turns the OSError of a full disk into RuntimeErrors of several texts
     except (OSError, RuntimeError) as error:
-        raise SaveFailed(f"{path} could not be written ({_reason(error)})") from error
+        raise CheckpointSaveError(f"{path} could not be written ({_reason(error)})") from error
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -75,23 +75,23 @@ def save_atomically(checkpoint: dict, path: str | os.PathLike) -> None:
     """torch.save, whole or not at all.
 
     Raises:
-        SaveFailed: see `written_atomically`.
+        CheckpointSaveError: see `written_atomically`.
     """
     with written_atomically(path) as file:
         torch.save(checkpoint, file)
 
 
-def note(path: Path, text: str) -> None:
+def write_text_atomic(path: Path, text: str) -> None:
     """Write a small file whole; where that fails, rather none than an outdated one."""
     try:
         with written_atomically(path) as file:
             file.write(text.encode())
-    except SaveFailed:
+    except CheckpointSaveError:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
 
 
-def point_at(link: Path, name: str) -> None:
+def update_symlink(link: Path, name: str) -> None:
     """Make `link` a symbolic link to `name` beside it, at no moment to nothing; not where the file system has none."""
     unfinished = link.with_name(f".{link.name}.{os.getpid()}{UNFINISHED}")
     with contextlib.suppress(OSError, NotImplementedError):
@@ -137,7 +137,7 @@ def from_plain(value: Any) -> Any:
     return value
 
 
-def find_last_good(folder: str | os.PathLike) -> tuple[Path, dict] | None:
+def find_latest_checkpoint(folder: str | os.PathLike) -> tuple[Path, dict] | None:
     """The latest checkpoint of a run that is whole and finite, and its content; others are named in a printed line.
 
     The latest is what `last_checkpoint` names, then the one with the highest number; where names of several kinds
@@ -197,7 +197,7 @@ def find_last_good(folder: str | os.PathLike) -> tuple[Path, dict] | None:
 
 
 def own_name(text: Any) -> str | None:
-    """The name within its own folder of a file that a run has noted, be it by a path of another place or system."""
+    """The name within its own folder of a file that a run has noted, be it by a path of another location or system."""
     name = re.split(r"[\\/]", text.strip())[-1] if isinstance(text, str) else ""
     return name if name.strip(".") else None
 
@@ -291,7 +291,7 @@ class CheckpointHook(MMEngineCheckpointHook):
                 by_epoch=self.by_epoch,
                 backend_args=self.backend_args,
             )
-        except SaveFailed as error:
+        except CheckpointSaveError as error:
             hub.runtime_info.clear()
             hub.runtime_info.update(before)
             self.failed = (step, meta, extra)
@@ -299,10 +299,10 @@ class CheckpointHook(MMEngineCheckpointHook):
             return
         self.last_ckpt, self.failed, self.saved_iter = path, None, meta["iter"]
         if is_main_process():
-            note(Path(runner.work_dir) / "last_checkpoint", name)
+            write_text_atomic(Path(runner.work_dir) / "last_checkpoint", name)
             if Path(self.out_dir) != Path(runner.work_dir):
-                note(Path(self.out_dir) / "last_checkpoint", name)
-            point_at(Path(self.out_dir) / LATEST, name)
+                write_text_atomic(Path(self.out_dir) / "last_checkpoint", name)
+            update_symlink(Path(self.out_dir) / LATEST, name)
             for old in drop:
                 self._remove(self._path(old))
 
@@ -318,7 +318,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         self.file_backend = later = _LaterRemovals(backend)
         try:
             super()._save_best_checkpoint(runner, metrics)
-        except SaveFailed as error:
+        except CheckpointSaveError as error:
             hub.runtime_info.clear()
             hub.runtime_info.update(before)
             vars(self).update(paths)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densevit.engine.config_checks import OUR_KEYS, TOP_LEVEL, ConfigChecker
-from densevit.engine.mending import mend_config
-from densevit.errors import ConfigError, nearest
+from densevit.engine.mmengine_patches import patch_config
+from densevit.errors import ConfigError, suggest
 from densevit.plain_data import parse_json, parse_yaml, read_text
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def config_path(name: str) -> Path:
     if not path.is_file() or name.startswith("_"):
         known = shipped_configs()
         there = ", ".join(known) or "none"
-        raise ConfigError(f"no recipe named {name!r} comes with densevit{nearest(name, known)}; there are: {there}.")
+        raise ConfigError(f"no recipe named {name!r} comes with densevit{suggest(name, known)}; there are: {there}.")
     return path
 
 
@@ -73,7 +73,7 @@ def read_config(
     Raises:
         ConfigError: no such file; an error in the file; an unknown key, type or argument, with the nearest known one.
     """
-    mend_config()
+    patch_config()
     from mmengine.config import Config
 
     file = _existing(path)
@@ -110,7 +110,7 @@ def parse_options(pairs: list[str] | None) -> dict[str, Any]:
     Raises:
         ConfigError: a part without '=', or with brackets that do not match.
     """
-    mend_config()
+    patch_config()
     joined: list[str] = []
     for pair in pairs or []:
         within = joined and sum(map(joined[-1].count, "([{")) > sum(map(joined[-1].count, ")]}"))
@@ -233,7 +233,7 @@ def _existing(path: str | Path) -> Path:
     known = shipped_configs()
     raise ConfigError(
         f"config {str(path)!r} is neither a file (looked at {file.absolute()}) nor a recipe that comes with densevit"
-        f"{nearest(file.stem, known)}; there are: {', '.join(known) or 'none'}."
+        f"{suggest(file.stem, known)}; there are: {', '.join(known) or 'none'}."
     )
 
 
@@ -254,8 +254,8 @@ def _reading_sentence(file: Path, error: Exception) -> str:
     # the statements of a config run at module level, nothing else below read_config does
     frames = traceback.extract_tb(error.__traceback__)
     inside = next((f for f in frames if f.name == "<module>"), None)
-    place = f"{inside.filename}, line {inside.lineno}" if inside else str(file)
-    return f"{place}: {type(error).__name__}: {text}; correct the config file."
+    location = f"{inside.filename}, line {inside.lineno}" if inside else str(file)
+    return f"{location}: {type(error).__name__}: {text}; correct the config file."
 
 
 def _sources(file: Path) -> list[Path]:
@@ -351,4 +351,4 @@ def _move_data(config: "Config", root: str) -> None:
     walk(config._cfg_dict)
     walk(config._cfg_dict)  # paths that came before the first data_root
     if not former:
-        raise ConfigError(f"--data-root {root}: the config names no data_root; set the data sets' own paths in it.")
+        raise ConfigError(f"--data-root {root}: the config names no data_root; set the datasets' own paths in it.")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from densevit.engine.signatures import HOMES, module_files, names, signature
-from densevit.errors import ConfigError, nearest
+from densevit.errors import ConfigError, suggest
 from densevit.registry import check_registered
 
 # keys of MMEngine's Runner: the arguments of its constructor, and what it reads from its `cfg`
@@ -47,7 +47,7 @@ SECTIONS = {
 # constructor -> the keys of paramwise_cfg that it reads; another's may have any
 PARAMWISE = {
     "DefaultOptimWrapperConstructor": SECTIONS["optim_wrapper.paramwise_cfg"],
-    "LayerDecay": SECTIONS["optim_wrapper.paramwise_cfg"] | {"decay_rate"},
+    "LayerDecayOptimWrapperConstructor": SECTIONS["optim_wrapper.paramwise_cfg"] | {"decay_rate"},
 }
 # (registry, default type) of the sections that are built
 BUILT = {
@@ -84,7 +84,7 @@ DICTIONARIES = frozenset({
     "auto_scale_lr", "custom_imports", "log_processor", "visualizer", "data_preprocessor",
 })  # fmt: skip
 WORDS = {
-    "MODELS": "model", "DATASETS": "data set", "TRANSFORMS": "transform", "METRICS": "metric", "HOOKS": "hook",
+    "MODELS": "model", "DATASETS": "dataset", "TRANSFORMS": "transform", "METRICS": "metric", "HOOKS": "hook",
     "LOOPS": "loop", "OPTIMIZERS": "optimizer", "PARAM_SCHEDULERS": "scheduler", "DATA_SAMPLERS": "sampler",
     "WEIGHT_INITIALIZERS": "initialization", "VISBACKENDS": "visualizer back end", "FUNCTIONS": "function",
 }  # fmt: skip
@@ -117,7 +117,7 @@ class ConfigChecker:
             if key not in TOP_LEVEL:
                 self._refuse(
                     key,
-                    f"unknown key {key!r}{nearest(key, TOP_LEVEL)}: the Runner has no such setting and nothing in the "
+                    f"unknown key {key!r}{suggest(key, TOP_LEVEL)}: the Runner has no such setting and nothing in the "
                     f"file uses it",
                 )
         if self.data:
@@ -170,7 +170,7 @@ class ConfigChecker:
                 known = PARAMWISE.get(self.constructor, set(value))
             for key in value:
                 if key not in known:
-                    self._refuse(f"{path}.{key}", f"{path}.{key} is no setting of {path}{nearest(key, known)}")
+                    self._refuse(f"{path}.{key}", f"{path}.{key} is no setting of {path}{suggest(key, known)}")
         if path == "optim_wrapper":
             self._constructor(value.get("constructor", "DefaultOptimWrapperConstructor"))
         for key in ("mp_cfg", "clip_grad", "paramwise_cfg"):
@@ -184,7 +184,7 @@ class ConfigChecker:
             self._refuse(
                 "optim_wrapper.constructor",
                 f"optim_wrapper.constructor names {kind!r}, and there is no such constructor"
-                f"{nearest(kind, names(registry, self.extra))}",
+                f"{suggest(kind, names(registry, self.extra))}",
                 "correct the name, or name the module that registers it in custom_imports",
             )
 
@@ -194,7 +194,7 @@ class ConfigChecker:
         self._dictionary(path, loader)
         for key, value in loader.items():
             if key not in LOADER:
-                self._refuse(f"{path}.{key}", f"{path}.{key} is no argument of the data loader{nearest(key, LOADER)}")
+                self._refuse(f"{path}.{key}", f"{path}.{key} is no argument of the data loader{suggest(key, LOADER)}")
             registry = {"dataset": "DATASETS", "sampler": "DATA_SAMPLERS", "batch_sampler": "DATA_SAMPLERS"}.get(key)
             registry = {"collate_fn": "FUNCTIONS", "worker_init_fn": "FUNCTIONS"}.get(key, registry)
             if isinstance(value, (str, int, list, tuple)) and key in ("dataset", "sampler", "batch_sampler"):
@@ -219,7 +219,7 @@ class ConfigChecker:
     def _arguments(self, path: str, value: dict, registry: str, kind: Any) -> None:
         known = signature(registry, kind, self.extra)
         if known is None:
-            near = nearest(kind, names(registry, self.extra))
+            near = suggest(kind, names(registry, self.extra))
             self._refuse(
                 f"{path}.type",
                 f"{path}.type names {kind!r}, and there is no such {WORDS.get(registry, 'part')}{near}",
@@ -230,12 +230,12 @@ class ConfigChecker:
         takes = known.arguments | TAKEN.get(registry, set()) | _taken_by_the_model(path)
         for key in value:
             if key not in takes and key not in ("type", "_scope_"):
-                near = nearest(key, takes)
+                near = suggest(key, takes)
                 self._refuse(f"{path}.{key}", f"{path}.{key} is no argument of {known.name}{near}")
 
 
 def _taken_by_the_model(path: str) -> set[str]:
     """What DensePredictor takes off a head's config before it builds the head."""
     if path.startswith("model.auxiliary"):
-        return {"in_index", "after"}
+        return {"in_index", "neck_index"}
     return {"in_index"} if path.startswith("model.head") else set()

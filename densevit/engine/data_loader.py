@@ -10,20 +10,20 @@ from mmengine.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
 from mmengine.runner.runner import _SlicedDataset
 from torch.utils.data import BatchSampler, DataLoader
 
-from densevit.engine.allocator import keep_freed_memory
 from densevit.engine.interruption import shield_worker
-from densevit.engine.sampler import PlacedBatches
+from densevit.engine.malloc import keep_freed_memory
+from densevit.engine.sampler import ResumableBatchSampler
 from densevit.errors import ConfigError
 
 
 def build_dataloader(dataloader: Any, seed: int | None = None) -> DataLoader:
     """A DataLoader from its config, as MMEngine's Runner builds it, with three differences: it has a generator of its
     own and so leaves the training's random stream alone, it can begin at any batch without loading those before, and a
-    data set that is built already is neither copied nor built again.
+    dataset that is built already is neither copied nor built again.
 
     Args:
         dataloader: a config, whose `dataset` may be built already; a DataLoader is given back as it is.
-        seed: of the sampler, and of a data set that has a `seed`.
+        seed: of the sampler, and of a dataset that has a `seed`.
 
     Raises:
         ConfigError: it has no sampler.
@@ -64,7 +64,7 @@ def build_dataloader(dataloader: Any, seed: int | None = None) -> DataLoader:
             settings.pop(key, None)
     return DataLoader(
         dataset,
-        batch_sampler=PlacedBatches(batches),
+        batch_sampler=ResumableBatchSampler(batches),
         collate_fn=collate,
         worker_init_fn=begin if given is None else _function(given),
         generator=torch.Generator().manual_seed(seed or 0),

@@ -1,7 +1,8 @@
 """Layer-wise decay of the learning rate: layers of a pretrained backbone learn the slower the nearer they are to the
 image.
 
-In a config: `optim_wrapper=dict(constructor="LayerDecay", paramwise_cfg=dict(decay_rate=0.7, ...))`.
+In a config: `optim_wrapper=dict(constructor="LayerDecayOptimWrapperConstructor", paramwise_cfg=dict(decay_rate=0.7,
+...))`.
 """
 
 from typing import Any
@@ -14,7 +15,7 @@ from densevit.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
-class LayerDecay(DefaultOptimWrapperConstructor):
+class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """MMEngine's own constructor, with its learning rates times decay_rate to the power of a layer's distance from the
     head.
 
@@ -34,8 +35,7 @@ class LayerDecay(DefaultOptimWrapperConstructor):
         self.decay_rate = (paramwise_cfg or {}).get("decay_rate")
         if not isinstance(self.decay_rate, int | float) or not 0 < self.decay_rate <= 1:
             raise ConfigError(
-                f"optim_wrapper.paramwise_cfg.decay_rate is {self.decay_rate!r}: LayerDecay needs a number above 0 and "
-                "at most 1."
+                f"optim_wrapper.paramwise_cfg.decay_rate is {self.decay_rate!r}: it has to be above 0 and at most 1."
             )
 
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = "", **kwargs: Any) -> None:
@@ -53,8 +53,8 @@ def layer_rates(model: nn.Module, decay_rate: float) -> dict[int, float]:
     backbone = getattr(model, "backbone", None)
     if not hasattr(backbone, "layer_of"):
         raise ConfigError(
-            f"optim_wrapper.constructor is 'LayerDecay', but the layers of {type(backbone or model).__name__} have no "
-            "order: leave constructor and decay_rate out."
+            "optim_wrapper.constructor is 'LayerDecayOptimWrapperConstructor', but the layers of "
+            f"{type(backbone or model).__name__} have no order: leave constructor and decay_rate out."
         )
     top = backbone.num_layers + 1
     return {id(p): decay_rate ** (top - backbone.layer_of(name)) for name, p in backbone.named_parameters()}

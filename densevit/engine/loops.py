@@ -20,9 +20,9 @@ from mmengine.runner.loops import _update_losses
 from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
-from densevit.engine import streams
+from densevit.engine import rng_state
 from densevit.engine.before_training import check_before_training
-from densevit.engine.checkpointing import note
+from densevit.engine.checkpointing import write_text_atomic
 from densevit.engine.distributed import averaged, from_first
 from densevit.errors import ConfigError, UserError
 from densevit.registry import LOOPS
@@ -98,20 +98,20 @@ class _Training:
         runner.stop_if_interrupted(shared)
 
     def _validate(self) -> None:
-        """Validation, which leaves the training's random streams as they were, also in what it saves."""
-        with streams.preserved() as before:
-            self.runner.paused_streams = before
+        """Validation, which leaves the training's RNG state as they were, also in what it saves."""
+        with rng_state.preserve_rng_state() as before:
+            self.runner.saved_rng_state = before
             self.runner.val_loop.run()
-            self.runner.paused_streams = None
+            self.runner.saved_rng_state = None
         if is_main_process():
-            note(self._mark, str(self._iter))
+            write_text_atomic(self._mark, str(self._iter))
         self.runner.stop_if_interrupted()
 
     @property
     def _mark(self) -> Path:
         return Path(self.runner.work_dir) / "last_validated"
 
-    def _catch_up(self, due: bool) -> None:
+    def _fast_forward(self, due: bool) -> None:
         """A run that was ended between a checkpoint and the validation after it validates first when it goes on."""
         self.runner.stop_if_interrupted()
         if not self.runner.resumed:
@@ -135,7 +135,7 @@ class EpochBasedTrainLoop(_Training, loops.EpochBasedTrainLoop):
         self.runner.call_hook("before_train")
         self._decide_current_val_interval()
         # at a checkpoint saved by iterations, the epoch's last hooks come first: there is nothing to catch up yet
-        self._catch_up(self._iter == self._epoch * len(self.dataloader) and self._validation_due())
+        self._fast_forward(self._iter == self._epoch * len(self.dataloader) and self._validation_due())
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
             self._decide_current_val_interval()
@@ -158,7 +158,7 @@ class EpochBasedTrainLoop(_Training, loops.EpochBasedTrainLoop):
         self.runner.model.train()
         done = self._iter - self._epoch * len(self.dataloader)
         for index, batch in enumerate(batches(self.dataloader, self._epoch, done), done):
-            self.runner.take_up()
+            self.runner.restore_pending()
             self.run_iter(index, batch)
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1
@@ -194,12 +194,12 @@ class IterBasedTrainLoop(_Training, loops.IterBasedTrainLoop):
         self.runner.call_hook("before_train")
         self.runner.call_hook("before_train_epoch")
         self._decide_current_val_interval()
-        self._catch_up(self._validation_due())
+        self._fast_forward(self._validation_due())
         endless = self._endless()
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             batch = next(endless)
-            self.runner.take_up()
+            self.runner.restore_pending()
             self.run_iter(batch)
             self._decide_current_val_interval()
             if self._validation_due():
@@ -230,7 +230,7 @@ class IterBasedTrainLoop(_Training, loops.IterBasedTrainLoop):
 
 
 def _evaluate(loop: Any, stage: str, losses: dict[str, HistoryBuffer]) -> dict:
-    """One pass over a data set: metrics, and the mean losses over all images' batches of all processes."""
+    """One pass over a dataset: metrics, and the mean losses over all images' batches of all processes."""
     runner = loop.runner
     runner.call_hook(f"before_{stage}")
     runner.call_hook(f"before_{stage}_epoch")

@@ -13,7 +13,7 @@ from densevit.errors import ConfigError
 from densevit.registry import MODELS
 
 COCO_CLASSES = 80
-"""Of a model whose recipe leaves the number of classes to its data set."""
+"""Of a model whose recipe leaves the number of classes to its dataset."""
 
 
 class Part(NamedTuple):
@@ -36,7 +36,7 @@ def model_info(config: Config, size: tuple[int, int], classes: int = COCO_CLASSE
     Args:
         config: a recipe.
         size: (height, width) of the network's input.
-        classes: how many, where the recipe leaves them to its data set.
+        classes: how many, where the recipe leaves them to its dataset.
     """
     if min(*size, classes) < 1:
         raise ConfigError(
@@ -65,10 +65,10 @@ def model_info(config: Config, size: tuple[int, int], classes: int = COCO_CLASSE
 
 def _parts_of_head(name: str, head: nn.Module, counts: Mapping[nn.Module, int]) -> list[Part]:
     """A head, or those of its parts that work on regions and the rest."""
-    if not hasattr(head, "region_parts"):
+    if not hasattr(head, "roi_parts"):
         return [_part(name, head, counts)]
     parts = []
-    for inner, part, shape, regions in head.region_parts():
+    for inner, part, shape, regions in head.roi_parts():
         region = torch.empty(1, *shape, device="meta")
         work = _count(part, lambda part=part, region=region: part(region))[part]
         parts.append(Part(f"{name}.{inner}", _parameters(part), work * regions, regions))

@@ -11,7 +11,7 @@ import torch
 from mmengine.hooks import EMAHook
 from torch import nn
 
-from densevit.engine import streams
+from densevit.engine import rng_state
 from densevit.errors import CheckpointError
 
 
@@ -54,7 +54,7 @@ FORM = {
         "runtime_info": lambda x: all(_number(v) for k, v in x.items() if str(k).startswith("best_score")),
         "resumed_keys": {},
     },
-    "random_streams?": [lambda x: streams.check(x) is None],
+    "random_streams?": [lambda x: rng_state.check_rng_state(x) is None],
 }
 """Of a checkpoint that can be resumed from, see `_misfit`."""
 

@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader
 
 import densevit
 from densevit.checkpoints.reading import read_file
-from densevit.engine import loops, mending, resuming, streams, work_dir_lock
-from densevit.engine.checkpointing import CheckpointHook, SaveFailed, from_plain, plain, save_atomically
+from densevit.engine import loops, mmengine_patches, resuming, rng_state, work_dir_lock
+from densevit.engine.checkpointing import CheckpointHook, CheckpointSaveError, from_plain, plain, save_atomically
 from densevit.engine.config import config_files
 from densevit.engine.data_loader import build_dataloader
 from densevit.engine.distributed import gathered, in_all, without_cuda_devices
@@ -40,12 +40,12 @@ class Runner(MMEngineRunner):
     """Built by `build_runner`; the arguments are MMEngine's."""
 
     resumed = False
-    paused_streams: dict | None = None  # the training's random streams while a validation runs
+    saved_rng_state: dict | None = None  # the training's RNG state while a validation runs
     found: tuple[Path, dict] | None = None  # the checkpoint to resume from, read already
     train_dataset: Any = None  # built before the model
     test_dataset: Any = None
     interruption = Interruption()
-    _waiting: dict | None = None  # random streams and gradients of the checkpoint, until the first step
+    _waiting: dict | None = None  # RNG state and gradients of the checkpoint, until the first step
 
     # -- the start of a run ------------------------------------------------------------------------------------------
 
@@ -64,7 +64,7 @@ class Runner(MMEngineRunner):
 
     def build_logger(self, *args: Any, **kwargs: Any) -> Any:
         logger = super().build_logger(*args, **kwargs)
-        mending.quieten(logger)
+        mmengine_patches.set_log_level(logger)
         return logger
 
     def _log_env(self, env_cfg: dict) -> None:
@@ -136,14 +136,14 @@ class Runner(MMEngineRunner):
     def train(self) -> nn.Module:
         self.interruption = Interruption()
         try:
-            with mending.silence(), self.interruption.watched():
+            with mmengine_patches.suppress_warnings(), self.interruption.watched():
                 return super().train()
         finally:
             if is_main_process():
                 work_dir_lock.release(self.work_dir)
 
     def test(self) -> dict:
-        with mending.silence():
+        with mmengine_patches.suppress_warnings():
             return super().test()
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
@@ -167,11 +167,11 @@ class Runner(MMEngineRunner):
         """Save everything that the run needs to go on as if it had never stopped. Called by all processes.
 
         Raises:
-            SaveFailed: in all processes, where the file could not be written; nothing else has changed.
+            CheckpointSaveError: in all processes, where the file could not be written; nothing else has changed.
             TrainingError: likewise, where weights or optimizer state are not finite; nothing is written.
         """
         waiting = self._waiting or {}  # a validation that is caught up with comes before the first step
-        random_streams = waiting.get("random_streams") or gathered(self.paused_streams or streams.capture())
+        random_streams = waiting.get("random_streams") or gathered(self.saved_rng_state or rng_state.get_rng_state())
         gradients = (waiting.get("gradients") or self._gradients_under_way()) if save_optimizer else None
         epoch, iteration = (self.epoch + 1, self.iter) if by_epoch else (self.epoch, self.iter + 1)
 
@@ -188,7 +188,7 @@ class Runner(MMEngineRunner):
             save_atomically(content, Path(out_dir) / filename)
 
         try:
-            in_all((SaveFailed, TrainingError), save)
+            in_all((CheckpointSaveError, TrainingError), save)
         except TrainingError as error:
             self.stop_if_not_finite(str(error))
 
@@ -306,7 +306,7 @@ class Runner(MMEngineRunner):
         if not self.found:
             resuming.require_resumable(filename, checkpoint)
         resuming.require_same_model(filename, checkpoint, self.bare_model, self.hooks)
-        place = self._place(filename, checkpoint["meta"])
+        location = self._place(filename, checkpoint["meta"])
         optimizer, changes = resuming.match_optimizer(filename, self.optim_wrapper, self.bare_model, checkpoint)
         schedulers, saved = (resuming.flat(x) for x in (self.param_schedulers, checkpoint.get("param_schedulers")))
         changes += resuming.schedule_changes(filename, schedulers, saved, bool(changes))
@@ -319,12 +319,12 @@ class Runner(MMEngineRunner):
             checkpoint["state_dict"].update(raw)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self.bare_model.load_state_dict(checkpoint["state_dict"], strict=True)
-        self.train_loop._epoch, self.train_loop._iter = place
+        self.train_loop._epoch, self.train_loop._iter = location
         self.message_hub.load_state_dict(_hub(checkpoint["message_hub"]))
         if changes:  # the settings of this run, and the schedules from the start of it
             optimizer.pop("base_param_settings", None)
             self.optim_wrapper.load_state_dict(optimizer)
-            resuming.fast_forward(schedulers, *place, len(self.train_dataloader))
+            resuming.fast_forward(schedulers, *location, len(self.train_dataloader))
         else:
             groups = zip(checkpoint["optimizer"]["param_groups"], optimizer["param_groups"], strict=True)
             optimizer["param_groups"] = [dict(ours, **dict(theirs, params=ours["params"])) for theirs, ours in groups]
@@ -338,7 +338,8 @@ class Runner(MMEngineRunner):
             self.logger.warning(f"the edited config is followed: {change}")
 
     def _place(self, filename: str, meta: dict) -> tuple[int, int]:
-        """Epoch and iteration; with another number of images a step, the place in the epoch is that of the images."""
+        """Epoch and iteration; with another number of images a step, the location in the epoch is that of the
+        images."""
         epoch, iteration = meta["epoch"], meta["iter"]
         loader = self.train_loop.dataloader
         batch, length = (loader.batch_sampler.batch_size or 1) * self.world_size, len(loader)
@@ -361,21 +362,21 @@ class Runner(MMEngineRunner):
                 iteration = epoch * length + min(done * was_batch // batch, length)
         return epoch, iteration
 
-    def take_up(self) -> None:
-        """Called right before each step: the first one of a run sets the random streams, and after a resume the
+    def restore_pending(self) -> None:
+        """Called right before each step: the first one of a run sets the RNG state, and after a resume the
         gradients under way."""
         if self._waiting is None:
             if not self.resumed and not self._begun:
-                streams.part_ways(self.seed, self.rank)
+                rng_state.seed_per_rank(self.seed, self.rank)
             self._begun = True
             return
         waiting, self._waiting, self._begun = self._waiting, None, True
         saved = waiting["random_streams"] or []
         if self.rank < len(saved):
-            streams.restore(saved[self.rank])
+            rng_state.set_rng_state(saved[self.rank])
         else:
-            self.logger.warning("the checkpoint holds no random streams of this process: the run goes on with new ones")
-            streams.part_ways(self.seed, self.rank)
+            self.logger.warning("the checkpoint holds no RNG state of this process: the run goes on with new ones")
+            rng_state.seed_per_rank(self.seed, self.rank)
         parameters = dict(self.bare_model.named_parameters())
         for name, gradient in (waiting["gradients"] or {}).items():
             parameters[name].grad = torch.empty_like(parameters[name]).copy_(gradient)

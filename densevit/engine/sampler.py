@@ -14,7 +14,7 @@ from densevit.registry import DATA_SAMPLERS
 def interleaved(order: list[int], rank: int, world_size: int) -> list[int]:
     """The part of `order` that process `rank` takes: every world_size-th, so that the first B of every process are
     together the first B * world_size of one process. Where the images do not go round, the order begins again: every
-    process has the same number, which collective operations (gradients, loss normalisers) rely on."""
+    process has the same number, which collective operations (gradients, loss normalizers) rely on."""
     total = math.ceil(len(order) / world_size) * world_size
     return list(itertools.islice(itertools.cycle(order), rank, total, world_size)) if order else []
 
@@ -23,14 +23,14 @@ def interleaved(order: list[int], rank: int, world_size: int) -> list[int]:
 class TrainSampler(Sampler):
     """Every image once an epoch, in an order drawn from (seed, epoch).
 
-    A data set that has a `seed` attribute is asked for (index, epoch) pairs, and its random transforms depend on
+    A dataset that has a `seed` attribute is asked for (index, epoch) pairs, and its random transforms depend on
     (seed, epoch, index) alone; any other is asked for indices. An epoch whose images do not divide by the number of
     processes repeats its first ones (at most world_size - 1); the last, smaller batch is kept unless the loader says
     drop_last=True.
 
     Args:
         dataset: anything with a length.
-        shuffle: False keeps the data set's order in every epoch.
+        shuffle: False keeps the dataset's order in every epoch.
         seed: of the order; the Runner's, the same in all processes.
     """
 
@@ -62,7 +62,7 @@ class EvalSampler(Sampler):
     """Every image in order, dealt out to the processes in turn.
 
     Where the images do not go round, the first ones fill up the last round; the evaluator drops these again (it sorts
-    the results back into the data set's order and cuts them to its length), so each image counts once.
+    the results back into the dataset's order and cuts them to its length), so each image counts once.
     """
 
     def __init__(self, dataset: Sized, seed: int | None = None) -> None:
@@ -76,7 +76,7 @@ class EvalSampler(Sampler):
         return math.ceil(len(self.dataset) / self.world_size)
 
 
-class PlacedBatches:
+class ResumableBatchSampler:
     """A batch sampler that can begin at a later batch without anything of the skipped ones being loaded.
 
     Args:

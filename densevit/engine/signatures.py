@@ -72,8 +72,8 @@ def _package(name: str) -> Path | None:
 
 
 @functools.cache
-def _files(place: str) -> tuple[Path, ...]:
-    top, _, rest = place.partition("/")
+def _files(location: str) -> tuple[Path, ...]:
+    top, _, rest = location.partition("/")
     folder = _package(top)
     if folder is None:
         return ()
@@ -121,8 +121,8 @@ def module_files(modules: list[str]) -> tuple[Path, ...]:
 def _places(registry: str, extra: tuple[Path, ...]) -> Iterator[Path]:
     yield from extra
     yield from _files("densevit/")
-    for place in HOMES.get(registry, []):
-        yield from _files(place)
+    for location in HOMES.get(registry, []):
+        yield from _files(location)
 
 
 def names(registry: str, extra: tuple[Path, ...] = ()) -> list[str]:
@@ -225,11 +225,11 @@ def _base_name(path: Path, base: ast.expr) -> tuple[str, bool]:
 
 
 def _base_file(path: Path, name: str, elsewhere: bool, search: tuple[str, tuple[Path, ...]]) -> Path | None:
-    """The file that defines a base class: this one, its neighbours, or the places of the registry."""
+    """The file that defines a base class: this one, its neighbors, or the locations of the registry."""
     pattern = re.compile(rf"^class {re.escape(name)}\b", re.MULTILINE)
-    places = [path, *sorted(path.parent.glob("*.py")), *_places(*search)]
-    places += [file for place in BASES.get(name, []) for file in _files(place)]
-    return next((file for file in places if pattern.search(_text(file)) and not (elsewhere and file == path)), None)
+    locations = [path, *sorted(path.parent.glob("*.py")), *_places(*search)]
+    locations += [file for location in BASES.get(name, []) for file in _files(location)]
+    return next((file for file in locations if pattern.search(_text(file)) and not (elsewhere and file == path)), None)
 
 
 def _lineage(path: Path, name: str, search: tuple) -> Iterator[ast.ClassDef | ast.FunctionDef | None]:

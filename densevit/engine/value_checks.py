@@ -57,13 +57,13 @@ class ValueChecker(ConfigChecker):
     def _ranges(self, path: str, value: Any) -> None:
         if isinstance(value, dict):
             for key, item in value.items():
-                place = f"{path}{key}"
+                location = f"{path}{key}"
                 for pattern, least, largest in RANGES if isinstance(item, (int, float, str)) else ():
                     fits = not isinstance(item, str) and least <= item <= largest
                     if not fits and re.fullmatch(pattern, str(key)):
                         between = f"at least {least}" if largest == math.inf else f"between {least} and {largest}"
-                        self._refuse(place, f"{place} is {item!r}, and has to be {between}", "correct it")
-                self._ranges(f"{place}.", item)
+                        self._refuse(location, f"{location} is {item!r}, and has to be {between}", "correct it")
+                self._ranges(f"{location}.", item)
         elif isinstance(value, (list, tuple)):
             for index, item in enumerate(value):
                 self._ranges(f"{path}{index}.", item)

@@ -11,24 +11,26 @@ TOLERANCE = 0.0075
 """Of the image's diagonal: how far apart borders may lie that agree, in that paper."""
 
 
-def boundary_scores(truth: np.ndarray, predicted: np.ndarray, classes: int, tolerance: float = TOLERANCE) -> np.ndarray:
+def boundary_scores(
+    ground_truth: np.ndarray, predicted: np.ndarray, classes: int, tolerance: float = TOLERANCE
+) -> np.ndarray:
     """The boundary F of each class in one image: (K,) float64 in 0 to 1, nan where the class has no border at all.
 
-    Pixels without truth count as unknown in both maps. A pixel is on its class's border where one of its four
-    neighbours is known and of another class; the image's edge and unknown regions make no border. With d the distance
-    between pixel centres, precision is the share of the predicted border's pixels with a pixel of the class's true
+    Pixels without ground truth count as unknown in both maps. A pixel is on its class's border where one of its four
+    neighbors is known and of another class; the image's edge and unknown regions make no border. With d the distance
+    between pixel centers, precision is the share of the predicted border's pixels with a pixel of the class's true
     border at most `tolerance` x the image's diagonal away, recall the same the other way round, and
     F = 2 precision recall / (precision + recall): 0 where only one of the two maps has a border of the class.
 
     Args:
-        truth: (H, W) uint8, 255 = none.
+        ground_truth: (H, W) uint8, 255 = none.
         predicted: (H, W) uint8.
         classes: K.
         tolerance: as a share of the diagonal.
     """
-    reach = tolerance * math.hypot(*truth.shape)
-    predicted = np.where(truth == IGNORE, np.uint8(IGNORE), predicted)
-    borders = [_borders(truth), _borders(predicted)]
+    reach = tolerance * math.hypot(*ground_truth.shape)
+    predicted = np.where(ground_truth == IGNORE, np.uint8(IGNORE), predicted)
+    borders = [_borders(ground_truth), _borders(predicted)]
     scores = np.full(classes, np.nan)
     for label in np.flatnonzero(sum(np.bincount(border.ravel(), minlength=256) for border in borders)[:classes]):
         true, found = (border == label for border in borders)

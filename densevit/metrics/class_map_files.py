@@ -1,4 +1,4 @@
-"""Predicted class maps as PNG files, in the values and under the names that the data set's own maps have."""
+"""Predicted class maps as PNG files, in the values and under the names that the dataset's own maps have."""
 
 import os
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class ClassMapWriter:
     Args:
         folder: where to; made where it is not there.
         values: the value that stands for each class in the files; None: the class's number from 0.
-        palette: (red, green, blue) of each class: the files are then shown in these colours, and still hold values.
+        palette: (red, green, blue) of each class: the files are then shown in these colors, and still hold values.
 
     Raises:
         ConfigError: `folder` is named like a file.
@@ -42,20 +42,20 @@ class ClassMapWriter:
         stored = class_map.astype(np.uint8) if self.values is None else self.values[class_map]
         picture = Image.fromarray(stored)
         if self.palette is not None:
-            picture = _coloured(picture, stored, self.values, self.palette)
+            picture = _colored(picture, stored, self.values, self.palette)
         path = self.names(img_id, img_path)
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
         return path
 
 
-def _coloured(
+def _colored(
     picture: Image.Image, stored: np.ndarray, values: np.ndarray | None, palette: Sequence[Sequence[int]]
 ) -> Image.Image:
-    """The same with a colour table; black stands for what is no class."""
+    """The same with a color table; black stands for what is no class."""
     if stored.dtype != np.uint8:
-        raise ConfigError("--palette: the data set's values do not fit in 8 bits, which a PNG's colour table needs.")
-    colours = np.zeros((256, 3), np.uint8)
-    colours[np.arange(len(palette)) if values is None else values] = np.asarray(palette, np.uint8)
-    picture.putpalette(colours.tobytes())
+        raise ConfigError("--palette: the dataset's values do not fit in 8 bits, which a PNG's color table needs.")
+    colors = np.zeros((256, 3), np.uint8)
+    colors[np.arange(len(palette)) if values is None else values] = np.asarray(palette, np.uint8)
+    picture.putpalette(colors.tobytes())
     return picture

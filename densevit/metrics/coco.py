@@ -12,16 +12,16 @@ import numpy as np
 from mmengine.logging import print_log
 
 from densevit.errors import ConfigError, DataError
-from densevit.metrics.coco_figures import (
-    FIGURES,
+from densevit.metrics.coco_eval import (
+    METRIC_NAMES,
     check_metrics,
     choose_backend,
     class_table,
     evaluate_coco,
-    figures_table,
+    format_metrics,
 )
-from densevit.metrics.coco_truth import annotations_of, array, true_objects
-from densevit.metrics.gathering import PerImageMetric, record_of
+from densevit.metrics.distributed import PerImageMetric, record_of
+from densevit.metrics.samples_to_coco import annotations_of, array, ground_truth_objects
 from densevit.ops.coco_format import identity, read_json
 from densevit.outputs import Inputs, require_file
 from densevit.registry import METRICS
@@ -31,16 +31,16 @@ from densevit.registry import METRICS
 class CocoMetric(PerImageMetric):
     """AP and AR of `pred_instances` against a COCO annotation file, over all images of that file.
 
-    Where neither `ann_file` nor the data set names a file, truth is what the samples carry, `gt_instances` and as
+    Where neither `ann_file` nor the dataset names a file, ground truth is what the samples carry, `gt_instances` and as
     crowds `ignored_instances`, over all images that were predicted; an area is that of the mask, or else of the box.
 
-    Gives 'coco/bbox_AP', 'coco/bbox_AP50', ... (the twelve of `coco_figures.FIGURES`), 'coco/segm_AP' and so on for
-    masks. What is kept between batches is the detections alone (masks as the RLEs that heads give), and every image
+    Gives 'coco/bbox_AP', 'coco/bbox_AP50', ... (the twelve of `coco_metrics.METRIC_NAMES`), 'coco/segm_AP' and so on
+    for masks. What is kept between batches is the detections alone (masks as the RLEs that heads give), and every image
     counts once, however often a distributed sampler repeats it.
 
     Args:
-        ann_file: annotations in COCO's instances format; None takes the data set's own (`dataset_meta['ann_file']`), or
-            where it has none the samples' truth.
+        ann_file: annotations in COCO's instances format; None takes the dataset's own (`dataset_meta['ann_file']`), or
+            where it has none the samples' ground truth.
         metric: 'bbox', 'segm' or both.
         backend: 'auto' (fastest installed), 'hotcoco', 'faster_coco_eval' or 'pycocotools'; all equal.
         per_class: log AP, AP50 and AR@100 of each class, and give 'coco/bbox_AP/<class>'.
@@ -69,7 +69,7 @@ class CocoMetric(PerImageMetric):
 
     def metric_names(self) -> list[str]:
         """What is computed, without the prefix."""
-        return [f"{metric}_{key}" for metric in self.metrics for key in FIGURES]
+        return [f"{metric}_{key}" for metric in self.metrics for key in METRIC_NAMES]
 
     def check_out(self, dataset: Any, option: str, inputs: Inputs) -> None:
         """ConfigError where `out` cannot be written, or is an input."""
@@ -95,11 +95,11 @@ class CocoMetric(PerImageMetric):
                     raise ConfigError("CocoMetric(metric='segm') needs masks, and the model predicts none.")
                 kept["masks"] = _with_text(instances["masks"])
             if file is None:
-                kept["truth"] = true_objects(sample)
-                if "segm" in self.metrics and "masks" not in kept["truth"]:
+                kept["ground_truth"] = ground_truth_objects(sample)
+                if "segm" in self.metrics and "masks" not in kept["ground_truth"]:
                     raise ConfigError(
                         "CocoMetric(metric='segm') needs true masks: give it ann_file, or set with_masks=True on the "
-                        "test data set."
+                        "test dataset."
                     )
             self.results.append(kept)
 
@@ -108,28 +108,28 @@ class CocoMetric(PerImageMetric):
         path = self._annotations()
         if path is None:
             names, cat_ids = self._stated_categories()
-            truth = annotations_of(results, names, cat_ids)
+            ground_truth = annotations_of(results, names, cat_ids)
         else:
-            truth = read_json(path, "annotation file")
-            cat_ids = self._category_ids(truth, path)
+            ground_truth = read_json(path, "annotation file")
+            cat_ids = self._category_ids(ground_truth, path)
         detections = list(_records(results, cat_ids))
         start = time.perf_counter()
-        figures = evaluate_coco(truth, detections, self.metrics, self.backend, cat_ids, self.per_class)
+        scores = evaluate_coco(ground_truth, detections, self.metrics, self.backend, cat_ids, self.per_class)
         seconds = time.perf_counter() - start
-        print_log(f"COCO figures by {self.backend} in {seconds:.2f} s\n{figures_table(figures)}", logger="current")
+        print_log(f"COCO metrics by {self.backend} in {seconds:.2f} s\n{format_metrics(scores)}", logger="current")
         if self.out:
             with self.writing(self.out):
                 write_results(self.out, detections)
                 print_log(f"{len(detections)} detections written to {self.out}", logger="current")
         if self.per_class:
-            print_log("\n" + class_table(figures), logger="current")
+            print_log("\n" + class_table(scores), logger="current")
             for metric in self.metrics:
-                rows = figures.pop(f"{metric}_classes")
-                figures.update({f"{metric}_AP/{row['name']}": row["AP"] for row in rows})
-        return figures
+                rows = scores.pop(f"{metric}_classes")
+                scores.update({f"{metric}_AP/{row['name']}": row["AP"] for row in rows})
+        return scores
 
     def _annotations(self) -> Path | None:
-        """The annotation file, or None where truth is the samples' own."""
+        """The annotation file, or None where ground truth is the samples' own."""
         path = self.ann_file or (self.dataset_meta or {}).get("ann_file")
         if not path:
             return None
@@ -138,26 +138,26 @@ class CocoMetric(PerImageMetric):
         return Path(path)
 
     def _stated_categories(self) -> tuple[list[str], list[int]]:
-        """Names and category ids of the labels, as the data set states them; ids are 1.. where it states none."""
+        """Names and category ids of the labels, as the dataset states them; ids are 1.. where it states none."""
         meta = self.dataset_meta or {}
         names = list(meta.get("classes") or ())
         if not names:
-            raise ConfigError("CocoMetric knows no classes: give it ann_file, or use a data set that states classes.")
+            raise ConfigError("CocoMetric knows no classes: give it ann_file, or use a dataset that states classes.")
         return names, list(meta.get("cat_ids") or range(1, len(names) + 1))
 
-    def _category_ids(self, truth: Any, path: Path) -> list[int]:
-        """Original category id of each label: as the data set states it, else looked up by class name."""
+    def _category_ids(self, ground_truth: Any, path: Path) -> list[int]:
+        """Original category id of each label: as the dataset states it, else looked up by class name."""
         meta = self.dataset_meta or {}
         if meta.get("cat_ids") is not None:
             return list(meta["cat_ids"])
-        categories = truth.get("categories") if isinstance(truth, dict) else None
+        categories = ground_truth.get("categories") if isinstance(ground_truth, dict) else None
         if not isinstance(categories, list):
             raise DataError(f"annotation file {path} has no list 'categories'; COCO's instances format is expected.")
         entries = [c for c in categories if isinstance(c, dict) and isinstance(c.get("name"), str)]
         by_name = {c["name"]: identity(c.get("id")) for c in entries}
         missing = [name for name in meta.get("classes") or () if by_name.get(name) is None]
         if missing:
-            raise DataError(f"class {missing[0]!r} of the data set is not among the categories of {path}.")
+            raise DataError(f"class {missing[0]!r} of the dataset is not among the categories of {path}.")
         if not meta.get("classes"):
             return sorted(filter(None.__ne__, by_name.values()), key=lambda id_: (isinstance(id_, str), id_))
         return [by_name[name] for name in meta["classes"]]
@@ -176,8 +176,8 @@ def _records(results: list[dict], cat_ids: Sequence[int]) -> Iterator[dict]:
         labels = image["labels"].tolist()
         if labels and not 0 <= min(labels) <= max(labels) < len(cat_ids):
             raise DataError(
-                f"the model predicts class {max(labels)} and the data set has {len(cat_ids)} classes; "
-                "the model was made for another data set."
+                f"the model predicts class {max(labels)} and the dataset has {len(cat_ids)} classes; "
+                "the model was made for another dataset."
             )
         for i, (box, score, label) in enumerate(zip(boxes.tolist(), image["scores"].tolist(), labels, strict=True)):
             record = {"image_id": image["img_id"], "category_id": cat_ids[label], "bbox": box, "score": score}

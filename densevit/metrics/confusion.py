@@ -20,16 +20,17 @@ EXACT = 1 << 24
 """Pixels that cv2 counts exactly at once: its counts are float32."""
 
 
-def confusion_matrix(truth: Tensor, predicted: Tensor, classes: int, where: str) -> np.ndarray:
+def confusion_matrix(ground_truth: Tensor, predicted: Tensor, classes: int, where: str) -> np.ndarray:
     """`confusion_and_unknown` without the second."""
-    return confusion_and_unknown(truth, predicted, classes, where)[0]
+    return confusion_and_unknown(ground_truth, predicted, classes, where)[0]
 
 
-def confusion_and_unknown(truth: Tensor, predicted: Tensor, classes: int, where: str) -> tuple[np.ndarray, int]:
-    """Pixels of class row in `truth` that are class column in `predicted`, and how many have an unknown ground truth.
+def confusion_and_unknown(ground_truth: Tensor, predicted: Tensor, classes: int, where: str) -> tuple[np.ndarray, int]:
+    """Pixels of class row in `ground_truth` that are class column in `predicted`, and how many have an unknown ground
+    truth.
 
     Args:
-        truth: (H, W) whole numbers, 0 to K - 1; 255, and what else is no class, = none.
+        ground_truth: (H, W) whole numbers, 0 to K - 1; 255, and what else is no class, = none.
         predicted: (H, W) on the same device, 0 to K - 1.
         classes: K, at most 255.
         where: the image, for messages.
@@ -43,22 +44,22 @@ def confusion_and_unknown(truth: Tensor, predicted: Tensor, classes: int, where:
     unknown = 0
     if (value := _beyond_bytes(predicted)) is not None:
         raise _unknown(value, classes, where)
-    if _beyond_bytes(truth) is not None:
-        beyond = (truth < 0) | (truth >= VALUES)
-        truth, unknown = truth.masked_fill(beyond, IGNORE), int(beyond.sum())
-    pairs = _pairs(truth, predicted)
+    if _beyond_bytes(ground_truth) is not None:
+        beyond = (ground_truth < 0) | (ground_truth >= VALUES)
+        ground_truth, unknown = ground_truth.masked_fill(beyond, IGNORE), int(beyond.sum())
+    pairs = _pairs(ground_truth, predicted)
     for value in np.flatnonzero(pairs.sum(0)[classes:]) + classes:
         raise _unknown(value, classes, where)
     return pairs[:classes, :classes], unknown + int(pairs[classes:IGNORE].sum())
 
 
-def _pairs(truth: Tensor, predicted: Tensor) -> np.ndarray:
-    """(256, 256) int64: how many pixels have the value row in truth and column in the prediction."""
-    if truth.is_cuda:
-        counts = torch.bincount((truth.int() * VALUES + predicted.int()).flatten(), minlength=VALUES * VALUES)
+def _pairs(ground_truth: Tensor, predicted: Tensor) -> np.ndarray:
+    """(256, 256) int64: how many pixels have the value row in ground truth and column in the prediction."""
+    if ground_truth.is_cuda:
+        counts = torch.bincount((ground_truth.int() * VALUES + predicted.int()).flatten(), minlength=VALUES * VALUES)
         return counts.view(VALUES, VALUES).cpu().numpy()
-    maps = [values.to(torch.uint8).contiguous().numpy() for values in (truth, predicted)]
-    step = max(1, EXACT // max(1, truth.shape[-1]))
+    maps = [values.to(torch.uint8).contiguous().numpy() for values in (ground_truth, predicted)]
+    step = max(1, EXACT // max(1, ground_truth.shape[-1]))
     total = np.zeros((VALUES, VALUES), np.int64)
     for top in range(0, len(maps[0]), step):
         strips = [values[top : top + step] for values in maps]
@@ -77,19 +78,19 @@ def _beyond_bytes(values: Tensor) -> int | None:
 def _unknown(value: int, classes: int, where: str) -> DataError:
     return DataError(
         f"the prediction for {where} has the class {value}, where 0 to {classes - 1} are known; the model was made for "
-        "another data set."
+        "another dataset."
     )
 
 
-def class_figures(matrix: np.ndarray, beta: float = 1.0) -> dict[str, np.ndarray]:
-    """The figures of each class, (K,) float64 in 0 to 1 by name; nan where a class has none.
+def per_class_metrics(matrix: np.ndarray, beta: float = 1.0) -> dict[str, np.ndarray]:
+    """The metrics of each class, (K,) float64 in 0 to 1 by name; nan where a class has none.
 
-    With r the pixels of a class that are predicted as such, t those in truth and p those in the prediction:
+    With r the pixels of a class that are predicted as such, t those in ground truth and p those in the prediction:
     IoU = r / (t + p - r), Acc = Recall = r / t, Precision = r / p, Dice = 2 r / (t + p) and
     Fscore = (1 + beta^2) Precision Recall / (beta^2 Precision + Recall).
 
     Args:
-        matrix: (K, K), truth in rows.
+        matrix: (K, K), ground truth in rows.
         beta: how much more recall weighs than precision.
     """
     right, true, found = matrix.diagonal(), matrix.sum(1), matrix.sum(0)

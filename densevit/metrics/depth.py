@@ -1,5 +1,5 @@
 """DepthMetric: depth scored with the errors and accuracies of Eigen et al. (arXiv 1406.2283, section 4), by a protocol
-that the log states beside the figures."""
+that the log states beside the metrics."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,48 +8,49 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from densevit.errors import ConfigError, DataError, nearest
+from densevit.errors import ConfigError, DataError, suggest
 from densevit.metrics.depth_map_files import DepthMapWriter
-from densevit.metrics.gathering import PerImageMetric, name_of, record_of
-from densevit.metrics.pixel_maps import map_pair
+from densevit.metrics.distributed import PerImageMetric, name_of, record_of
+from densevit.metrics.ground_truth_pair import map_pair
 from densevit.ops.depth_crops import CROPS, outside_range
 from densevit.outputs import Inputs
 from densevit.registry import METRICS
 
-FIGURES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "silog_kitti", "delta1", "delta2", "delta3")
+METRIC_NAMES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "silog_kitti", "delta1", "delta2", "delta3")
 ALIGNMENTS = ("median", "least_squares")
 WITHOUT_ZERO = torch.finfo(torch.float64).tiny
 
 
 @METRICS.register_module()
 class DepthMetric(PerImageMetric):
-    """Errors of `pred_depth` against `gt_depth`, in metres: those of each image, then their mean over the images.
+    """Errors of `pred_depth` against `gt_depth`, in meters: those of each image, then their mean over the images.
 
-    Gives 'depth/abs_rel' and so on, one of each name of FIGURES; `depth_figures` defines them. The pixels that count
-    are those within the crop whose truth lies between min_depth and max_depth, both excluded, and which the model can
-    predict (its samples' meta `depth_range`). An image without such a pixel is left out. What is kept between batches
-    is ten numbers an image, and every image counts once, however often a distributed sampler repeats it.
+    Gives 'depth/abs_rel' and so on, one of each name of METRIC_NAMES; `depth_metrics` defines them. The pixels that
+    count are those within the crop whose ground truth lies between min_depth and max_depth, both excluded, and which
+    the model can predict (its samples' meta `depth_range`). An image without such a pixel is left out. What is kept
+    between batches is ten numbers an image, and every image counts once, however often a distributed sampler repeats
+    it.
 
     A model of relative depth (its samples' meta `depth_kind` is 'relative') predicts inverse depth up to scale and
-    shift, and needs an alignment: it is fitted to each image's own truth, so its figures are not comparable with those
-    of metric models.
+    shift, and needs an alignment: it is fitted to each image's own ground truth, so its metrics are not comparable with
+    those of metric models.
 
     The customs: NYU crop='nyu_eigen', max_depth=10; KITTI crop='garg' or 'eigen' with max_depth=80 (Garg's with
     'kb_garg' in the code of AdaBins, ZoeDepth and Depth-Anything, which crop the images first). mmsegmentation's is
     clamp=False.
 
     Args:
-        min_depth: metres.
-        max_depth: metres; 10 is the custom indoors (NYU), 80 on roads (KITTI).
+        min_depth: meters.
+        max_depth: meters; 10 is the custom indoors (NYU), 80 on roads (KITTI).
         crop: None for the whole image; 'nyu_eigen' (rows 45 to 471, columns 41 to 601 of 480 x 640); 'garg' or 'eigen',
             shares of a KITTI image; 'kb_garg' or 'kb_eigen', the same shares of its KB crop (see the transform KBCrop).
         clamp: bring predictions between min_depth and max_depth before they are compared, as BTS and its successors do.
-        align: bring each image's prediction to its truth first: 'median' multiplies the depth so that their medians are
-            equal; 'least_squares' fits scale and shift, to inverse depth where the model's depth is relative, else to
-            depth.
-        out: folder for the predictions as 16-bit PNG files, in the unit of the data set's own maps (`depth_scale` of
-            its metainfo, else millimetres); may be set later as well. Images without truth are then written and not
-            scored.
+        align: bring each image's prediction to its ground truth first: 'median' multiplies the depth so that their
+            medians are equal; 'least_squares' fits scale and shift, to inverse depth where the model's depth is
+            relative, else to depth.
+        out: folder for the predictions as 16-bit PNG files, in the unit of the dataset's own maps (`depth_scale` of
+            its metainfo, else millimeters); may be set later as well. Images without ground truth are then written and
+            not scored.
         prefix: goes before every name.
 
     Raises:
@@ -71,11 +72,11 @@ class DepthMetric(PerImageMetric):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         if not 0 <= min_depth < max_depth or (clamp and min_depth == 0):
-            raise ConfigError(f"DepthMetric needs 0 < min_depth < max_depth, not {min_depth} and {max_depth} metres.")
+            raise ConfigError(f"DepthMetric needs 0 < min_depth < max_depth, not {min_depth} and {max_depth} meters.")
         for name, given, known in (("crop", crop, CROPS), ("align", align, ALIGNMENTS)):
             if given is not None and given not in known:
                 raise ConfigError(
-                    f"DepthMetric has no {name}={given!r}{nearest(given, known)}: choose from None, {', '.join(known)}."
+                    f"DepthMetric has no {name}={given!r}{suggest(given, known)}: choose from None, {', '.join(known)}."
                 )
         self.min_depth, self.max_depth = min_depth, max_depth
         self.crop, self.clamp, self.align = crop, clamp, align
@@ -96,31 +97,34 @@ class DepthMetric(PerImageMetric):
                     self._open_writer()(depth, kind, record_of(sample)["img_id"])
                 if "gt_depth" not in sample and "original_depth" not in sample:
                     continue
-            truth, predicted = (self._cropped(x, sample) for x in map_pair(sample, "depth", "DepthMetric"))
+            ground_truth, predicted = (self._cropped(x, sample) for x in map_pair(sample, "depth", "DepthMetric"))
             relative = sample.get("depth_kind") == "relative"
             if relative and self.align is None:
                 raise ConfigError(
                     "the model predicts relative depth, which is in no unit: set align='least_squares' (or 'median') "
                     "on DepthMetric, or train a head of metric depth."
                 )
-            counted, bounds = (truth > self.min_depth) & (truth < self.max_depth), sample.get("depth_range")
+            counted, bounds = (
+                (ground_truth > self.min_depth) & (ground_truth < self.max_depth),
+                sample.get("depth_range"),
+            )
             if bounds is not None:
-                counted &= ~outside_range(truth, bounds)
-            truth, predicted = truth[counted].double(), predicted[counted].double()
+                counted &= ~outside_range(ground_truth, bounds)
+            ground_truth, predicted = ground_truth[counted].double(), predicted[counted].double()
             if predicted.isnan().any():
                 raise DataError(
                     f"the depth predicted for {name_of(sample)} is not a number everywhere: the model has diverged; go "
                     "back to an earlier checkpoint."
                 )
-            figures = self._scored(truth, predicted, relative, sample) if len(truth) else None
+            metrics = self._scored(ground_truth, predicted, relative, sample) if len(ground_truth) else None
             kind = "relative" if relative else "metric"
             self.results.append(
-                {**record_of(sample), "figures": figures, "kind": kind, "views": views, "range": bounds}
+                {**record_of(sample), "metrics": metrics, "kind": kind, "views": views, "range": bounds}
             )
 
     def metric_names(self) -> list[str]:
         """What is computed, without the prefix."""
-        return list(FIGURES)
+        return list(METRIC_NAMES)
 
     def check_out(self, dataset: Any, option: str, inputs: Inputs) -> None:
         """ConfigError where maps of the dataset's images cannot be written below `out`, or would be over an input."""
@@ -145,42 +149,42 @@ class DepthMetric(PerImageMetric):
         top, bottom, left, right = window
         return values[top:bottom, left:right]
 
-    def _scored(self, truth: Tensor, predicted: Tensor, relative: bool, sample: dict) -> list[float]:
-        """FIGURES of one image's pixels: two of (N,), truth in metres."""
+    def _scored(self, ground_truth: Tensor, predicted: Tensor, relative: bool, sample: dict) -> list[float]:
+        """METRIC_NAMES of one image's pixels: two of (N,), ground truth in meters."""
         if self.align is not None:
-            predicted = aligned(truth, predicted, self.align, relative, self.max_depth)
+            predicted = aligned(ground_truth, predicted, self.align, relative, self.max_depth)
         if self.clamp:
             predicted = predicted.clamp(self.min_depth, self.max_depth)
         elif (predicted <= 0).any():
             raise DataError(
-                f"{int((predicted <= 0).sum())} pixels of {name_of(sample)} have truth and no predicted depth above 0: "
-                "set clamp=True on DepthMetric, or a crop within which the model predicts."
+                f"{int((predicted <= 0).sum())} pixels of {name_of(sample)} have ground truth and no predicted depth "
+                "above 0: set clamp=True on DepthMetric, or a crop within which the model predicts."
             )
-        return depth_figures(truth, predicted).tolist()
+        return depth_metrics(ground_truth, predicted).tolist()
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """The means over the images that `process` scored."""
         if self.writer is not None:
             print_log(f"Depth maps written to {self.writer}", logger="current")
             if not results:
-                print_log("No image has truth: nothing scored", logger="current")
+                print_log("No image has ground truth: nothing scored", logger="current")
                 return {}
-        scored = [image["figures"] for image in results if image["figures"] is not None]
+        scored = [image["metrics"] for image in results if image["metrics"] is not None]
         if not scored:
             span = self._span(results[0]["range"] if results else None)
             raise DataError(
                 f"none of the {len(results)} images has a pixel of true depth in {span}; check the unit of the "
-                "depth maps (depth_scale of the data set), DepthMetric's max_depth and its crop."
+                "depth maps (depth_scale of the dataset), DepthMetric's max_depth and its crop."
             )
-        figures = dict(zip(FIGURES, torch.tensor(scored, dtype=torch.float64).mean(0).tolist(), strict=True))
-        text = "\n".join(f"{key:<12}{value:>11.6f}" for key, value in figures.items())
+        metrics = dict(zip(METRIC_NAMES, torch.tensor(scored, dtype=torch.float64).mean(0).tolist(), strict=True))
+        text = "\n".join(f"{key:<12}{value:>11.6f}" for key, value in metrics.items())
         first = results[0]
         print_log(
             f"Depth of {len(scored)} images ({len(results) - len(scored)} without a pixel in range left out)\n"
             f"protocol: {self.protocol(first['kind'], first['views'], first['range'])}\n{text}",
             logger="current",
         )
-        return figures
+        return metrics
 
     def protocol(
         self, kind: str = "metric", views: tuple[int, bool] = (1, False), bounds: tuple[float, float] | None = None
@@ -189,21 +193,21 @@ class DepthMetric(PerImageMetric):
 
         Args:
             kind: 'metric' or 'relative', the model's depth.
-            views: how many views of an image were averaged, and whether there were mirrored ones among them.
+            views: how many views of an image were averaged, and whether there were flipped ones among them.
             bounds: the nearest and the farthest depth that the model can predict, meters.
         """
         space = "inverse depth" if kind == "relative" else "depth"
         alignments = {
             None: "no alignment",
-            "median": "median of each image aligned to its truth",
-            "least_squares": f"scale and shift of {space} fitted to each image's truth (least squares)",
+            "median": "median of each image aligned to its ground truth",
+            "least_squares": f"scale and shift of {space} fitted to each image's ground truth (least squares)",
         }
         count, flipped = views
         looks = "one view, no flip" if count == 1 else f"mean of {count} views{', flip' if flipped else ', no flip'}"
         return "; ".join((
             f"{kind} depth",
             f"crop {self.crop or 'none'}",
-            f"truth in {self._span(bounds)}",
+            f"ground truth in {self._span(bounds)}",
             f"predictions {'clamped to it' if self.clamp else 'not clamped'}",
             alignments[self.align],
             looks,
@@ -219,22 +223,22 @@ class DepthMetric(PerImageMetric):
         return f"{span}, of it what the model can predict, [{bounds[0]:g}, {bounds[1]:g}] m"
 
 
-def aligned(truth: Tensor, predicted: Tensor, how: str, relative: bool, max_depth: float) -> Tensor:
-    """The prediction of one image in metres, fitted to its truth; all of (N,), truth in metres.
+def aligned(ground_truth: Tensor, predicted: Tensor, how: str, relative: bool, max_depth: float) -> Tensor:
+    """The prediction of one image in meters, fitted to its ground truth; all of (N,), ground truth in meters.
 
     Args:
         how: 'median' or 'least_squares', see DepthMetric.
         relative: `predicted` is inverse depth up to scale and shift.
-        max_depth: metres; what comes out farther, or behind the camera, in inverse depth is there.
+        max_depth: meters; what comes out farther, or behind the camera, in inverse depth is there.
     """
     if how == "least_squares":
-        goal = truth.reciprocal() if relative else truth
-        centred = predicted - predicted.mean()
-        scale = (centred * (goal - goal.mean())).sum() / centred.square().sum().clamp(min=WITHOUT_ZERO)
-        fitted = scale * centred + goal.mean()
+        goal = ground_truth.reciprocal() if relative else ground_truth
+        centered = predicted - predicted.mean()
+        scale = (centered * (goal - goal.mean())).sum() / centered.square().sum().clamp(min=WITHOUT_ZERO)
+        fitted = scale * centered + goal.mean()
         return fitted.clamp(min=1 / max_depth).reciprocal() if relative else fitted
     depth = predicted.clamp(min=WITHOUT_ZERO).reciprocal() if relative else predicted
-    return depth * (_median(truth) / _median(depth))
+    return depth * (_median(ground_truth) / _median(depth))
 
 
 def _median(values: Tensor) -> Tensor:
@@ -243,33 +247,35 @@ def _median(values: Tensor) -> Tensor:
     return values.sort().values[[(count - 1) // 2, count // 2]].mean()
 
 
-def depth_figures(truth: Tensor, predicted: Tensor) -> Tensor:
-    """FIGURES of one image's pixels: two of (N,), metres above 0 -> (10,).
+def depth_metrics(ground_truth: Tensor, predicted: Tensor) -> Tensor:
+    """METRIC_NAMES of one image's pixels: two of (N,), meters above 0 -> (10,).
 
-    With e = predicted - truth and d = ln predicted - ln truth: abs_rel = mean |e| / truth; sq_rel = mean e^2 / truth
-    (metres); rmse = sqrt(mean e^2) (metres); rmse_log = sqrt(mean d^2); log10 = mean |d| / ln 10; silog = sqrt(mean d^2
+    With e = predicted - ground truth and d = ln predicted - ln ground truth: abs_rel = mean |e| / ground truth; sq_rel
+    = mean e^2 / ground truth (meters); rmse = sqrt(mean e^2) (meters); rmse_log = sqrt(mean d^2); log10 = mean |d| / ln
+    10; silog = sqrt(mean d^2
     - (mean d)^2 / 2), which forgives half of a common factor, as in mmsegmentation; silog_kitti = 100 sqrt(mean d^2 -
     (mean d)^2), which forgives all of it, as in KITTI's benchmark, BTS and AdaBins; deltaK = share of pixels whose
-    predicted / truth and truth / predicted are both below 1.25^K.
+    predicted / ground truth and ground truth / predicted are both below 1.25^K.
     """
-    error, log_error = predicted - truth, predicted.log() - truth.log()
-    ratio = torch.maximum(predicted / truth, truth / predicted)
+    error, log_error = predicted - ground_truth, predicted.log() - ground_truth.log()
+    ratio = torch.maximum(predicted / ground_truth, ground_truth / predicted)
     square, mean = log_error.square().mean(), log_error.mean()
-    figures = [
-        (error.abs() / truth).mean(),
-        (error.square() / truth).mean(),
+    metrics = [
+        (error.abs() / ground_truth).mean(),
+        (error.square() / ground_truth).mean(),
         error.square().mean().sqrt(),
         square.sqrt(),
-        (predicted.log10() - truth.log10()).abs().mean(),
+        (predicted.log10() - ground_truth.log10()).abs().mean(),
         (square - mean.square() / 2).clamp(min=0).sqrt(),
         100 * (square - mean.square()).clamp(min=0).sqrt(),  # rounding may leave less than nothing
-        *((ratio < 1.25**power).to(truth.dtype).mean() for power in (1, 2, 3)),
+        *((ratio < 1.25**power).to(ground_truth.dtype).mean() for power in (1, 2, 3)),
     ]
-    return torch.stack(figures)
+    return torch.stack(metrics)
 
 
 def _views_of(data_batch: Any) -> tuple[int, bool]:
-    """How many views of each image were averaged, and whether some of them are mirrored; see the transform Views."""
+    """How many views of each image were averaged, and whether some of them are flipped; see the transform
+    TestTimeAugmentation."""
     samples = data_batch.get("data_samples") if isinstance(data_batch, dict) else None
     if not samples or not isinstance(samples[0], list | tuple):
         return 1, False

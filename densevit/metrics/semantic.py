@@ -1,4 +1,4 @@
-"""SemanticMetric: the class of each pixel scored by intersection over union and its kin."""
+"""SemanticMetric: each pixel's class scored by intersection over union and its kin."""
 
 import json
 from collections.abc import Sequence
@@ -9,34 +9,34 @@ import numpy as np
 import torch
 from mmengine.logging import print_log
 
-from densevit.errors import ConfigError, DataError, nearest, printable
+from densevit.errors import ConfigError, DataError, printable, suggest
 from densevit.metrics.boundary import TOLERANCE, boundary_scores
 from densevit.metrics.class_map_files import ClassMapWriter
-from densevit.metrics.confusion import IGNORE, class_figures, confusion_and_unknown, mean_of
-from densevit.metrics.gathering import ImageSums, PerImageMetric, name_of, record_of
-from densevit.metrics.pixel_maps import map_pair
+from densevit.metrics.confusion import IGNORE, confusion_and_unknown, mean_of, per_class_metrics
+from densevit.metrics.distributed import ImageSums, PerImageMetric, name_of, record_of
+from densevit.metrics.ground_truth_pair import map_pair
 from densevit.outputs import Inputs
 from densevit.registry import METRICS
 
-FIGURES = {
+METRIC_NAMES = {
     "mIoU": ("IoU", "Acc"),
     "mDice": ("Dice", "Acc"),
     "mFscore": ("Fscore", "Precision", "Recall"),
     "mBF": ("BF",),
 }
-"""What may be asked for -> the figures of a class that it is about."""
+"""What may be asked for -> the metrics of a class that it is about."""
 
 
 @METRICS.register_module()
 class SemanticMetric(PerImageMetric):
-    """IoU and accuracy of `pred_semantic` against `gt_semantic`, from the confusion matrix of the whole data set.
+    """IoU and accuracy of `pred_semantic` against `gt_semantic`, from the confusion matrix of the whole dataset.
 
     Gives 'semantic/mIoU', 'semantic/mAcc' and 'semantic/aAcc', all from 0 to 1, and logs a table of the classes.
-    `class_figures` defines the figures of a class, and 'm' is their mean over the classes that have one: a class
-    without a pixel in truth and prediction has no IoU, one without a pixel in truth no accuracy. aAcc is the share of
-    right pixels. These are mmsegmentation's figures, which it states in per cent.
+    `per_class_metrics` defines the metrics of a class, and 'm' is their mean over the classes that have one: a class
+    without a pixel in ground truth and prediction has no IoU, one without a pixel in ground truth no accuracy. aAcc is
+    the share of right pixels. These are mmsegmentation's metrics, which it states in per cent.
 
-    The classes are the data set's `semantic_classes`, or its `classes` where it has one kind alone. What is kept
+    The classes are the dataset's `semantic_classes`, or its `classes` where it has one kind alone. What is kept
     between batches is one matrix and the images' ids, and every image counts once, however often a distributed sampler
     repeats it.
 
@@ -45,12 +45,13 @@ class SemanticMetric(PerImageMetric):
             of each image and class, see `boundary_scores`, averaged over the images, then the classes; takes about a
             second a megapixel), or several of them; aAcc comes with each.
         beta: of mFscore: how much more recall weighs than precision.
-        nan_to_num: the figure of classes that have none; None leaves them out of the means.
+        nan_to_num: the metric of classes that have none; None leaves them out of the means.
         tolerance: of mBF: how far apart borders may lie that agree, as a share of the image's diagonal.
-        out: folder for the predictions as PNG files, in the data set's own values (`label_values` of its metainfo); the
-            attribute of that name may be set later as well. Images without truth are then written and not scored.
-        palette: whether these show the data set's colours.
-        matrix: path of a JSON file for the confusion matrix, rows truth; may be set later as well.
+        out: folder for the predictions as PNG files, in the dataset's own values (`label_values` of its metainfo); the
+            attribute of that name may be set later as well. Images without ground truth are then written and not
+            scored.
+        palette: whether these show the dataset's colors.
+        matrix: path of a JSON file for the confusion matrix, rows ground truth; may be set later as well.
         prefix: goes before every name.
     """
 
@@ -71,9 +72,9 @@ class SemanticMetric(PerImageMetric):
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.metrics = (metric,) if isinstance(metric, str) else tuple(metric)
         for name in self.metrics:
-            if name not in FIGURES:
+            if name not in METRIC_NAMES:
                 raise ConfigError(
-                    f"SemanticMetric has no metric {name!r}{nearest(name, FIGURES)}: {', '.join(FIGURES)}."
+                    f"SemanticMetric has no metric {name!r}{suggest(name, METRIC_NAMES)}: {', '.join(METRIC_NAMES)}."
                 )
         self.beta, self.nan_to_num, self.tolerance = beta, nan_to_num, tolerance
         self.out, self.palette, self.matrix = out, palette, matrix
@@ -99,12 +100,12 @@ class SemanticMetric(PerImageMetric):
                     f"SemanticMetric compares with gt_semantic, and {name_of(sample)} has none; load it in the test "
                     "pipeline, or write the predictions alone: tools/test.py --out DIR."
                 )
-            truth, predicted = map_pair(sample, "semantic", "SemanticMetric")
-            matrix, unknown = confusion_and_unknown(truth, predicted, len(names), name_of(sample))
+            ground_truth, predicted = map_pair(sample, "semantic", "SemanticMetric")
+            matrix, unknown = confusion_and_unknown(ground_truth, predicted, len(names), name_of(sample))
             counts = {"matrix": matrix, "unknown": np.int64(unknown)}
             if "mBF" in self.metrics:
-                truth = torch.where((truth < 0) | (truth >= len(names)), IGNORE, truth)
-                maps = (values.cpu().numpy().astype(np.uint8) for values in (truth, predicted))
+                ground_truth = torch.where((ground_truth < 0) | (ground_truth >= len(names)), IGNORE, ground_truth)
+                maps = (values.cpu().numpy().astype(np.uint8) for values in (ground_truth, predicted))
                 scores = boundary_scores(*maps, len(names), self.tolerance)
                 counts |= {"boundary": np.nan_to_num(scores), "bordered": ~np.isnan(scores) * 1}
             self.results[0].add(record_of(sample), counts)
@@ -113,9 +114,9 @@ class SemanticMetric(PerImageMetric):
         return ImageSums.united(parts)
 
     def compute_metrics(self, results: ImageSums) -> dict[str, float]:
-        """The figures of all images that `process` counted."""
+        """The metrics of all images that `process` counted."""
         if not results.images and self.out:
-            print_log(f"No image has truth: nothing scored, class maps written to {self.out}", logger="current")
+            print_log(f"No image has ground truth: nothing scored, class maps written to {self.out}", logger="current")
             return {}
         names, count = self._names(), len(results.images)
         matrix = results.sums.get("matrix", np.zeros((1, 1), np.int64))
@@ -123,15 +124,15 @@ class SemanticMetric(PerImageMetric):
             raise DataError(f"none of the {count} images has a pixel with a class; check the class maps.")
         if unknown := int(results.sums["unknown"]):
             print_log(f"{unknown} pixels have a ground truth that is none of the classes: not scored", logger="current")
-        known = class_figures(matrix, self.beta)
+        known = per_class_metrics(matrix, self.beta)
         if "mBF" in self.metrics:
             with np.errstate(invalid="ignore"):
                 known["BF"] = results.sums["boundary"] / results.sums["bordered"]
-        asked = dict.fromkeys(name for metric in self.metrics for name in FIGURES[metric])
+        asked = dict.fromkeys(name for metric in self.metrics for name in METRIC_NAMES[metric])
         by_class = {name: known[name] for name in asked}
-        figures = {f"m{name}": mean_of(values, self.nan_to_num) for name, values in by_class.items()}
-        figures["aAcc"] = float(matrix.trace() / matrix.sum())
-        text = "\n".join(f"{key:<10}{value:>11.6f}" for key, value in figures.items())
+        scores = {f"m{name}": mean_of(values, self.nan_to_num) for name, values in by_class.items()}
+        scores["aAcc"] = float(matrix.trace() / matrix.sum())
+        text = "\n".join(f"{key:<10}{value:>11.6f}" for key, value in scores.items())
         print_log(f"Classes of the pixels of {count} images\n{text}", logger="current")
         print_log("\n" + class_table(names, by_class, matrix.sum(1)), logger="current")
         if self.matrix:
@@ -139,20 +140,20 @@ class SemanticMetric(PerImageMetric):
                 path = Path(self.matrix)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps({"classes": list(names), "matrix": matrix.tolist()}) + "\n")
-        return figures
+        return scores
 
     def _names(self) -> Sequence[str]:
         meta = self.dataset_meta or {}
         names = meta.get("semantic_classes") or meta.get("classes")
         if not names:
-            raise ConfigError("SemanticMetric knows no classes: use a data set whose metainfo states semantic_classes.")
+            raise ConfigError("SemanticMetric knows no classes: use a dataset whose metainfo states semantic_classes.")
         if len(names) > IGNORE:
-            raise ConfigError(f"SemanticMetric counts up to {IGNORE} classes, and the data set has {len(names)}.")
+            raise ConfigError(f"SemanticMetric counts up to {IGNORE} classes, and the dataset has {len(names)}.")
         return names
 
     def metric_names(self) -> list[str]:
         """What is computed, without the prefix."""
-        return [f"m{name}" for metric in self.metrics for name in FIGURES[metric]] + ["aAcc"]
+        return [f"m{name}" for metric in self.metrics for name in METRIC_NAMES[metric]] + ["aAcc"]
 
     def check_out(self, dataset: Any, option: str, inputs: Inputs) -> None:
         """ConfigError where maps of the dataset's images cannot be written below `out`, or would be over an input."""
@@ -161,20 +162,18 @@ class SemanticMetric(PerImageMetric):
     def _open_writer(self) -> ClassMapWriter:
         if self.writer is None:
             meta = self.dataset_meta or {}
-            colours = meta.get("palette") if self.palette else None
-            if self.palette and colours is None:
-                raise ConfigError(
-                    "--palette: the data set states no colours (`palette` in its metainfo); leave it out."
-                )
-            self.writer = ClassMapWriter(self.out, meta.get("label_values"), colours)
+            colors = meta.get("palette") if self.palette else None
+            if self.palette and colors is None:
+                raise ConfigError("--palette: the dataset states no colors (`palette` in its metainfo); leave it out.")
+            self.writer = ClassMapWriter(self.out, meta.get("label_values"), colors)
         return self.writer
 
 
-def class_table(names: Sequence[str], figures: dict[str, np.ndarray], pixels: np.ndarray) -> str:
-    """One line a class with its figures and its pixels in truth; '-' where a class has no such figure."""
+def class_table(names: Sequence[str], scores: dict[str, np.ndarray], pixels: np.ndarray) -> str:
+    """One line a class with its metrics and its pixels in ground truth; '-' where a class has no such figure."""
     width = max(len("class"), *map(len, names))
-    lines = ["class".ljust(width) + "".join(f"{name:>12}" for name in figures) + f"{'pixels':>14}"]
-    for name, *values, count in zip(names, *figures.values(), pixels, strict=True):
+    lines = ["class".ljust(width) + "".join(f"{name:>12}" for name in scores) + f"{'pixels':>14}"]
+    for name, *values, count in zip(names, *scores.values(), pixels, strict=True):
         texts = ["-" if np.isnan(value) else f"{value:.6f}" for value in values]
         lines.append(name.ljust(width) + "".join(f"{text:>12}" for text in texts) + f"{count:>14}")
     return "\n".join(map(printable, lines))

@@ -6,12 +6,12 @@ The sockets (any part that fits works with every other):
                forward(images (B, 3, H, W)) -> tuple of (B, C_i, ceil(H / s_i), ceil(W / s_i)), fine to coarse
     Neck       built with in_channels, in_strides; publishes out_channels, out_strides
                forward(features) -> features
-    Head       built with in_channels, in_strides (and num_classes where it has classes; `pixel_classes = True`
+    Head       built with in_channels, in_strides (and num_classes where it has classes; `semantic = True`
                on the class of a head says that its classes are those of pixels)
                loss(features, samples) -> dict of 'loss_*' tensors or lists of them
                predict(features, samples) -> list of dicts of DataSample fields, in the ORIGINAL image's frame
-               and where there is something to say about them `says`, a dict of meta for each sample
-               a two-stage one also lists what looks at regions, `region_parts`, so that its work can be counted
+               and where there is something to say about them `metadata`, a dict of meta for each sample
+               a two-stage one also lists what looks at regions, `roi_parts`, so that its work can be counted
 """
 
 import inspect
@@ -24,8 +24,8 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError
-from densevit.models.freezing import parts_named
-from densevit.ops.compiling import require_compiler
+from densevit.kernels.check_compiler import require_compiler
+from densevit.models.freezing import resolve_modules
 from densevit.registry import MODELS
 from densevit.structures import DataSample
 
@@ -42,17 +42,18 @@ class DensePredictor(BaseModel):
             each may have `in_index`: which of the maps, fine to coarse from 0, it is built on; all of them without.
         neck: config of a neck, or a list of them in their order.
         data_preprocessor: config of the preprocessor; its defaults are ImageNet's mean and std, padding to 32.
-        loss_balance: config of what weighs the losses of several heads against each other; None adds them as they are.
+        loss_weighting: config of what weighs the losses of several heads against each other; None adds them as they
+            are.
         inference: config of how an image is looked at when it is predicted (SlidingWindow), for heads of maps; None
             takes it as a whole.
         auxiliary: configs of heads that exist in training alone, their losses called aux_0.loss_* and so on and added
-            as they are. Beside its own arguments each may have `in_index`, a number or several, and `after`: how many
-            necks its maps have passed; 0, the default, are the backbone's own.
+            as they are. Beside its own arguments each may have `in_index`, a number or several, and `neck_index`: how
+            many necks its maps have passed; 0, the default, are the backbone's own.
         frozen: what is not trained, by dotted names of parts, blocks or parameters: 'backbone', or
             ('backbone.patch_embed', 'backbone.pos_embed', 'backbone.blocks.0-5'), the blocks 0 to 5. Weights and
             running statistics stay as they are loaded, and nothing that only they need is kept for a backward pass.
-        classes: names of the classes, from the data set.
-        semantic_classes: names of the classes of pixels, where a data set has both kinds.
+        classes: names of the classes, from the dataset.
+        semantic_classes: names of the semantic classes, where a dataset has both kinds.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class DensePredictor(BaseModel):
         head: Mapping,
         neck: Mapping | Sequence[Mapping] | None = None,
         data_preprocessor: Mapping | None = None,
-        loss_balance: Mapping | None = None,
+        loss_weighting: Mapping | None = None,
         inference: Mapping | None = None,
         auxiliary: Sequence[Mapping] = (),
         frozen: str | Sequence[str] = (),
@@ -91,21 +92,24 @@ class DensePredictor(BaseModel):
                 {name: self._build_head(name, f"head.{name}", config, levels[-1]) for name, config in head.items()}
             )
         self.auxiliary = nn.ModuleList()
-        self.after: list[int] = []
+        self.neck_index: list[int] = []
         for i, config in enumerate(auxiliary):
             config, where = dict(config), f"auxiliary[{i}]"
-            self.after.append(config.pop("after", 0))
-            if not 0 <= self.after[i] < len(levels):
+            self.neck_index.append(config.pop("neck_index", 0))
+            if not 0 <= self.neck_index[i] < len(levels):
                 raise ConfigError(
-                    f"model.{where}.after is {self.after[i]}, but there are {len(levels) - 1} necks: 0 is before them"
+                    f"model.{where}.neck_index is {self.neck_index[i]}, but there are {len(levels) - 1} necks: 0 is "
+                    "before them"
                 )
-            self.auxiliary.append(self._build_head(f"aux_{i}", where, config, levels[self.after[i]]))
-        self.balance = MODELS.build(dict(loss_balance), default_args=dict(names=tuple(head))) if loss_balance else None
+            self.auxiliary.append(self._build_head(f"aux_{i}", where, config, levels[self.neck_index[i]]))
+        self.balance = (
+            MODELS.build(dict(loss_weighting), default_args=dict(names=tuple(head))) if loss_weighting else None
+        )
         self.inference = MODELS.build(inference) if inference else None
         if inference:
             self._require_maps("model.inference", "leave model.inference out")
         names = (frozen,) if isinstance(frozen, str) else tuple(frozen)
-        parts = [part for name in names for part in parts_named(self, name)]
+        parts = [part for name in names for part in resolve_modules(self, name)]
         for part in parts:
             part.requires_grad_(False)
         self._frozen = [part for part in parts if isinstance(part, nn.Module)]  # a list: none of it is a child of ours
@@ -154,33 +158,33 @@ class DensePredictor(BaseModel):
         )
         return _plug(where, config, seen, self.classes, self.semantic_classes)
 
-    def levels(self, images: Tensor) -> list[tuple[Tensor, ...]]:
-        """images: (B, 3, H, W) normalised. Returns the maps of the backbone, then those after each neck."""
+    def feature_levels(self, images: Tensor) -> list[tuple[Tensor, ...]]:
+        """images: (B, 3, H, W) normalized. Returns the maps of the backbone, then those after each neck."""
         levels = [self.backbone(images)]
         for neck in self.neck if isinstance(self.neck, nn.ModuleList) else [self.neck]:
             if neck is not None:
                 levels.append(neck(levels[-1]))
         return levels
 
-    def extract(self, images: Tensor) -> tuple[Tensor, ...]:
-        """images: (B, 3, H, W) normalised. Returns the maps that the heads see."""
-        return self.levels(images)[-1]
+    def extract_features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """images: (B, 3, H, W) normalized. Returns the maps that the heads see."""
+        return self.feature_levels(images)[-1]
 
     def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None, mode: str = "tensor"):
-        """MMEngine's signature. inputs: (B, 3, H, W) normalised and padded.
+        """MMEngine's signature. inputs: (B, 3, H, W) normalized and padded.
 
         mode 'loss': dict of losses; 'predict': the samples with their `pred_*` fields; 'tensor': what the heads'
         forward gives.
         """
         if mode == "predict" and self.inference is not None:
             return self.restore(self.maps(inputs), data_samples)
-        levels = self.levels(inputs)
+        levels = self.feature_levels(inputs)
         features = levels[-1]
         if mode == "loss":
             return {**self.loss(features, data_samples), **self.auxiliary_loss(levels, data_samples)}
         if mode == "predict":
             return self.predict(features, data_samples)
-        outputs = {name: head(self.seen_by(name, features)) for name, head in self.heads()}
+        outputs = {name: head(self.select_features(name, features)) for name, head in self.heads()}
         return outputs if self.many else outputs[""]
 
     @property
@@ -192,24 +196,26 @@ class DensePredictor(BaseModel):
         """The heads by name; a single head's name is ''."""
         return list(self.head.items()) if self.many else [("", self.head)]
 
-    def seen_by(self, name: str, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Those of the maps of `extract` that the head of this name is built on."""
+    def select_features(self, name: str, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Those of the maps of `extract_features` that the head of this name is built on."""
         return tuple(features[i] for i in self.in_index[name])
 
     def loss(self, features: Sequence[Tensor], samples: list[DataSample]) -> dict:
-        """Losses of all heads on the maps of `extract`."""
-        return self._together({name: head.loss(self.seen_by(name, features), samples) for name, head in self.heads()})
+        """Losses of all heads on the maps of `extract_features`."""
+        return self._together(
+            {name: head.loss(self.select_features(name, features), samples) for name, head in self.heads()}
+        )
 
-    def seen_by_auxiliary(self, i: int, levels: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """Those of the maps of `levels` that auxiliary head i is built on."""
-        return self.seen_by(f"aux_{i}", levels[self.after[i]])
+    def select_auxiliary_features(self, i: int, levels: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """Those of the maps of `feature_levels` that auxiliary head i is built on."""
+        return self.select_features(f"aux_{i}", levels[self.neck_index[i]])
 
     def auxiliary_loss(self, levels: Sequence[tuple[Tensor, ...]], samples: list[DataSample]) -> dict:
-        """Losses of the auxiliary heads on the maps of `levels`."""
+        """Losses of the auxiliary heads on the maps of `feature_levels`."""
         return {
             f"aux_{i}.{key}": value
             for i, head in enumerate(self.auxiliary)
-            for key, value in head.loss(self.seen_by_auxiliary(i, levels), samples).items()
+            for key, value in head.loss(self.select_auxiliary_features(i, levels), samples).items()
         }
 
     def _together(self, by_head: dict[str, dict]) -> dict:
@@ -223,7 +229,9 @@ class DensePredictor(BaseModel):
     def predict(self, features: Sequence[Tensor], samples: list[DataSample]) -> list[DataSample]:
         """The samples with the `pred_*` fields of all heads set."""
         for name, head in self.heads():
-            for sample, fields in zip(samples, head.predict(self.seen_by(name, features), samples), strict=True):
+            for sample, fields in zip(
+                samples, head.predict(self.select_features(name, features), samples), strict=True
+            ):
                 _fill(sample, head, fields)
         return samples
 
@@ -238,20 +246,22 @@ class DensePredictor(BaseModel):
 
     def _small_maps(self, images: Tensor) -> dict[str, Tensor]:
         """What heads of maps predict for images (B, 3, H, W), as large as it comes: (B, K, h, w) each, float32."""
-        features = self.extract(images)
-        return {name: head(self.seen_by(name, features)).float() for name, head in self.heads()}
+        features = self.extract_features(images)
+        return {name: head(self.select_features(name, features)).float() for name, head in self.heads()}
 
     def restore(self, maps: dict[str, Tensor], samples: list[DataSample]) -> list[DataSample]:
         """The samples with the `pred_*` fields set that follow from the maps of `maps`."""
         for name, head in self.heads():
-            for sample, fields in zip(samples, head.restore_fields(maps[name], samples), strict=True):
+            for sample, fields in zip(samples, head.rescale_fields(maps[name], samples), strict=True):
                 _fill(sample, head, fields)
         return samples
 
-    def predict_views(self, inputs: Sequence[list[Tensor]], samples: Sequence[list[DataSample]]) -> list[DataSample]:
-        """Each image as the mean of several views of it, as the transform `Views` makes them.
+    def predict_augmented(
+        self, inputs: Sequence[list[Tensor]], samples: Sequence[list[DataSample]]
+    ) -> list[DataSample]:
+        """Each image as the mean of several views of it, as the transform `TestTimeAugmentation` makes them.
 
-        Class by class the probabilities are averaged (metres of depth are), in the original image's frame, and the
+        Class by class the probabilities are averaged (meters of depth are), in the original image's frame, and the
         class of each pixel is the one with the greatest mean, as in mmsegmentation. Needs twice the memory of K maps of
         the original image, whatever the number of views.
 
@@ -270,19 +280,19 @@ class DensePredictor(BaseModel):
             maps = self._small_maps(images) if self.inference is None else self.maps(images)
             for name, head in self.heads():
                 for i, (x, sample) in enumerate(zip(maps[name], data["data_samples"], strict=True)):
-                    opinion = head.opinion(x, sample, images.shape[2:])
-                    means[name, i] = means[name, i].add_(opinion) if (name, i) in means else opinion
-                    del opinion  # its memory is the next one's
+                    tta_scores = head.tta_scores(x, sample, images.shape[2:])
+                    means[name, i] = means[name, i].add_(tta_scores) if (name, i) in means else tta_scores
+                    del tta_scores  # its memory is the next one's
         found = self.data_preprocessor.cast_data(samples[0])
         for (name, i), total in means.items():
             head = self.head[name] if self.many else self.head
-            _fill(found[i], head, {head.result: head.decide(total.div_(len(inputs) - 1))})
+            _fill(found[i], head, {head.pred_key: head.tta_decide(total.div_(len(inputs) - 1))})
         return found
 
     def _require_maps(self, what: str, way: str) -> None:
         """ConfigError where a head predicts no maps."""
         for name, part in self.heads():
-            if not hasattr(part, "opinion"):
+            if not hasattr(part, "tta_scores"):
                 where = f"head.{name}" if name else "head"
                 raise ConfigError(
                     f"{what} puts maps together, and model.{where}, a {type(part).__name__}, predicts none: {way}."
@@ -290,27 +300,33 @@ class DensePredictor(BaseModel):
 
     def test_step(self, data: dict) -> list:
         """The samples with predictions."""
-        return self.predict_views(data["inputs"], data["data_samples"]) if _has_views(data) else super().test_step(data)
+        return (
+            self.predict_augmented(data["inputs"], data["data_samples"])
+            if _is_augmented(data)
+            else super().test_step(data)
+        )
 
     def val_step(self, data: dict) -> list:
-        """The samples with predictions and, where they carry truth, one more element with the batch's losses.
+        """The samples with predictions and, where they carry ground truth, one more element with the batch's losses.
 
         The last is what MMEngine's validation loop takes: a BaseDataElement whose only field is `loss`. Auxiliary heads
         have no part in it.
         """
-        if _has_views(data):
-            return self.predict_views(data["inputs"], data["data_samples"])
+        if _is_augmented(data):
+            return self.predict_augmented(data["inputs"], data["data_samples"])
         data = self.data_preprocessor(data, False)
         samples = data["data_samples"]
-        has_truth = any(key.startswith("gt_") for key in samples[0].keys())  # noqa: SIM118
+        has_ground_truth = any(key.startswith("gt_") for key in samples[0].keys())  # noqa: SIM118
         if self.inference is None:
-            features = self.extract(data["inputs"])
-            losses = self.loss(features, samples) if has_truth else None
+            features = self.extract_features(data["inputs"])
+            losses = self.loss(features, samples) if has_ground_truth else None
             outputs = list(self.predict(features, samples))
         else:
             maps, losses = self.maps(data["inputs"]), None
-            if has_truth:  # of the maps that are scored: the whole image may be more than the network can take at once
-                losses = self._together({name: head.losses_of(maps[name], samples) for name, head in self.heads()})
+            if (
+                has_ground_truth
+            ):  # of the maps that are scored: the whole image may be more than the network can take at once
+                losses = self._together({name: head.loss_by_feat(maps[name], samples) for name, head in self.heads()})
             outputs = list(self.restore(maps, samples))
         if losses is not None:
             sums = {k: sum(v) if isinstance(v, (list, tuple)) else v for k, v in losses.items()}
@@ -321,10 +337,10 @@ class DensePredictor(BaseModel):
 def _fill(sample: DataSample, head: nn.Module, fields: Mapping) -> None:
     """What a head predicts into its sample, and what it says about that."""
     sample.set_data(fields)
-    sample.set_metainfo(getattr(head, "says", {}))
+    sample.set_metainfo(getattr(head, "metadata", {}))
 
 
-def _has_views(data: Mapping) -> bool:
+def _is_augmented(data: Mapping) -> bool:
     """Whether a batch is several views of each image."""
     return isinstance(data["inputs"][0], (list, tuple))
 
@@ -339,13 +355,13 @@ def _plug(
     """Build a part on the maps that `maps` publishes; ConfigError where the config says otherwise."""
     part = MODELS.get(config["type"]) if isinstance(config["type"], str) else config["type"]
     known = dict(in_channels=tuple(maps.out_channels), in_strides=tuple(maps.out_strides))
-    if getattr(part, "pixel_classes", False) and semantic_classes is not None:
+    if getattr(part, "semantic", False) and semantic_classes is not None:
         classes = semantic_classes
     if part is not None and "num_classes" in inspect.signature(part).parameters:
         if classes is not None:
             known["num_classes"] = len(classes)
         elif "num_classes" not in config:
-            raise ConfigError(f"model.{where} lacks num_classes: it comes from the data set, or give it in the config")
+            raise ConfigError(f"model.{where} lacks num_classes: it comes from the dataset, or give it in the config")
     for key, value in known.items():
         given = config.get(key)
         if given is not None and (tuple(given) if isinstance(given, (list, tuple)) else given) != value:

@@ -4,12 +4,12 @@ import re
 
 from torch import nn
 
-from densevit.errors import ConfigError, nearest
+from densevit.errors import ConfigError, suggest
 
 RANGE = re.compile(r"(\d+)-(\d+)")
 
 
-def parts_named(model: nn.Module, name: str) -> list[nn.Module | nn.Parameter]:
+def resolve_modules(model: nn.Module, name: str) -> list[nn.Module | nn.Parameter]:
     """The modules or parameters that a dotted name means: 'backbone', 'backbone.pos_embed', or several of a list by
     the first and the last, 'backbone.blocks.0-5'.
 
@@ -25,9 +25,9 @@ def parts_named(model: nn.Module, name: str) -> list[nn.Module | nn.Parameter]:
             known = _inside(part)
             for key in wanted:
                 if key not in known:
-                    place = "model" + "".join(f".{before}" for before in steps[:i])
+                    location = "model" + "".join(f".{before}" for before in steps[:i])
                     raise ConfigError(
-                        f"model.frozen names {name!r}, but {place} has no {key!r}{nearest(key, known)}: choose from "
+                        f"model.frozen names {name!r}, but {location} has no {key!r}{suggest(key, known)}: choose from "
                         f"{', '.join(known) or 'nothing'}"
                     )
                 inside.append(known[key])

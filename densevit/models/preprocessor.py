@@ -1,4 +1,4 @@
-"""From a list of uint8 images to one normalised batch on the model's device.
+"""From a list of uint8 images to one normalized batch on the model's device.
 
 Shape letters: B images, H, W size of the batch, a multiple of the size divisor.
 """
@@ -16,7 +16,7 @@ from densevit.registry import MODELS
 
 @MODELS.register_module()
 class Preprocessor(BaseDataPreprocessor):
-    """Moves, normalises, pads (right and below) and stacks; pads the truth alike.
+    """Moves, normalizes, pads (right and below) and stacks; pads the ground truth alike.
 
     Args:
         mean: of R, G, B, in 0 to 255; of images of more channels as many numbers.
@@ -57,22 +57,22 @@ class Preprocessor(BaseDataPreprocessor):
         height, width = (max(sides) for sides in zip(*sizes, *least, strict=True))
         batch = torch.zeros((len(images), len(self.mean), height, width), device=self.mean.device)
         batch = batch.contiguous(memory_format=torch.channels_last)
-        for place, image in zip(batch, images, strict=True):
+        for location, image in zip(batch, images, strict=True):
             if len(image) != len(self.mean):
                 raise DataError(f"an image has {len(image)} channels, and this model takes {len(self.mean)}.")
-            place = place[:, : image.shape[1], : image.shape[2]]
-            place.copy_(image.flip(0) if self.bgr_to_rgb else image)
-            place.sub_(self.mean).div_(self.std)
+            location = location[:, : image.shape[1], : image.shape[2]]
+            location.copy_(image.flip(0) if self.bgr_to_rgb else image)
+            location.sub_(self.mean).div_(self.std)
         for sample, size in zip(samples or (), sizes, strict=False):
             sample.set_metainfo({"pad_shape": size, "batch_input_shape": (height, width)})
-            self.pad_truth(sample, height, width)
+            self.pad_ground_truth(sample, height, width)
         return {"inputs": batch, "data_samples": samples}
 
     def round_up(self, side: int) -> int:
         """The next multiple of the size divisor."""
         return -(-side // self.size_divisor) * self.size_divisor
 
-    def pad_truth(self, sample, height: int, width: int) -> None:
+    def pad_ground_truth(self, sample, height: int, width: int) -> None:
         """Pads class map (255), depth (0) and masks (False) of one sample to the batch's size."""
         for name, value in (("gt_semantic", 255), ("gt_depth", 0)):
             if name in sample:

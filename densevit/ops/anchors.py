@@ -1,6 +1,6 @@
 """Anchor boxes of a feature pyramid (Faster R-CNN, arXiv 1506.01497; RetinaNet, arXiv 1708.02002).
 
-Anchors are centred at (column, row) * stride: not rounded, and not shifted by half a pixel.
+Anchors are centered at (column, row) * stride: not rounded, and not shifted by half a pixel.
 Shape letters: A anchors a place, h, w size of a map, N = h w A.
 """
 
@@ -23,13 +23,13 @@ def base_anchors(
     scales: Sequence[float],
     ratios: Sequence[float],
     scale_major: bool = True,
-    centre_offset: float = 0.0,
+    center_offset: float = 0.0,
 ) -> Tensor:
-    """The anchors of the place (0, 0): (A, 4) xyxy pixels, A = len(ratios) * len(scales).
+    """The anchors of the location (0, 0): (A, 4) xyxy pixels, A = len(ratios) * len(scales).
 
     base_size: side of the anchor of scale 1 and ratio 1 in pixels. ratios: height / width.
     scale_major: ratios outside and scales inside (the scale runs fastest); False turns this round.
-    centre_offset: centre of the anchor in units of base_size.
+    center_offset: center of the anchor in units of base_size.
     """
     scale = torch.tensor(scales, dtype=torch.float32)
     root = torch.tensor(ratios, dtype=torch.float32).sqrt()
@@ -39,14 +39,14 @@ def base_anchors(
     else:
         widths = (base_size * scale[:, None] * (1 / root)[None, :]).flatten()
         heights = (base_size * scale[:, None] * root[None, :]).flatten()
-    centre = centre_offset * base_size
+    center = center_offset * base_size
     return torch.stack(
-        (centre - 0.5 * widths, centre - 0.5 * heights, centre + 0.5 * widths, centre + 0.5 * heights), 1
+        (center - 0.5 * widths, center - 0.5 * heights, center + 0.5 * widths, center + 0.5 * heights), 1
     )
 
 
 def grid_anchors(base: Tensor, size: tuple[int, int], stride: int) -> Tensor:
-    """`base` (A, 4) at every place of a map of (h, w): (N, 4), row by row, the anchors of a place together."""
+    """`base` (A, 4) at every location of a map of (h, w): (N, 4), row by row, the anchors of a place together."""
     height, width = size
     y = torch.arange(height, dtype=base.dtype, device=base.device) * stride
     x = torch.arange(width, dtype=base.dtype, device=base.device) * stride
@@ -106,7 +106,7 @@ def usable_anchors(
 ) -> Tensor | None:
     """Which anchors (N, 4) of a batch's maps count in training for one of its images: (N,) bool, None where all do.
 
-    padded: (height, width) of the image with its own padding; places beyond it belong to the batch alone and do not
+    padded: (height, width) of the image with its own padding; locations beyond it belong to the batch alone and do not
     count (None: they do). image: the same without padding; anchors that stick out of it by more than allowed_border
     pixels do not count (-1: they do).
     """

@@ -56,11 +56,11 @@ def encode_deltas(anchors: Tensor, boxes: Tensor, means: Sequence[float], stds: 
     less `means`, divided by `stds`.
     """
     anchors, boxes = anchors.float(), boxes.float()
-    anchor_centre = (anchors[:, :2] + anchors[:, 2:]) * 0.5
+    anchor_center = (anchors[:, :2] + anchors[:, 2:]) * 0.5
     anchor_size = anchors[:, 2:] - anchors[:, :2]
-    centre = (boxes[:, :2] + boxes[:, 2:]) * 0.5
+    center = (boxes[:, :2] + boxes[:, 2:]) * 0.5
     size = boxes[:, 2:] - boxes[:, :2]
-    deltas = torch.cat(((centre - anchor_centre) / anchor_size, torch.log(size / anchor_size)), dim=1)
+    deltas = torch.cat(((center - anchor_center) / anchor_size, torch.log(size / anchor_size)), dim=1)
     return (deltas - deltas.new_tensor(means)) / deltas.new_tensor(stds)
 
 
@@ -80,11 +80,11 @@ def decode_deltas(
     """
     groups = deltas.reshape(len(anchors), deltas.shape[1] // 4, 4)  # (N, K, 4)
     groups = groups * groups.new_tensor(stds) + groups.new_tensor(means)
-    centre = ((anchors[:, :2] + anchors[:, 2:]) * 0.5)[:, None]  # (N, 1, 2)
+    center = ((anchors[:, :2] + anchors[:, 2:]) * 0.5)[:, None]  # (N, 1, 2)
     size = (anchors[:, 2:] - anchors[:, :2])[:, None]
-    new_centre = centre + size * groups[..., :2]
+    new_center = center + size * groups[..., :2]
     half = size * groups[..., 2:].clamp(-MAX_LOG_RATIO if limit_shrink else None, MAX_LOG_RATIO).exp() * 0.5
-    boxes = torch.cat((new_centre - half, new_centre + half), dim=-1)
+    boxes = torch.cat((new_center - half, new_center + half), dim=-1)
     if shape is not None:
         boxes = clip_boxes(boxes, shape)
     return boxes.reshape(deltas.shape)

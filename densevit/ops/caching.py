@@ -89,4 +89,4 @@ def size_of(made: Any) -> int:
 
 
 by_bytes = ByteCache(2**29)
-"""The one of all that is made of sizes of maps and images (anchors, windows, places, resizes)."""
+"""The one of all that is made of sizes of maps and images (anchors, windows, locations, resizes)."""

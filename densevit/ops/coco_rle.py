@@ -21,8 +21,8 @@ def first_broken(rles: Sequence[dict]) -> int | None:
 def all_broken(rles: Sequence[dict]) -> Iterator[int]:
     """Indices of the compressed RLEs whose runs are not what their sizes hold."""
     for start in range(0, len(rles), CHUNK):
-        for place in np.flatnonzero(_broken(rles[start : start + CHUNK])).tolist():
-            yield start + place
+        for location in np.flatnonzero(_broken(rles[start : start + CHUNK])).tolist():
+            yield start + location
 
 
 def _broken(rles: Sequence[dict]) -> np.ndarray:
@@ -39,7 +39,7 @@ def _broken(rles: Sequence[dict]) -> np.ndarray:
     after = np.cumsum(lengths)  # where each text stops among the characters
     stops = after[~broken] - 1
     broken[np.flatnonzero(~broken)[~last[stops]]] = True  # ends within a number
-    last[stops] = True  # so that what is broken does not run into its neighbour
+    last[stops] = True  # so that what is broken does not run into its neighbor
     foreign = np.flatnonzero(characters > 63)
     broken[np.searchsorted(after, foreign, side="right")] = True
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from densevit.ops.masks import Mask, bitmap_boxes, rasterise
+from densevit.ops.masks import Mask, bitmap_boxes, rasterize
 
 MOST_BYTES = 1 << 28
 """Of bitmaps of one image that are held whole."""
@@ -19,10 +19,10 @@ def too_large(count: int, size: tuple[int, int]) -> bool:
 
 
 def draw_in_parts(masks: Sequence[Mask], size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """`rasterise` of some masks at a time."""
+    """`rasterize` of some masks at a time."""
     step = max(MOST_BYTES // 4 // (size[0] * size[1]), 1)
     for start in range(0, len(masks), step):
-        yield rasterise(masks[start : start + step], size)
+        yield rasterize(masks[start : start + step], size)
 
 
 class CroppedMasks:

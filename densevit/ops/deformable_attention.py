@@ -1,7 +1,7 @@
 """Multi-scale deformable attention in plain PyTorch (Deformable DETR, arXiv 2010.04159, section 4.1).
 
-Shape letters: B batch, Q queries, M heads, L levels, K points of a query on a level, D channels of a head, S places of
-all levels' maps together.
+Shape letters: B batch, Q queries, M heads, L levels, K points of a query on a level, D channels of a head, S locations
+of all levels' maps together.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from densevit.errors import ConfigError, nearest
+from densevit.errors import ConfigError, suggest
 from densevit.ops.plain import plain_form
 
 Sizes = Sequence[tuple[int, int]]
@@ -28,7 +28,7 @@ def deformable_attention(
         value: (B, S, M, D), the maps of the levels one after the other, row by row.
         sizes: (h, w) of each level.
         points: (B, Q, M, L, K, 2), x and y of the samples: 0 is the left or upper border of a map, 1 the right or
-            lower, centres of pixels lie at (i + 0.5) / side; outside of a map the values are zero.
+            lower, centers of pixels lie at (i + 0.5) / side; outside of a map the values are zero.
         weights: (B, Q, M, L, K), of the samples.
         form: 'bag', by `embedding_bag`, whose rows are the pixels; 'sample', by `grid_sample`; 'gather', by `gather`
             and arithmetic alone. None: 'gather' where operations are recorded, 'bag' otherwise.
@@ -38,14 +38,14 @@ def deformable_attention(
     if form is None:
         form = "gather" if plain_form() else "bag"
     if form not in FORMS:
-        raise ConfigError(f"deformable_attention has no form {form!r}{nearest(form, FORMS)}: {', '.join(FORMS)}")
+        raise ConfigError(f"deformable_attention has no form {form!r}{suggest(form, FORMS)}: {', '.join(FORMS)}")
     return FORMS[form](value, sizes, points, weights).flatten(2).to(value.dtype)
 
 
 def corners(sizes: Sizes, points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """The four pixels around each point: their places among all S, and their parts of the weights, zero for those
+    """The four pixels around each point: their locations among all S, and their parts of the weights, zero for those
     outside of the map. Both (B, Q, M, L*4*K)."""
-    places, parts, start = [], [], 0
+    locations, parts, start = [], [], 0
     for level, (height, width) in enumerate(sizes):
         x = points[:, :, :, level, :, 0] * width - 0.5
         y = points[:, :, :, level, :, 1] * height - 0.5
@@ -55,19 +55,19 @@ def corners(sizes: Sizes, points: Tensor, weights: Tensor) -> tuple[Tensor, Tens
         for row, down in ((top, 1 - lower_part), (top + 1, lower_part)):
             for column, across in ((left, 1 - right_part), (left + 1, right_part)):
                 inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-                places.append(start + row.clamp(0, height - 1) * width + column.clamp(0, width - 1))
+                locations.append(start + row.clamp(0, height - 1) * width + column.clamp(0, width - 1))
                 parts.append(weights[:, :, :, level] * down * across * inside)
         start += height * width
-    return torch.cat(places, -1), torch.cat(parts, -1)
+    return torch.cat(locations, -1), torch.cat(parts, -1)
 
 
 def _by_bag(value: Tensor, sizes: Sizes, points: Tensor, weights: Tensor) -> Tensor:
     """(B, Q, M, D): each sum is a bag of pixels of one image and head."""
     batch, count, heads, _ = value.shape
-    places, parts = corners(sizes, points, weights)
-    image = torch.arange(batch, device=places.device).view(-1, 1, 1, 1)
-    head = torch.arange(heads, device=places.device).view(-1, 1)
-    rows = ((image * count + places) * heads + head).flatten(0, 2)
+    locations, parts = corners(sizes, points, weights)
+    image = torch.arange(batch, device=locations.device).view(-1, 1, 1, 1)
+    head = torch.arange(heads, device=locations.device).view(-1, 1)
+    rows = ((image * count + locations) * heads + head).flatten(0, 2)
     out = F.embedding_bag(rows, value.flatten(0, 2), mode="sum", per_sample_weights=parts.flatten(0, 2).to(value.dtype))
     return out.unflatten(0, parts.shape[:3])
 
@@ -86,9 +86,9 @@ def _by_sample(value: Tensor, sizes: Sizes, points: Tensor, weights: Tensor) -> 
 
 def _by_gather(value: Tensor, sizes: Sizes, points: Tensor, weights: Tensor) -> Tensor:
     """(B, Q, M, D)."""
-    places, parts = (x.transpose(1, 2) for x in corners(sizes, points, weights))  # (B, M, Q, L*4*K)
-    index = places.flatten(2).unsqueeze(3).expand(-1, -1, -1, value.shape[3])
-    pixels = value.transpose(1, 2).gather(2, index).unflatten(2, places.shape[2:])  # (B, M, Q, L*4*K, D)
+    locations, parts = (x.transpose(1, 2) for x in corners(sizes, points, weights))  # (B, M, Q, L*4*K)
+    index = locations.flatten(2).unsqueeze(3).expand(-1, -1, -1, value.shape[3])
+    pixels = value.transpose(1, 2).gather(2, index).unflatten(2, locations.shape[2:])  # (B, M, Q, L*4*K, D)
     return (parts.unsqueeze(3) @ pixels.to(parts.dtype)).squeeze(3).transpose(1, 2)
 
 

@@ -60,10 +60,10 @@ Mask = Polygons | np.ndarray | RleMask
 
 @functools.lru_cache(maxsize=64)  # a few megabytes at most
 def nearest(old: int, new: int) -> np.ndarray:
-    """(new,) places of `old` that OpenCV's INTER_NEAREST takes, in its arithmetic."""
-    places = np.minimum(np.floor(np.arange(new) * (1 / (new / old))).astype(np.int64), old - 1)
-    places.flags.writeable = False
-    return places
+    """(new,) locations of `old` that OpenCV's INTER_NEAREST takes, in its arithmetic."""
+    locations = np.minimum(np.floor(np.arange(new) * (1 / (new / old))).astype(np.int64), old - 1)
+    locations.flags.writeable = False
+    return locations
 
 
 def resize_mask(mask: Mask, old_size: tuple[int, int], new_size: tuple[int, int]) -> Mask:
@@ -236,7 +236,7 @@ def crop_rle(crop: np.ndarray, left: int, top: int, size: tuple[int, int]) -> di
     return coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
 
 
-def rasterise(masks: list[Mask], size: tuple[int, int]) -> np.ndarray:
+def rasterize(masks: list[Mask], size: tuple[int, int]) -> np.ndarray:
     """(N, H, W) bool bitmaps; polygons are filled by pycocotools, so that every pixel is COCO's own."""
     bitmaps = np.zeros((len(masks), *size), dtype=bool)
     for bitmap, mask in zip(bitmaps, masks, strict=True):
@@ -291,8 +291,8 @@ def run_lengths(rle: dict) -> np.ndarray:
     ends = np.flatnonzero((characters & 32) == 0)
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1
-    place = np.arange(len(characters)) - np.repeat(starts, lengths)
-    runs = np.add.reduceat((characters & 31) << (5 * place), starts)
+    location = np.arange(len(characters)) - np.repeat(starts, lengths)
+    runs = np.add.reduceat((characters & 31) << (5 * location), starts)
     runs -= ((characters[ends] & 16) > 0).astype(np.int64) << (5 * lengths)
     runs[1::2] = np.cumsum(runs[1::2])
     runs[2::2] = np.cumsum(runs[2::2])

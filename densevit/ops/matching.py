@@ -24,7 +24,7 @@ class Matches(NamedTuple):
 
 def match_by_iou(
     boxes: Tensor,
-    truth: Tensor,
+    ground_truth: Tensor,
     pos_iou: float,
     neg_iou: float | tuple[float, float],
     min_pos_iou: float = 0.0,
@@ -32,24 +32,24 @@ def match_by_iou(
     ignore_iof: float = -1.0,
     ignore_of_region: bool = False,
     match_low_quality: bool = True,
-    all_best: bool = True,
-    best_taken_over: bool = True,
+    match_all_best: bool = True,
+    allow_override: bool = True,
     valid: Tensor | None = None,
 ) -> Matches:
     """Match by highest IoU (Faster R-CNN, section 3.1.2), in mmdetection's order and with its corner cases.
 
-    boxes: (N, 4). truth: (G, 4). Steps, each over the one before: everything is ignored; IoU below neg_iou (or inside
-    [low, high) of a pair) is background; IoU >= pos_iou belongs to the truth of highest IoU; with match_low_quality
-    each truth whose best IoU reaches min_pos_iou takes its best boxes (all that share the best IoU, or with
-    all_best=False the first), a later truth over an earlier one. With min_pos_iou = 0 a truth that touches nothing
-    takes every box of IoU 0. With best_taken_over=False such a box becomes positive, but belongs to the truth of its
-    own highest IoU, as in detectron2.
+    boxes: (N, 4). ground truth: (G, 4). Steps, each over the one before: everything is ignored; IoU below neg_iou (or
+    inside [low, high) of a pair) is background; IoU >= pos_iou belongs to the ground truth of highest IoU; with
+    match_low_quality each ground truth whose best IoU reaches min_pos_iou takes its best boxes (all that share the best
+    IoU, or with match_all_best=False the first), a later ground truth over an earlier one. With min_pos_iou = 0 a
+    ground truth that touches nothing takes every box of IoU 0. With allow_override=False such a box becomes positive,
+    but belongs to the ground truth of its own highest IoU, as in detectron2.
 
     ignored: (I, 4); a box of which more than ignore_iof lies inside a region is ignored (with ignore_of_region: more
-    than this share of the region lies inside the box). Without a truth everything is background, regions or not.
-    valid: (N,) bool; boxes outside of it are ignored and never a truth's best.
+    than this share of the region lies inside the box). Without a ground truth everything is background, regions or not.
+    valid: (N,) bool; boxes outside of it are ignored and never a ground truth's best.
     """
-    if len(truth) == 0 or len(boxes) == 0:
+    if len(ground_truth) == 0 or len(boxes) == 0:
         index = boxes.new_full((len(boxes),), -1, dtype=torch.long)
         if valid is not None:
             index = index.masked_fill(~valid, -2)
@@ -63,7 +63,7 @@ def match_by_iou(
             excluded = inside if excluded is None else excluded | inside
 
     overlap, best, last, first_row = None, None, None, 0
-    for part in _parts(truth, len(boxes)):
+    for part in _parts(ground_truth, len(boxes)):
         overlaps = pairwise_iou(part, boxes)  # (g, N)
         if excluded is not None:
             overlaps = overlaps.masked_fill(excluded, -1)
@@ -74,14 +74,14 @@ def match_by_iou(
             higher = here > overlap
             overlap, best = torch.where(higher, here, overlap), torch.where(higher, row + first_row, best)
         if match_low_quality:
-            best_of_truth, first = overlaps.max(dim=1, keepdim=True)  # (g, 1)
-            if all_best:
-                taken = overlaps == best_of_truth
+            best_of_ground_truth, first = overlaps.max(dim=1, keepdim=True)  # (g, 1)
+            if match_all_best:
+                taken = overlaps == best_of_ground_truth
             else:
                 taken = torch.zeros_like(overlaps, dtype=torch.bool).scatter_(1, first, True)
-            taken &= best_of_truth >= min_pos_iou
+            taken &= best_of_ground_truth >= min_pos_iou
             number = torch.arange(first_row + 1, first_row + len(part) + 1, device=boxes.device)[:, None]
-            taker = (taken * number).amax(0) - 1  # -1 where no truth takes the box
+            taker = (taken * number).amax(0) - 1  # -1 where no ground truth takes the box
             last = taker if last is None else torch.maximum(last, taker)
         first_row += len(part)
 
@@ -90,7 +90,7 @@ def match_by_iou(
     index = torch.where((overlap >= low) & (overlap < high), -1, index)
     index = torch.where(overlap >= pos_iou, best, index)
     if match_low_quality:
-        index = torch.where(last >= 0, last if best_taken_over else best, index)
+        index = torch.where(last >= 0, last if allow_override else best, index)
     if valid is not None:
         index = index.masked_fill(~valid, -2)
     return Matches(index, overlap)

@@ -11,7 +11,8 @@ CPU_LOOP_FROM = 300
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
-    """Places kept, by falling score: a box goes when a better one of its group overlaps it by more than the threshold.
+    """Locations kept, by falling score: a box goes when a better one of its group overlaps it by more than the
+    threshold.
 
     boxes: (N, 4). scores: (N,). groups: (N,) int, classes or levels. Groups are shifted apart by the largest
     coordinate + 1 so that one call serves all, as mmcv does (the shift's rounding is part of the reference's numbers).
@@ -25,7 +26,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: fl
             return torchvision.ops.nms(boxes, scores, iou_threshold)
     kept = torch.zeros_like(groups, dtype=torch.bool)
     for group in groups.unique():
-        places = (groups == group).nonzero().flatten()
-        kept[places[torchvision.ops.nms(boxes[places], scores[places], iou_threshold)]] = True
+        locations = (groups == group).nonzero().flatten()
+        kept[locations[torchvision.ops.nms(boxes[locations], scores[locations], iou_threshold)]] = True
     keep = kept.nonzero().flatten()
     return keep[scores[keep].sort(descending=True, stable=True).indices]

@@ -1,6 +1,6 @@
 """Depth as points in space, and points as PLY files.
 
-Points lie in the camera's frame as in OpenCV: x to the right, y down, z along the optical axis, metres. The middle of
+Points lie in the camera's frame as in OpenCV: x to the right, y down, z along the optical axis, meters. The middle of
 the upper left pixel is (0, 0), as calibrations have it.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from densevit.errors import DataError
 
 MOST_POINTS = 1_000_000  # more than a viewer likes to turn
-CALIBRATION = ("P2", "P_rect_02")  # the left colour camera in KITTI's files, of objects and of raw drives
+CALIBRATION = ("P2", "P_rect_02")  # the left color camera in KITTI's files, of objects and of raw drives
 
 
 class Intrinsics(NamedTuple):
@@ -35,13 +35,13 @@ def point_cloud(
     """The points that the pixels with depth show, row by row.
 
     Args:
-        depth: (H, W) metres along the optical axis; what is no positive number = none and gives no point.
-        image: (H, W, 3) uint8, the colours.
+        depth: (H, W) meters along the optical axis; what is no positive number = none and gives no point.
+        image: (H, W, 3) uint8, the colors.
         intrinsics: (fx, fy, cx, cy) in pixels of this image.
         stride: take each so-many-th row and column.
 
     Returns:
-        (N, 3) float32 metres, and (N, 3) uint8 colours in the image's order.
+        (N, 3) float32 meters, and (N, 3) uint8 colors in the image's order.
 
     Raises:
         DataError: the intrinsics are not those of a camera that takes such an image, or the maps differ in size.
@@ -90,7 +90,7 @@ def read_intrinsics(path: str | os.PathLike) -> Intrinsics:
     """The intrinsics that a file states.
 
     Text with four numbers (fx fy cx cy) or a matrix of 3 x 3 or 3 x 4; KITTI's calibration files, of which the left
-    colour camera is taken (P2, P_rect_02); or JSON: an object with fx, fy, cx, cy, or with a matrix as `K`,
+    color camera is taken (P2, P_rect_02); or JSON: an object with fx, fy, cx, cy, or with a matrix as `K`,
     `intrinsics` or Open3D's `intrinsic_matrix`.
 
     Raises:
@@ -156,11 +156,11 @@ def _camera(numbers: list[float]) -> Intrinsics | None:
     left, last = matrix[:, :3], matrix[2, :3]
     if last.tolist() != [0, 0, 1]:
         return None
-    return Intrinsics(*(float(left[place]) for place in ((0, 0), (1, 1), (0, 2), (1, 2))))
+    return Intrinsics(*(float(left[location]) for location in ((0, 0), (1, 1), (0, 2), (1, 2))))
 
 
 def write_ply(path: str | os.PathLike, points: np.ndarray, colors: np.ndarray) -> None:
-    """Write points (N, 3) in metres with colours (N, 3) uint8 RGB as binary little-endian PLY. Makes the folder.
+    """Write points (N, 3) in meters with colors (N, 3) uint8 RGB as binary little-endian PLY. Makes the folder.
 
     Raises:
         DataError: the file cannot be written.
@@ -172,7 +172,7 @@ def write_ply(path: str | os.PathLike, points: np.ndarray, colors: np.ndarray) -
     head = [
         "ply",
         "format binary_little_endian 1.0",
-        "comment metres in the camera's frame: x right, y down, z forward",
+        "comment meters in the camera's frame: x right, y down, z forward",
         f"element vertex {len(points)}",
         *properties,
         "end_header",

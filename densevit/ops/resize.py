@@ -18,7 +18,7 @@ def resize_table(
     """A position table (1, gh*gw, C) of one grid, for another grid: (1, h*w, C). align_corners is False.
 
     antialias: as in F.interpolate; with it also enlarging differs (bicubic's coefficient is -0.5 instead of -0.75).
-    offset: added to h and w before they are divided by the grid's; the places are then sampled at steps of exactly
+    offset: added to h and w before they are divided by the grid's; the locations are then sampled at steps of exactly
         1 / that factor, as DINOv2 does with 0.1 (github.com/facebookresearch/dinov2). 0: at steps of gh / h, gw / w.
     """
     size = fixed_size(size)

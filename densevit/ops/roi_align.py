@@ -54,7 +54,7 @@ def multilevel_roi_align(
     """Each region read from the map of its level, bilinearly: (N, C, size, size) float32.
 
     maps: L of (B, C, h, w), at `strides`. rois: (N, 5) image number, x1, y1, x2, y2 in pixels. sampling_ratio: samples
-    a bin and direction; 0: as many as the bin has pixels. aligned: pixel centres lie at half integers.
+    a bin and direction; 0: as many as the bin has pixels. aligned: pixel centers lie at half integers.
     A map without regions still gets a gradient (of zero).
     """
     level = roi_levels(rois[:, 1:], strides, level_rule, finest_size)

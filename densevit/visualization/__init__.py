@@ -1,24 +1,24 @@
-"""Pictures of what was found: boxes with names, pixel classes with a legend, depth with a scale, truth beside
+"""Pictures of what was found: boxes with names, pixel classes with a legend, depth with a scale, ground truth beside
 prediction, contact sheets. cv2 alone, BGR uint8."""
 
-from densevit.visualization.contact_sheet import contact_sheet, draw_truth_and_prediction, enlarged, side_by_side
-from densevit.visualization.depth import SteadyLimits, depth_limits, draw_depth, has_depth
+from densevit.visualization.contact_sheet import contact_sheet, draw_ground_truth_and_prediction, enlarged, side_by_side
+from densevit.visualization.depth import SmoothedRange, depth_limits, draw_depth, has_depth
 from densevit.visualization.instances import draw_instances
+from densevit.visualization.io import write_image
 from densevit.visualization.maps import draw_classes
 from densevit.visualization.palette import class_color, palette, text_color
 from densevit.visualization.points import draw_points
-from densevit.visualization.writing import write_image
 
 __all__ = [
-    "SteadyLimits",
+    "SmoothedRange",
     "class_color",
     "contact_sheet",
     "depth_limits",
     "draw_classes",
     "draw_depth",
+    "draw_ground_truth_and_prediction",
     "draw_instances",
     "draw_points",
-    "draw_truth_and_prediction",
     "enlarged",
     "has_depth",
     "palette",

@@ -13,7 +13,7 @@ FEW = 25
 
 
 def read_matrix(path: Path) -> tuple[np.ndarray, list[str]]:
-    """(K, K) pixels, truth in rows, and the K names, from the JSON file that SemanticMetric writes.
+    """(K, K) pixels, ground truth in rows, and the K names, from the JSON file that SemanticMetric writes.
 
     Raises:
         DataError: the file cannot be read, or is of another kind.
@@ -40,15 +40,15 @@ def greatest_confusions(matrix: np.ndarray, names: Sequence[str], count: int = 1
     """(true class, class it is taken for, share of the true class's pixels, pixels), the most pixels first."""
     wrong = matrix - np.diag(matrix.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:count]
-    places = [divmod(int(place), len(names)) for place in order]
+    locations = [divmod(int(location), len(names)) for location in order]
     part = shares(matrix)
-    return [(names[i], names[j], float(part[i, j]), int(wrong[i, j])) for i, j in places if wrong[i, j]]
+    return [(names[i], names[j], float(part[i, j]), int(wrong[i, j])) for i, j in locations if wrong[i, j]]
 
 
 def draw_confusion_matrix(matrix: np.ndarray, names: Sequence[str], path: Path) -> None:
-    """Write a picture of the matrix: truth in rows, each row as shares of its pixels, so that the diagonal is each
-    class's accuracy. Colours grow with the root of the share, which shows small ones; classes without a pixel in truth
-    are grey. Few classes have their values, in per cent, in the cells.
+    """Write a picture of the matrix: ground truth in rows, each row as shares of its pixels, so that the diagonal is
+    each class's accuracy. Colors grow with the root of the share, which shows small ones; classes without a pixel in
+    ground truth are gray. Few classes have their values, in per cent, in the cells.
 
     Args:
         matrix: (K, K) pixels.
@@ -67,8 +67,8 @@ def draw_confusion_matrix(matrix: np.ndarray, names: Sequence[str], path: Path) 
     margin = 0.075 * letters / 9 * max(map(len, names)) + 0.5
     side = max(2.5, cell * count)
     picture, axis = pyplot.subplots(figsize=(side + margin + 0.9, side + margin + 0.5), layout="constrained")
-    colours = pyplot.get_cmap("viridis").with_extremes(bad="0.85")
-    image = axis.imshow(part, cmap=colours, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+    colors = pyplot.get_cmap("viridis").with_extremes(bad="0.85")
+    image = axis.imshow(part, cmap=colors, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     axis.set_xticks(range(count), names, rotation=90, fontsize=letters)
     axis.set_yticks(range(count), names, fontsize=letters)
     axis.tick_params(length=0, labeltop=count > FEW, labelright=count > FEW)

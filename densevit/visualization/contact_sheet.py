@@ -1,4 +1,4 @@
-"""Many pictures on one: rows of titled cells, for truth beside prediction."""
+"""Many pictures on one: rows of titled cells, for ground truth beside prediction."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,8 +8,8 @@ import numpy as np
 
 from densevit.visualization.depth import depth_limits, draw_depth
 from densevit.visualization.instances import draw_instances
-from densevit.visualization.lettering import BACKGROUND, FONT, INK
 from densevit.visualization.maps import draw_classes
+from densevit.visualization.text import BACKGROUND, FONT, INK
 
 Cell = tuple[np.ndarray, str]
 
@@ -80,7 +80,7 @@ def side_by_side(cells: Sequence[Cell], gap: int = 8) -> np.ndarray:
     return sheet
 
 
-def draw_truth_and_prediction(
+def draw_ground_truth_and_prediction(
     image: np.ndarray,
     sample: Any,
     names: Sequence[str] | None = None,
@@ -89,8 +89,8 @@ def draw_truth_and_prediction(
     semantic_names: Sequence[str] | None = None,
     palette: Sequence[Sequence[int]] | None = None,
 ) -> list[Cell]:
-    """One row for `contact_sheet`: the truth, and beside it the predictions; a pair for each kind that there is, or of
-    maps without truth the prediction alone. Where there is nothing but depth, the image stands first.
+    """One row for `contact_sheet`: the ground truth, and beside it the predictions; a pair for each kind that there is,
+    or of maps without ground truth the prediction alone. Where there is nothing but depth, the image stands first.
 
     Args:
         image: the original image, (H, W, 3) uint8 BGR.
@@ -99,8 +99,8 @@ def draw_truth_and_prediction(
         names: class names of the instances.
         score_thr: predictions below are not drawn.
         side: longer side of the pictures in pixels; that of the sheet's cells, so that names stay sharp there.
-        semantic_names: of the pixels' classes, for a legend below; None leaves it out.
-        palette: (red, green, blue) of the pixels' classes.
+        semantic_names: of the semantic classes, for a legend below; None leaves it out.
+        palette: (red, green, blue) of the semantic classes.
     """
     picture, cells = fit(image, side), []
     if "gt_instances" in sample and "pred_instances" in sample:
@@ -111,10 +111,10 @@ def draw_truth_and_prediction(
             continue
         maps = {f"prediction: {words}": sample.get(f"pred_{kind}").cpu().numpy()}
         if f"original_{kind}" in sample:
-            maps = {f"truth: {words}": sample.get(f"original_{kind}").cpu().numpy(), **maps}
+            maps = {f"ground truth: {words}": sample.get(f"original_{kind}").cpu().numpy(), **maps}
         elif f"gt_{kind}" in sample:
-            truth = _original_frame(sample.get(f"gt_{kind}").cpu().numpy(), sample, image.shape[:2])
-            maps = {f"truth: {words}": truth, **maps}
+            ground_truth = _original_frame(sample.get(f"gt_{kind}").cpu().numpy(), sample, image.shape[:2])
+            maps = {f"ground truth: {words}": ground_truth, **maps}
         maps = {
             title: cv2.resize(m.astype(np.float32), size, interpolation=cv2.INTER_NEAREST) for title, m in maps.items()
         }
@@ -123,14 +123,14 @@ def draw_truth_and_prediction(
             cells += [(draw_classes(picture, m, semantic_names, **look), title) for title, m in maps.items()]
             continue
         if not cells:
-            cells.append((picture, "image"))  # which colours of depth hide
+            cells.append((picture, "image"))  # which colors of depth hide
         cells += _depths(maps, sample.get("depth_kind") or "metric")
     return cells
 
 
 def _depths(maps: dict[str, np.ndarray], kind: str) -> list[Cell]:
-    """Depth by title, the truth first where there is one: in one scale, which the first title states, as far as both
-    are metres. A relative prediction has colours of its own."""
+    """Depth by title, the ground truth first where there is one: in one scale, which the first title states, as far as
+    both are meters. A relative prediction has colors of its own."""
     shared, cells = None, []
     for title, values in maps.items():
         if kind == "relative" and title.startswith("prediction"):
@@ -147,20 +147,22 @@ def _instances(
     picture: np.ndarray, scale: float, sample: Any, names: Sequence[str] | None, score_thr: float
 ) -> list[Cell]:
     """The pair of boxes, with masks where there are any, on a picture `scale` times the original."""
-    truth, found = sample.gt_instances, sample.pred_instances
-    boxes = np.asarray(truth.bboxes.detach().cpu(), np.float64).reshape(-1, 4)
+    ground_truth, found = sample.gt_instances, sample.pred_instances
+    boxes = np.asarray(ground_truth.bboxes.detach().cpu(), np.float64).reshape(-1, 4)
     if sample.get("flip", False):
         boxes[:, [0, 2]] = sample.img_shape[1] - boxes[:, [2, 0]]
     boxes /= np.tile(np.asarray(sample.get("scale_factor", (1.0, 1.0)), np.float64)[:2], 2)
     sure = np.asarray(found.scores.detach().cpu()) >= score_thr
     found_boxes, found_scores = (np.asarray(v.detach().cpu(), np.float64)[sure] for v in (found.bboxes, found.scores))
     labels = np.asarray(found.labels.detach().cpu())[sure]
-    true_masks = [_unmirrored(mask.cpu().numpy(), sample) for mask in truth.masks] if "masks" in truth else None
+    true_masks = (
+        [_unflipped(mask.cpu().numpy(), sample) for mask in ground_truth.masks] if "masks" in ground_truth else None
+    )
     masks = [found.masks[i] for i in np.flatnonzero(sure)] if "masks" in found else None
     return [
         (
-            draw_instances(picture, boxes * scale, truth.labels, None, names, true_masks),
-            f"truth: {_objects(len(boxes))}",
+            draw_instances(picture, boxes * scale, ground_truth.labels, None, names, true_masks),
+            f"ground truth: {_objects(len(boxes))}",
         ),
         (
             draw_instances(picture, found_boxes * scale, labels, found_scores, names, masks),
@@ -171,11 +173,11 @@ def _instances(
 
 def _original_frame(values: np.ndarray, sample: Any, shape: tuple[int, int]) -> np.ndarray:
     """A true map without the padding of the network's input, unmirrored, in the original's (height, width)."""
-    values = np.ascontiguousarray(_unmirrored(values, sample), np.float32)
+    values = np.ascontiguousarray(_unflipped(values, sample), np.float32)
     return cv2.resize(values, shape[::-1], interpolation=cv2.INTER_NEAREST)
 
 
-def _unmirrored(values: np.ndarray, sample: Any) -> np.ndarray:
+def _unflipped(values: np.ndarray, sample: Any) -> np.ndarray:
     """A true map or mask without the padding of the network's input, unmirrored."""
     height, width = sample.get("img_shape", values.shape)
     values = values[:height, :width]

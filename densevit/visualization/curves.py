@@ -6,7 +6,7 @@ from pathlib import Path
 
 from densevit.errors import DataError
 
-# what a log row holds beside losses and figures
+# what a log row holds beside losses and metrics
 NO_CURVES = {"epoch", "iter", "step", "time", "data_time", "memory", "base_lr", "momentum"}
 
 
@@ -18,7 +18,7 @@ def logs_in(work_dir: Path) -> list[Path]:
 def read_log(work_dir: Path) -> list[dict]:
     """Rows of all parts of a training, one an iteration that was logged, by rising `step`.
 
-    A part that was resumed from an earlier checkpoint takes the place of what it repeats.
+    A part that was resumed from an earlier checkpoint takes the location of what it repeats.
 
     Raises:
         DataError: there is no log, or one of its lines cannot be read.
@@ -50,7 +50,7 @@ def write_table(rows: list[dict], path: Path) -> None:
 
 
 def draw_curves(rows: list[dict], path: Path) -> None:
-    """A picture with a panel each for losses, validation figures (where there are any) and learning rate."""
+    """A picture with a panel each for losses, validation metrics (where there are any) and learning rate."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -58,8 +58,8 @@ def draw_curves(rows: list[dict], path: Path) -> None:
 
     names = sorted({name for row in rows for name in row} - NO_CURVES)
     losses = [name for name in names if "loss" in name]
-    figures = [name for name in names if name not in (*losses, "lr", "grad_norm")]
-    panels = {"loss": losses, "validation": figures, "learning rate": [name for name in names if name == "lr"]}
+    metrics = [name for name in names if name not in (*losses, "lr", "grad_norm")]
+    panels = {"loss": losses, "validation": metrics, "learning rate": [name for name in names if name == "lr"]}
     panels = {title: curves for title, curves in panels.items() if curves}
     picture, axes = pyplot.subplots(1, len(panels), figsize=(5 * len(panels), 3.8), squeeze=False)
     for axis, (title, curves) in zip(axes[0], panels.items(), strict=True):

@@ -1,6 +1,6 @@
-"""Depth as pictures: near is warm (red), far is cold (blue), what has no depth is grey, a scale stands below.
+"""Depth as pictures: near is warm (red), far is cold (blue), what has no depth is gray, a scale stands below.
 
-Two kinds: 'metric' is metres; 'relative' is inverse depth up to an unknown scale and shift, larger is nearer, and its
+Two kinds: 'metric' is meters; 'relative' is inverse depth up to an unknown scale and shift, larger is nearer, and its
 scale has no numbers.
 """
 
@@ -9,24 +9,24 @@ import math
 import cv2
 import numpy as np
 
-from densevit.visualization.lettering import BACKGROUND, FONT, INK, Style, fitting_text, plate, style_for
+from densevit.visualization.text import BACKGROUND, FONT, INK, Style, fitting_text, plate, style_for
 
 NO_DEPTH = (128, 128, 128)
-ENDS = (0.5, 99.5)  # per cent of the pixels: a few stray ones do not stretch a depth map's colours
+ENDS = (0.5, 99.5)  # per cent of the pixels: a few stray ones do not stretch a depth map's colors
 SPARSE = 0.5  # share of measured pixels below which a laser's points are drawn larger, so that they can be seen
 
 Limits = tuple[float, float]
-"""(near, far), the ends of the colours: metres, near < far; relative values have near > far."""
+"""(near, far), the ends of the colors: meters, near < far; relative values have near > far."""
 
 
 def has_depth(depth: np.ndarray, kind: str = "metric") -> np.ndarray:
-    """(H, W) bool: where there is depth. Metres are positive; each finite number is relative depth."""
+    """(H, W) bool: where there is depth. Meters are positive; each finite number is relative depth."""
     measured = np.isfinite(depth)
     return measured if kind == "relative" else measured & (depth > 0)
 
 
 def depth_limits(depth: np.ndarray, kind: str = "metric") -> Limits | None:
-    """Ends of the colours that suit one map, a few pixels aside; None where it has no depth at all."""
+    """Ends of the colors that suit one map, a few pixels aside; None where it has no depth at all."""
     values = np.asarray(depth, np.float64)[has_depth(depth, kind)]
     if not values.size:
         return None
@@ -38,8 +38,8 @@ def depth_limits(depth: np.ndarray, kind: str = "metric") -> Limits | None:
     return (low, high) if high > 1.01 * low else (low / 1.05, high * 1.05)
 
 
-class SteadyLimits:
-    """Limits for the frames of a video, one after the other: they follow slowly, so that colours do not flicker.
+class SmoothedRange:
+    """Limits for the frames of a video, one after the other: they follow slowly, so that colors do not flicker.
 
     Args:
         kind: 'metric' or 'relative'.
@@ -54,7 +54,7 @@ class SteadyLimits:
         found = depth_limits(depth, self.kind)
         if self.now is None or found is None:
             self.now = self.now or found
-        elif self.kind == "metric":  # equal steps for equal ratios, as the colours have them
+        elif self.kind == "metric":  # equal steps for equal ratios, as the colors have them
             self.now = tuple(a * (b / a) ** self.share for a, b in zip(self.now, found, strict=True))
         else:
             self.now = tuple(a + (b - a) * self.share for a, b in zip(self.now, found, strict=True))
@@ -62,15 +62,15 @@ class SteadyLimits:
 
 
 def draw_depth(depth: np.ndarray, limits: Limits | None = None, scale: bool = True, kind: str = "metric") -> np.ndarray:
-    """Depth in colours: equal steps of colour for equal ratios of metres, or for equal steps of relative depth.
+    """Depth in colors: equal steps of color for equal ratios of meters, or for equal steps of relative depth.
 
-    Where few pixels have depth, as a laser's measurements, each colours its neighbours too.
+    Where few pixels have depth, as a laser's measurements, each colors its neighbors too.
 
     Args:
-        depth: (H, W) metres, of which 0 and what is no positive number = none; or relative depth, see above, of which
+        depth: (H, W) meters, of which 0 and what is no positive number = none; or relative depth, see above, of which
             what is no finite number = none.
-        limits: the ends of the colours; None takes those of this map, see `depth_limits`.
-        scale: whether a bar stands below: with distances in metres, or from 'near' to 'far' without numbers.
+        limits: the ends of the colors; None takes those of this map, see `depth_limits`.
+        scale: whether a bar stands below: with distances in meters, or from 'near' to 'far' without numbers.
         kind: 'metric' or 'relative'.
 
     Returns:
@@ -94,8 +94,8 @@ def draw_depth(depth: np.ndarray, limits: Limits | None = None, scale: bool = Tr
     return np.vstack([picture, _scale_bar(limits, gaps, depth.shape[1], style, kind)])
 
 
-def metre_ticks(near: float, far: float) -> list[float]:
-    """Round distances from `near` to `far` in metres: 1, 2, 5, 10, 20, ... or, where fewer than three of these lie
+def meter_ticks(near: float, far: float) -> list[float]:
+    """Round distances from `near` to `far` in meters: 1, 2, 5, 10, 20, ... or, where fewer than three of these lie
     between, the multiples of one such number."""
     powers = range(math.floor(math.log10(near)), math.ceil(math.log10(far)) + 1)
     steps = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
@@ -117,18 +117,18 @@ def _thickened(depth: np.ndarray, measured: np.ndarray) -> np.ndarray:
 
 
 def _colors(values: np.ndarray, limits: Limits, kind: str) -> np.ndarray:
-    """(N,) metres or relative depth -> (N, 3) uint8 BGR."""
+    """(N,) meters or relative depth -> (N, 3) uint8 BGR."""
     near, far = limits
     if kind == "relative":
-        place = (near - values) / (near - far)
+        location = (near - values) / (near - far)
     else:
-        place = np.log(np.clip(values, near, far) / near) / math.log(far / near)
-    warm = np.round(255 * (1 - np.clip(place, 0, 1))).astype(np.uint8).reshape(-1, 1)
+        location = np.log(np.clip(values, near, far) / near) / math.log(far / near)
+    warm = np.round(255 * (1 - np.clip(location, 0, 1))).astype(np.uint8).reshape(-1, 1)
     return cv2.applyColorMap(warm, cv2.COLORMAP_TURBO).reshape(-1, 3)
 
 
 def _scale_bar(limits: Limits | None, gaps: bool, width: int, style: Style, kind: str) -> np.ndarray:
-    """The colours from near to far with words below and, where pixels have none, a grey plate that says so."""
+    """The colors from near to far with words below and, where pixels have none, a gray plate that says so."""
     text, (wide, tall), rise = fitting_text("none", None, width, style)
     gap, (_, letter), thick = style.margin, cv2.getTextSize("0", FONT, style.scale, style.stroke)[0], 2 * style.line
     strip = np.full((gap + tall + thick + letter + 2 * gap, width, 3), BACKGROUND, np.uint8)
@@ -139,8 +139,8 @@ def _scale_bar(limits: Limits | None, gaps: bool, width: int, style: Style, kind
     if limits is None or end < 2:
         return strip
     near, far = limits
-    places = np.linspace(0, 1, end)
-    shown = near + (far - near) * places if kind == "relative" else near * (far / near) ** places
+    locations = np.linspace(0, 1, end)
+    shown = near + (far - near) * locations if kind == "relative" else near * (far / near) ** locations
     strip[gap : gap + tall, :end] = _colors(shown, limits, kind)
     taken = 0
     for x, words, mark in _words(limits, end, kind):
@@ -162,5 +162,5 @@ def _words(limits: Limits, end: int, kind: str) -> list[tuple[int, str, bool]]:
     if kind == "relative":
         return [(0, "near", False), (end - 1, "far", False)]
     near, far = limits
-    place = (end - 1) / math.log(far / near)
-    return [(round(place * math.log(tick / near)), f"{tick:g} m", True) for tick in metre_ticks(near, far)]
+    location = (end - 1) / math.log(far / near)
+    return [(round(location * math.log(tick / near)), f"{tick:g} m", True) for tick in meter_ticks(near, far)]

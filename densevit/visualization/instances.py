@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from densevit.visualization.lettering import SMALLEST, Style, class_name, fitting_text, plate, style_for, with_letters
 from densevit.visualization.masks import Mask, paint_masks
 from densevit.visualization.palette import Color, instance_colors
+from densevit.visualization.text import SMALLEST, Style, class_name, fitting_text, plate, style_for, with_letters
 
 CROWDED = 0.1  # of the picture: what labels may cover in letters of the usual size
 MANY = 8  # objects that are smaller than their labels
@@ -38,7 +38,7 @@ def draw_instances(
 ) -> np.ndarray:
     """A copy of `image` with boxes, each with a label 'name 0.87' that stays inside the picture.
 
-    Every object has a shade of its class's colour to itself, so that label, box and mask are seen to belong together.
+    Every object has a shade of its class's color to itself, so that label, box and mask are seen to belong together.
     With masks, boxes are thin. Labels are placed best score first, each where it covers no other label if there is such
     a place beside its box; a line joins one that stands apart to it. The more there are, the smaller the letters, as
     long as these can be read.
@@ -47,7 +47,7 @@ def draw_instances(
         image: (H, W, 3) or (H, W) uint8, BGR; not changed.
         boxes: (N, 4) corners x1, y1, x2, y2 in pixels of `image`; parts outside are cut, boxes of NaN left out.
         labels: (N,) class numbers from 0.
-        scores: (N,) or None for truth.
+        scores: (N,) or None for ground truth.
         names: class names; a number without a name is written as '#number'.
         masks: N COCO RLEs or bitmaps, of the image's size or to be stretched to it.
 
@@ -123,7 +123,8 @@ def _join(canvas: np.ndarray, rect: Rect, box: list[int], color: Color, line: in
 
 
 def _candidates(box: list[int], size: tuple[int, int], line: int) -> Iterator[tuple[int, int]]:
-    """Left and top of places for a label of `size` at `box`, best first: above, inside, below, then down the sides."""
+    """Left and top of locations for a label of `size` at `box`, best first: above, inside, below, then down the
+    sides."""
     x1, y1, x2, y2 = box
     width, height = size
     half = line // 2
@@ -148,7 +149,7 @@ def _place(
         x = max(0, min(left, width - size[0]))
         y = max(0, min(top, height - size[1]))
         rect = Rect(x, y, min(width, x + size[0]), min(height, y + size[1]))
-        # A place that had to be pushed back into the picture is fine beside its box and worse far from it.
+        # A location that had to be pushed back into the picture is fine beside its box and worse far from it.
         cost = sum(rect.overlap(other) for other in placed) + 0.05 * size[1] * abs(y - top) + 0.01 * abs(x - left)
         if len(small):
             shared = np.minimum(small[:, 2:], rect[2:]) - np.maximum(small[:, :2], rect[:2])

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from densevit.visualization.lettering import BACKGROUND, Style, class_name, fitting_text, plate, style_for
 from densevit.visualization.palette import Color, class_color
+from densevit.visualization.text import BACKGROUND, Style, class_name, fitting_text, plate, style_for
 
 IGNORED = 255  # of a class map: no class
 MORE = (190, 190, 190)
@@ -20,18 +20,18 @@ def draw_classes(
     legend: bool = True,
     palette: Sequence[Sequence[int]] | None = None,
 ) -> np.ndarray:
-    """A copy of `image` in the colours of its pixels' classes, a line between classes and a legend below.
+    """A copy of `image` in the colors of its semantic classes, a line between classes and a legend below.
 
-    The legend names the classes that occur, the largest first, on plates in their colours; those for which a third of
+    The legend names the classes that occur, the largest first, on plates in their colors; those for which a third of
     the picture's height does not suffice are counted.
 
     Args:
         image: (H, W, 3) or (H, W) uint8, BGR; not changed.
         class_map: (H, W) class numbers from 0; 255 = none, left as the image is.
         names: class names; a number without a name is written as '#number'.
-        opacity: of the colours, 0 to 1.
+        opacity: of the colors, 0 to 1.
         legend: False leaves it out.
-        palette: (red, green, blue) of each class, as a data set states them; None: `class_color`.
+        palette: (red, green, blue) of each class, as a dataset states them; None: `class_color`.
 
     Returns:
         (H + legend, W, 3) uint8 BGR.
@@ -42,22 +42,22 @@ def draw_classes(
         raise ValueError(f"a class map of shape {class_map.shape} does not lie on an image of {canvas.shape[:2]}")
     height, width = class_map.shape
     style = style_for(height, width)
-    labels, places, counts = np.unique(class_map, return_inverse=True, return_counts=True)
+    labels, locations, counts = np.unique(class_map, return_inverse=True, return_counts=True)
     kinds = [_color(int(label), palette) for label in labels]
-    colors = np.array(kinds, np.uint8)[places.reshape(class_map.shape)]
+    colors = np.array(kinds, np.uint8)[locations.reshape(class_map.shape)]
     mixed = cv2.addWeighted(colors, opacity, canvas, 1 - opacity, 0)
     mixed[_borders(class_map, style.line)] = BACKGROUND
     known = class_map != IGNORED
     canvas[known] = mixed[known]
     if not legend:
         return canvas
-    order = [place for place in np.argsort(-counts, kind="stable") if labels[place] != IGNORED]
-    entries = [(class_name(names, int(labels[place])), kinds[place]) for place in order]
+    order = [location for location in np.argsort(-counts, kind="stable") if labels[location] != IGNORED]
+    entries = [(class_name(names, int(labels[location])), kinds[location]) for location in order]
     return np.vstack([canvas, _legend(entries, width, height // 3, style)])
 
 
 def _color(label: int, palette: Sequence[Sequence[int]] | None) -> Color:
-    """BGR colour of a class."""
+    """BGR color of a class."""
     if palette is None or label >= len(palette):
         return class_color(label)
     red, green, blue = (int(value) for value in palette[label])

@@ -64,7 +64,7 @@ def _window(mask: Mask, shape: tuple[int, int]) -> tuple[np.ndarray, int, int]:
     y2 = min(round((top - 1 + part.shape[0]) * scale_y) + 1, shape[0])
     if x2 <= x1 or y2 <= y1:
         return part[:0], 0, 0
-    # pixel centres of the picture, in pixels of the part
+    # pixel centers of the picture, in pixels of the part
     inverse = np.array(
         [
             [1 / scale_x, 0, (x1 + 0.5) / scale_x - 0.5 - (left - 1)],
@@ -77,7 +77,7 @@ def _window(mask: Mask, shape: tuple[int, int]) -> tuple[np.ndarray, int, int]:
 
 
 def _mean_along(canvas: np.ndarray, contours: Sequence[np.ndarray]) -> Color:
-    """Mean colour of the picture under the outlines."""
+    """Mean color of the picture under the outlines."""
     if not contours:
         return 0, 0, 0
     x, y = np.concatenate(contours)[:, 0].T

@@ -1,4 +1,4 @@
-"""One colour a class, for any number of classes; class k has the same colour whatever the number."""
+"""One color a class, for any number of classes; class k has the same color whatever the number."""
 
 import colorsys
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ GOLDEN = 0.6180339887498949  # successive multiples, modulo 1, spread evenly at 
 
 @cache
 def class_color(label: int) -> Color:
-    """BGR colour of class `label` (from 0): hues by the golden ratio, three strengths in turn to part near hues."""
+    """BGR color of class `label` (from 0): hues by the golden ratio, three strengths in turn to part near hues."""
     hue = (label * GOLDEN) % 1.0
     value = (1.0, 0.78, 0.9)[label % 3]
     # The saturation moves slowly, so that two hues that come near again after a Fibonacci number of steps differ.
@@ -28,38 +28,38 @@ def palette(num_classes: int) -> np.ndarray:
 
 
 def instance_colors(labels: Sequence[int]) -> list[Color]:
-    """A colour for each object, near its class's: the first of a class has that itself, the others shades around it."""
+    """A color for each object, near its class's: the first of a class has that itself, the others shades around it."""
     seen: dict[int, int] = {}
     colors = []
     for label in labels:
-        place = seen.get(label, 0)
-        seen[label] = place + 1
-        colors.append(_shade(class_color(label), place))
+        location = seen.get(label, 0)
+        seen[label] = location + 1
+        colors.append(_shade(class_color(label), location))
     return colors
 
 
 @cache
-def _shade(color: Color, place: int) -> Color:
-    """Shade number `place` of a colour: hues up to a twelfth of the circle away, lighter and darker in turn."""
-    if place == 0:
+def _shade(color: Color, location: int) -> Color:
+    """Shade number `location` of a color: hues up to a twelfth of the circle away, lighter and darker in turn."""
+    if location == 0:
         return color
     hue, saturation, value = colorsys.rgb_to_hsv(*(c / 255 for c in color[::-1]))
-    turn = ((place * GOLDEN) % 1.0 - 0.5) / 6
-    # stronger and paler by turns, never so pale or dark that the class's colour is lost
-    saturation = min(1.0, saturation * (1.0, 0.6, 1.25)[place % 3])
-    value = min(1.0, value * (1.0, 1.1, 0.72)[(place + place // 3) % 3])
+    turn = ((location * GOLDEN) % 1.0 - 0.5) / 6
+    # stronger and paler by turns, never so pale or dark that the class's color is lost
+    saturation = min(1.0, saturation * (1.0, 0.6, 1.25)[location % 3])
+    value = min(1.0, value * (1.0, 1.1, 0.72)[(location + location // 3) % 3])
     red, green, blue = colorsys.hsv_to_rgb((hue + turn) % 1.0, saturation, value)
     return round(255 * blue), round(255 * green), round(255 * red)
 
 
 def luminance(color: Color) -> float:
-    """Relative luminance of a BGR colour, 0 to 1 (WCAG 2.1)."""
+    """Relative luminance of a BGR color, 0 to 1 (WCAG 2.1)."""
     linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in color)]
     return 0.0722 * linear[0] + 0.7152 * linear[1] + 0.2126 * linear[2]
 
 
 def contrast(a: Color, b: Color) -> float:
-    """Contrast ratio of two colours, 1 to 21 (WCAG 2.1)."""
+    """Contrast ratio of two colors, 1 to 21 (WCAG 2.1)."""
     dark, bright = sorted((luminance(a), luminance(b)))
     return (bright + 0.05) / (dark + 0.05)
 

@@ -1,4 +1,4 @@
-"""A picture of coloured points in space, seen from beside the camera that took them."""
+"""A picture of colored points in space, seen from beside the camera that took them."""
 
 import math
 
@@ -16,7 +16,7 @@ def draw_points(
     side: int = 800,
 ) -> np.ndarray:
     """Points as a camera sees them that is carried around their middle, all of them on the picture: the nearest at each
-    pixel, as large as it takes to close the gaps between neighbours about.
+    pixel, as large as it takes to close the gaps between neighbors about.
 
     Args:
         points: (N, 3) x right, y down, z forward, from the camera that took them.

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.evaluation import OBJECTS, SIZE, draw, measure_evaluation
 from densevit.errors import ConfigError
-from densevit.metrics.coco_figures import evaluate_coco
+from densevit.metrics.coco_eval import evaluate_coco
 
 
 def test_drawn_truth_and_detections_are_a_case_with_figures_of_every_size():

@@ -47,7 +47,7 @@ def carrying(folder, **parts) -> str:
         dict(neck=f"[dict(type='FPN', out_channels=8), {RUN}]"),
         dict(head=f"dict(boxes=dict(type='RetinaNetHead', anything=dict(deep=[(1, {RUN})])))"),
         dict(data_preprocessor=RUN),
-        dict(loss_balance=RUN),
+        dict(loss_weighting=RUN),
         dict(inference=RUN.replace("subprocess.Popen", "os.system")),
         dict(backbone="dict(type='antigravity')"),
         dict(backbone="dict(type='densevit.models.backbones.pvt.PVTv2', arch='b0')"),
@@ -260,9 +260,9 @@ def test_every_damaged_byte_of_a_tensor_is_noticed_by_every_reader(tmp_path):
     torch.save({"a": torch.arange(100.0)}, path)
     content = bytearray(path.read_bytes())
     start = content.index(torch.arange(100.0).numpy().tobytes())
-    for place in range(start, start + 400, 37):
+    for location in range(start, start + 400, 37):
         damaged = bytearray(content)
-        damaged[place] ^= 1
+        damaged[location] ^= 1
         path.write_bytes(damaged)
         assert "checksum" in unread(path)
     torch.serialization.set_crc32_options(False)

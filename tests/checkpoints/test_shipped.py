@@ -32,7 +32,7 @@ model = dict(
     head=dict(
         boxes=dict(type="RetinaNetHead", feat_channels=8, stacked_convs=1, test=dict(score_thr=0.0, max_per_image=9)),
         classes=dict(type="SemanticFPNHead", channels=8),
-        depth=dict(type="DepthFPNHead", channels=8, max_depth=20.0)))
+        depth=dict(type="FPNDepthHead", channels=8, max_depth=20.0)))
 """
 
 
@@ -44,7 +44,7 @@ def files(tmp_path_factory):
     torch.manual_seed(0)
     settings = dict(read_config(folder / "recipe.py").model)
     model = MODELS.build(settings | dict(classes=CLASSES, semantic_classes=SEMANTIC))
-    with torch.no_grad():  # results that differ from place to place
+    with torch.no_grad():  # results that differ from location to location
         for name, value in model.named_parameters():
             if name.startswith("head") and name.endswith("weight") and value.ndim == 4:
                 value.normal_(0, 0.3)
@@ -95,7 +95,7 @@ def test_predictions_of_the_export_are_close_to_those_of_the_checkpoint(files, i
     assert (a.semantic == b.semantic).mean() > 0.98 and len(np.unique(a.semantic)) > 1
     np.testing.assert_allclose(b.scores, a.scores, atol=0.01)
     assert a.depth.shape == a.semantic.shape == image.shape[:2]
-    assert set(a.to_json()["classes"]) <= set(SEMANTIC)
+    assert set(a.to_dict()["classes"]) <= set(SEMANTIC)
 
 
 def test_a_shipped_name_is_a_model_with_its_weights(tiny_scenes, files, image):
@@ -179,7 +179,7 @@ def test_the_demo_needs_a_shipped_name_alone(tiny_scenes, root, image, tmp_path,
     spec.loader.exec_module(demo)
     monkeypatch.setattr(sys, "argv", ["image_demo.py", "street.png", "scenes", "--device", "cpu"])
     demo.main()
-    assert "classes of pixels, depth" in capsys.readouterr().out
+    assert "semantic classes, depth" in capsys.readouterr().out
     assert cv2.imread("outputs/street.png").shape[1] > 3 * 384
     assert {"objects", "classes", "depth"} <= set(json.loads((tmp_path / "outputs" / "street.json").read_text()))
 

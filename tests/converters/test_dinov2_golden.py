@@ -17,7 +17,7 @@ def backbone(dinov2_folder):
 
 
 def photo(shared: Path, case: str) -> torch.Tensor:
-    """The photo's part of a case, normalised: (1, 3, H, W)."""
+    """The photo's part of a case, normalized: (1, 3, H, W)."""
     from PIL import Image
 
     image = np.asarray(Image.open(shared / "data" / "photos" / "astronaut.png").convert("RGB"))
@@ -46,13 +46,13 @@ def test_features_of_trained_weights_equal_transformers(backbone, shared, case):
         hook.remove()
     torch.testing.assert_close(last, hidden[:, 1:].transpose(1, 2).unflatten(2, size))
     found = {"embeddings": embeddings, "last_hidden_state": hidden, **after}
-    places = [0, *stored[f"{case}.tokens"]]  # the class token first
+    locations = [0, *stored[f"{case}.tokens"]]  # the class token first
     compared = 0
     for key in stored.files:
         name = key.removeprefix(f"{case}.")
         if key == name or name == "tokens":
             continue
-        got = hidden[0].norm(dim=-1) if name == "last_hidden_state_norms" else found[name][0, places]
+        got = hidden[0].norm(dim=-1) if name == "last_hidden_state_norms" else found[name][0, locations]
         want = torch.from_numpy(stored[key]).reshape(got.shape)
         assert (got - want).abs().max() <= 1e-4 * want.abs().max(), name
         compared += 1

@@ -12,7 +12,7 @@ from densevit.checkpoints.exporting import write_imported
 from densevit.converters import build
 from densevit.converters.config_spec import UnsupportedModelError
 from densevit.converters.sources import open_checkpoint
-from densevit.engine.dumping import config_text
+from densevit.engine.dump_config import config_text
 from densevit.errors import CheckpointError
 
 SMALL = dict(encoder="vits", features=64, out_channels=[48, 96, 192, 384])
@@ -37,20 +37,20 @@ def as_depth_anything(model) -> dict[str, torch.Tensor]:
         else:
             name = ".".join([f"refinenet{4 - int(words[1])}", *words[2:]]).replace("unit", "resConfUnit")
         state[f"depth_head.scratch.{name.replace('norm', 'bn')}"] = value
-    for theirs, ours in (("1", "conv1"), ("2.0", "conv2"), ("2.2", "measure")):
+    for theirs, ours in (("1", "conv1"), ("2.0", "conv2"), ("2.2", "depth_pred")):
         for kind in ("weight", "bias"):
             state[f"depth_head.scratch.output_conv{theirs}.{kind}"] = model.head.state_dict()[f"{ours}.{kind}"]
     channels = model.neck[1].out_channels[0]
     state["pretrained.mask_token"] = torch.zeros(1, model.backbone.cls_token.shape[2])
-    for place in (1, 2):
-        start = f"depth_head.scratch.refinenet4.resConfUnit1.conv{place}"
+    for location in (1, 2):
+        start = f"depth_head.scratch.refinenet4.resConfUnit1.conv{location}"
         state |= {f"{start}.weight": torch.zeros(channels, channels, 3, 3), f"{start}.bias": torch.zeros(channels)}
     return state
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """Depth-Anything V2 S with drawn weights: the model, and its file as the repository writes it."""
+    """Depth-Anything V2 S with random weights: the model, and its file as the repository writes it."""
     torch.manual_seed(0)
     model = build("depth-anything", dict(type="DepthAnythingV2", kwargs=SMALL))
     path = tmp_path_factory.mktemp("files") / "depth_anything_v2_vits.pth"
@@ -103,7 +103,7 @@ def test_a_file_that_does_not_say_is_taken_for_version_2_with_a_warning(small, t
 
 
 @pytest.mark.parametrize("size", KINDS)
-def test_sizes_are_told_apart_by_their_shapes(size):
+def test_sizes_are_distinguished_by_their_shapes(size):
     kwargs = KINDS[size]
     with torch.device("meta"):
         model = build("depth-anything", dict(type="DepthAnythingV2", kwargs=dict(kwargs, use_clstoken=True)))
@@ -145,7 +145,7 @@ def isl_state(**changes) -> dict:
     return {key: torch.zeros(shape) for key, shape in state.items() if shape is not None}
 
 
-def test_depth_and_classes_of_isl_are_told_apart():
+def test_depth_and_classes_of_isl_are_distinguished():
     found = inferred(isl_state(), "dpt")
     model = build(found.source, found.config)
     assert (type(model.head).__name__, model.head.kind, model.neck[1].out_channels) == (

@@ -120,7 +120,7 @@ def test_depth_of_depth_anything_is_transformers(tmp_path, settings, size):
         compare(ours(images)[:, 0], theirs(images).predicted_depth)
 
 
-def test_a_folders_image_processor_says_how_images_are_resized_and_normalised(tmp_path):
+def test_a_folders_image_processor_says_how_images_are_resized_and_normalized(tmp_path):
     transformers = pytest.importorskip("transformers")
     saved(tmp_path, "DPTForDepthEstimation", transformers.DPTConfig(**VIT, **TAPS))
     processor = dict(image_mean=[0.5] * 3, image_std=[0.25] * 3, size=dict(height=96, width=128))

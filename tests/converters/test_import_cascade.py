@@ -66,7 +66,7 @@ def test_a_cascade_of_2x_around_microsofts_swin_opens(tmp_path):
             backbone=dict(type="Swin", arch=dict(SIZES, mlp_ratio=4), window_size=7),
             neck=dict(type="FPN", out_channels=8),
             head=dict(
-                type="CascadeHead",
+                type="CascadeRCNNHead",
                 num_classes=2,
                 rpn=dict(feat_channels=8),
                 box=box,
@@ -79,7 +79,7 @@ def test_a_cascade_of_2x_around_microsofts_swin_opens(tmp_path):
     theirs = {f"backbone.{key}": value for key, value in ours.backbone.state_dict().items()}
     theirs["backbone.layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49, dtype=torch.long)
     neck = remap(ours.neck.state_dict(), invert(ARCHITECTURES["FPN"].keys["mmdet"]))
-    head = remap(ours.head.state_dict(), invert(ARCHITECTURES["CascadeHead"].keys["mmdet"]))
+    head = remap(ours.head.state_dict(), invert(ARCHITECTURES["CascadeRCNNHead"].keys["mmdet"]))
     assert not neck.unknown + head.unknown
     theirs |= {f"neck.{key}": value for key, value in neck.state.items()} | {
         # a network of one convolution has no number before it

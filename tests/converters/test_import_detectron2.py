@@ -103,7 +103,7 @@ def test_nothing_of_a_configuration_is_run(tmp_path):
         ("model: {a: !strange 1}", "cannot be read"),
     ],
 )
-def test_configurations_that_say_nothing_are_told(tmp_path, text, said):
+def test_configurations_that_say_nothing_are_reported(tmp_path, text, said):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(CheckpointError, match=said):
         read_lazy_config(tmp_path / "config.yaml")
@@ -119,7 +119,7 @@ def test_a_key_that_densevit_does_not_have_is_named_with_its_file(vitdet, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "named"),
+    ("location", "value", "named"),
     [
         (("backbone", "norm"), "BN", "norm"),
         (("backbone", "top_block"), {"_target_": "LastLevelP6P7"}, "LastLevelP6P7"),
@@ -130,12 +130,12 @@ def test_a_key_that_densevit_does_not_have_is_named_with_its_file(vitdet, tmp_pa
         (("backbone", "out_channels"), 48, "48"),
     ],
 )
-def test_what_vitdet_does_not_have_here_is_named(vitdet, place, value, named):
+def test_what_vitdet_does_not_have_here_is_named(vitdet, location, value, named):
     config, _, _ = vitdet
     inner = config
-    for key in place[:-1]:
+    for key in location[:-1]:
         inner = inner[key]
-    inner[place[-1]] = value
+    inner[location[-1]] = value
     with pytest.raises(ConfigError, match=named):
         build("detectron2", {"lazy_config": "", "model": config})
 

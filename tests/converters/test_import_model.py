@@ -62,7 +62,7 @@ def test_a_mask_rcnn_of_mmdetection_opens_with_mmdetections_boxes_and_masks():
     sample = DataSample(metainfo=dict(meta, scale_factor=tuple(golden["scale_factor"].tolist())))
     data = dict(inputs=[torch.from_numpy(golden["resized"]).permute(2, 0, 1)], data_samples=[sample])
     with torch.no_grad():
-        pyramid = model.extract(model.data_preprocessor(data)["inputs"])
+        pyramid = model.extract_features(model.data_preprocessor(data)["inputs"])
         found = model.predict(pyramid, [sample])[0].pred_instances
     for i, image in enumerate(pyramid):
         assert list(image.shape) == golden[f"shape_fpn_{i}"].tolist()

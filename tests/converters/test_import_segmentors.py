@@ -96,14 +96,14 @@ def test_weights_of_a_part_that_is_not_there_are_named(tmp_path):
     torch.save(content, tmp_path / "old.pth")
     with pytest.raises(CheckpointError) as caught:
         import_model(tmp_path / "old.pth")
-    assert caught.value.load_report.missing == ["head.classify.bias"]
+    assert caught.value.load_report.missing == ["head.cls_pred.bias"]
     assert set(caught.value.load_report.unexpected) == {
         "decode_head.psp_modules.4.1.conv.weight",
         "auxiliary_head.1.conv_seg.weight",
     }
 
 
-def test_a_file_of_mmsegmentation_0_is_normalised_as_its_test_pipeline_says(tmp_path):
+def test_a_file_of_mmsegmentation_0_is_normalized_as_its_test_pipeline_says(tmp_path):
     content = torch.load(DATA / "segmenter_vit.pth", weights_only=False)
     config = """
 model = dict(type='EncoderDecoder', pretrained='x.pth',
@@ -154,7 +154,7 @@ def test_a_folder_of_segmenters_repository_opens(shared, tmp_path, name):
     assert imported.test_size == (512, 128)
     assert model.data_preprocessor.mean.flatten().tolist() == [127.5] * 3
     alone = build("rstrudel", case.model)
-    load_weights(alone, state)  # recognised by its names
+    load_weights(alone, state)  # recognized by its names
     images = torch.randn(1, 3, 100, 150)
     with torch.no_grad():
         assert torch.equal(model(images), alone(images))
@@ -162,7 +162,7 @@ def test_a_folder_of_segmenters_repository_opens(shared, tmp_path, name):
     assert alone.data_preprocessor.size_divisor == 16
 
 
-def test_a_folder_without_configuration_and_an_unknown_decoder_are_told(tmp_path):
+def test_a_folder_without_configuration_and_an_unknown_decoder_are_reported(tmp_path):
     with pytest.raises(CheckpointError, match=r"no variant\.yml with checkpoint\.pth"):
         import_model(tmp_path)
     config = dict(

@@ -88,7 +88,7 @@ def test_a_classification_file_goes_into_the_backbone_and_says_what_it_left_out(
     assert same(model.backbone, state)
 
 
-def test_the_class_row_is_told_from_a_table_of_other_size():
+def test_the_class_row_is_reported_from_a_table_of_other_size():
     for size in (32, 96, (96, 160), (64, 224), 224):
         model = MODELS.build(dict(PVT, pretrain_size=size))
         state = scrambled(model)
@@ -110,7 +110,7 @@ def test_a_table_of_another_image_size_is_resized_and_listed():
     assert torch.allclose(large.pos_embed1, middle.flatten(2).transpose(1, 2), atol=1e-6)
 
 
-def test_mmdetection_and_whai362_detectors_are_recognised_part_by_part():
+def test_mmdetection_and_whai362_detectors_are_recognized_part_by_part():
     model = detector()
     state = scrambled(model)
     report = load_weights(model, {"state_dict": as_mmdet(state)})

@@ -130,7 +130,7 @@ def test_a_whole_detector_around_swin_is_built_and_takes_detectron2s_names(share
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "named"),
+    ("location", "value", "named"),
     [
         (("roi_heads", "box_predictor", "use_sigmoid_ce"), True, "use_sigmoid_ce"),
         (("roi_heads", "box_head", "conv_norm"), "GN", "conv_norm"),
@@ -141,12 +141,12 @@ def test_a_whole_detector_around_swin_is_built_and_takes_detectron2s_names(share
         (("roi_heads", "_target_"), "Res5ROIHeads", "Res5ROIHeads"),
     ],
 )
-def test_what_densevit_does_not_have_is_named(shared, place, value, named):
+def test_what_densevit_does_not_have_is_named(shared, location, value, named):
     config = model_of(read_case(shared / "parity", "detectron2_vitdet_maskrcnn"))
     inner = config
-    for key in place[:-1]:
+    for key in location[:-1]:
         inner = inner[key]
-    inner[place[-1]] = value
+    inner[location[-1]] = value
     with pytest.raises(ConfigError, match=named):
         translate("detectron2", {**config, "backbone": SWIN})
 

@@ -149,7 +149,7 @@ def test_windows_of_a_classifier_are_resized_for_a_model_of_other_windows():
     assert all(shapes[0][0] == 169 and shapes[1][0] == 529 for shapes in report.resized.values())
 
 
-def test_microsofts_classifier_and_detector_are_told_apart_by_their_arguments():
+def test_microsofts_classifier_and_detector_are_distinguished_by_their_arguments():
     detector = translate("microsoft", dict(type="SwinTransformer", pretrain_img_size=224, window_size=7))
     assert detector["window_size"] == 7
     assert detector["drop_path_rate"] == 0.2
@@ -196,7 +196,7 @@ def test_timms_named_sizes_equal_our_archs(size):
     for name, kind in names.items():
         with torch.device("meta"):
             theirs = build("timm", dict(architecture=name))
-            windows = [block.attn.windowing.window for block in (stage.blocks[0] for stage in theirs.layers)]
+            windows = [block.attn.window_config.window for block in (stage.blocks[0] for stage in theirs.layers)]
             ours = MODELS.build(dict(type=kind, arch=size, output_norm=False, window_size=windows))
         shapes = {key: value.shape for key, value in theirs.state_dict().items()}
         assert shapes == {key: value.shape for key, value in ours.state_dict().items()}

@@ -44,16 +44,16 @@ def test_a_folder_of_transformers_opens_with_its_logits_loss_and_class_names(tmp
     assert imported.load_report.scheme == "transformers"
     assert ours.classes == tuple(LABELS.values())
     images = torch.randn(2, 3, 75, 118)
-    truth = torch.randint(0, 7, (2, 75, 118))
-    truth[:, :20] = 255
+    ground_truth = torch.randint(0, 7, (2, 75, 118))
+    ground_truth[:, :20] = 255
     with torch.no_grad():
-        wanted = theirs(images, labels=truth)
-        levels = ours.levels(images)
+        wanted = theirs(images, labels=ground_truth)
+        levels = ours.feature_levels(images)
         logits = ours.maps(images)[""]
-        hints = ours.auxiliary[0](ours.seen_by_auxiliary(0, levels))
+        hints = ours.auxiliary[0](ours.select_auxiliary_features(0, levels))
         hints = F.interpolate(hints, images.shape[2:], mode="bilinear")
         hinted = theirs.auxiliary_head(theirs.backbone(images).feature_maps)
-        losses = ours(images, [DataSample(gt_semantic=x) for x in truth], mode="loss")
+        losses = ours(images, [DataSample(gt_semantic=x) for x in ground_truth], mode="loss")
     for found, expected in (
         (logits, wanted.logits),
         (hints, F.interpolate(hinted, images.shape[2:], mode="bilinear")),

@@ -131,7 +131,7 @@ def test_a_mask_rcnn_of_the_detection_code_opens(tmp_path):
     assert imported.load_report.scheme == "backbone: vit_adapter, neck: mmdet, head: mmdet"
     images = torch.randn(1, 3, 96, 64)
     with torch.no_grad():
-        for x, y in zip(model.extract(images), ours.extract(images), strict=True):
+        for x, y in zip(model.extract_features(images), ours.extract_features(images), strict=True):
             torch.testing.assert_close(x, y)
 
 
@@ -175,9 +175,11 @@ def test_options_of_the_repository_are_taken_over():
     assert whole["vit"]["layer_scale"] == 1.0
     assert whole["use_extra_extractor"] is False
     assert translate("mmseg", dict(config, add_vit_feature=False))["add_vit_feature"] is None
-    told = build("mmdet", config, names=["blocks.0.attn.qkv.weight", "interactions.0.extractor.attn.value_proj.weight"])
-    assert isinstance(told.vit.blocks[0].ls1, torch.nn.Identity)
-    assert not told.interactions[0].extractor.hidden_dim
+    reported = build(
+        "mmdet", config, names=["blocks.0.attn.qkv.weight", "interactions.0.extractor.attn.value_proj.weight"]
+    )
+    assert isinstance(reported.vit.blocks[0].ls1, torch.nn.Identity)
+    assert not reported.interactions[0].extractor.hidden_dim
 
 
 @pytest.mark.parametrize(

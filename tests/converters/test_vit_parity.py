@@ -108,13 +108,13 @@ def test_a_folder_of_timms_opens_by_itself(tmp_path):
     ("name", "said"),
     [("vit_base_patch16_clip_224", "does not have"), ("vit_relpos_small_patch16_224", "RelPosAttention")],
 )
-def test_models_of_timms_with_other_parts_are_told(name, said):
+def test_models_of_timms_with_other_parts_are_reported(name, said):
     pytest.importorskip("timm")
     with pytest.raises(UnsupportedModelError, match=said):
         translate("timm", dict(architecture=name))
 
 
-def test_a_name_that_timm_does_not_know_is_told():
+def test_a_name_that_timm_does_not_know_is_reported():
     pytest.importorskip("timm")
     with pytest.raises(ConfigError, match="vit_enormous"):
         translate("timm", dict(architecture="vit_enormous_patch16_224"))
@@ -254,7 +254,7 @@ def test_deit3_is_read_from_its_repositorys_arguments_and_names():
         ("transformers", dict(architectures=["Dinov2Backbone"], model_type="dinov2", out_features=["stem"]), "stem"),
     ],
 )
-def test_options_that_densevit_does_not_have_are_told(source, config, said):
+def test_options_that_densevit_does_not_have_are_reported(source, config, said):
     with pytest.raises(ConfigError, match=said):
         translate(source, config)
 
@@ -310,7 +310,7 @@ def test_a_table_of_another_size_is_resized_once_for_all(mode):
 
 def test_eva02s_own_files_have_other_names_for_the_inner_norms_and_carry_angles():
     options = dict(positions="table+rotary", rotary_base=10000.0, rotary_steps=4, key_bias=False, mlp="swiglu")
-    model = small(**options, inner_norms=("attn", "mlp"))
+    model = small(**options, sub_ln=("attn", "mlp"))
     theirs = {"lm_head.weight": torch.zeros(3, 16), "mask_token": torch.zeros(1), "rope.freqs_cos": torch.zeros(1)}
     for name, value in model.state_dict().items():
         if name.endswith("attn.qkv.weight"):
@@ -326,7 +326,7 @@ def test_eva02s_own_files_have_other_names_for_the_inner_norms_and_carry_angles(
             name = name.replace("mlp.fc2", "mlp.w3").replace("mlp.norm", "mlp.ffn_ln")
             theirs[name.replace("attn.norm", "attn.inner_attn_ln")] = value
     other = MODELS.build(
-        dict(type="ViT", arch=ARCH, patch_size=8, img_size=32, **options, inner_norms=("attn", "mlp"))
+        dict(type="ViT", arch=ARCH, patch_size=8, img_size=32, **options, sub_ln=("attn", "mlp"))
     ).eval()
     report = load_weights(other, theirs)
     assert set(report.ignored) == {"lm_head.weight", "mask_token", "rope.freqs_cos"}

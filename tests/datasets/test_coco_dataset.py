@@ -13,7 +13,7 @@ from tiny_coco import edit_annotations, make_tiny_coco, tiny_dataset
 
 from densevit.datasets.coco import CocoDataset
 from densevit.errors import ConfigError, DataError
-from densevit.ops.masks import decode_rle, rasterise
+from densevit.ops.masks import decode_rle, rasterize
 from densevit.registry import DATASETS
 
 
@@ -52,20 +52,20 @@ def test_boxes_labels_and_masks_are_those_of_the_file(tree):
     dataset = build(tree, with_masks=True)
     assert len(dataset) == 8
     for index, image in enumerate(content["images"]):
-        truth = [a for a in content["annotations"] if a["image_id"] == image["id"] and not a["iscrowd"]]
+        ground_truth = [a for a in content["annotations"] if a["image_id"] == image["id"] and not a["iscrowd"]]
         sample = dataset[index]["data_samples"]
         got = sample.gt_instances
-        boxes = np.array([a["bbox"] for a in truth]).reshape(-1, 4)
+        boxes = np.array([a["bbox"] for a in ground_truth]).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         assert np.allclose(got.bboxes, boxes, atol=1e-4)
-        assert got.labels.tolist() == [(a["category_id"] - 1) // 2 for a in truth]
-        for mask, annotation in zip(got.masks, truth, strict=True):
+        assert got.labels.tolist() == [(a["category_id"] - 1) // 2 for a in ground_truth]
+        for mask, annotation in zip(got.masks, ground_truth, strict=True):
             rles = coco_mask.frPyObjects(annotation["segmentation"], image["height"], image["width"])
             assert np.array_equal(mask, coco_mask.decode(coco_mask.merge(rles)))
         assert sample.img_id == image["id"] and sample.ori_shape == (64, 80)
 
 
-def test_crowds_are_ignore_regions_and_empty_images_have_empty_truth(tree):
+def test_crowds_are_ignore_regions_and_empty_images_have_empty_ground_truth(tree):
     dataset = build(tree, with_masks=True)
     first, last = dataset[0]["data_samples"], dataset[7]["data_samples"]
     assert first.ignored_instances.bboxes.tolist() == [[40, 32, 80, 64]]
@@ -93,8 +93,8 @@ def test_category_ids_from_zero_and_with_holes(tree):
             record["id"] = new[record["id"]]
         for record in content["annotations"]:
             record["category_id"] = new[record["category_id"]]
-        for place, record in enumerate(content["annotations"]):
-            record["id"] = 3 * place
+        for location, record in enumerate(content["annotations"]):
+            record["id"] = 3 * location
 
     before = [d["data_samples"].gt_instances.labels.tolist() for d in build(tree)]
     edit_annotations(tree, renumber)
@@ -130,7 +130,7 @@ def test_an_unknown_class_is_refused_with_both_lists(tree):
         build(tree, classes=("clas 2", "class 0"))
 
 
-def test_empty_images_are_kept_unless_told_otherwise(tree, printed):
+def test_empty_images_are_kept_unless_reported_otherwise(tree, printed):
     assert len(build(tree)) == 8
     assert "1 images without annotations kept" in printed()
     assert len(build(tree, keep_empty=False)) == 7
@@ -209,19 +209,19 @@ def first_annotation(**changes):
         (first_annotation(image_id="1"), "Annotation 1 belongs to image '1'"),
         (first_annotation(category_id="1"), "Annotation 1 has category_id '1'"),
         (first_annotation(category_id=True), "Annotation 1 has category_id True"),
-        (first_annotation(id=1.5), "The annotation at place 0 has no 'id'"),
+        (first_annotation(id=1.5), "The annotation at location 0 has no 'id'"),
         (first_image(width="80"), "Image 1 needs a width and a height"),
         (first_image(file_name="a\0b.png"), "Image 1 has no 'file_name'"),
         (first_image(file_name="\ud800.png"), "Image 1 has no 'file_name'"),
-        (lambda c: c["annotations"].insert(0, "box"), "The annotation at place 0 has no 'id'"),
-        (lambda c: c["images"].insert(0, ["a.png"]), "The image at place 0 has no 'id'"),
+        (lambda c: c["annotations"].insert(0, "box"), "The annotation at location 0 has no 'id'"),
+        (lambda c: c["images"].insert(0, ["a.png"]), "The image at location 0 has no 'id'"),
         (lambda c: c.update(categories=["cat", "dog"]), "A category of .* needs a whole-numbered 'id'"),
         (first_annotation(segmentation="abc"), "Annotation 1 has a segmentation that is neither"),
         (first_annotation(category_id=2), "Annotation 1 has category_id 2"),
         (first_annotation(image_id=999), "Annotation 1 belongs to image 999"),
         (first_annotation(iscrowd=7), "Annotation 1 has iscrowd 7"),
         (first_annotation(id=2), "Annotation id 2 stands twice"),
-        (first_annotation(id=None), "The annotation at place 0 has no 'id'"),
+        (first_annotation(id=None), "The annotation at location 0 has no 'id'"),
         (first_image(id=2), "Image id 2 stands twice"),
         (first_image(width=0), "Image 1 needs a width and a height"),
         (first_image(height=None), "Image 1 needs a width and a height"),
@@ -432,7 +432,7 @@ def test_indices_take_a_part_of_the_images(tree):
 
 
 @pytest.mark.parametrize("part", ["train", "val"])
-def test_figures_of_real_coco_equal_those_published_beside_it(shared, part):
+def test_metrics_of_real_coco_equal_those_published_beside_it(shared, part):
     folder = shared / "data/coco_real"
     dataset = CocoDataset(
         f"annotations/instances_{part}2017.json",
@@ -443,7 +443,7 @@ def test_figures_of_real_coco_equal_those_published_beside_it(shared, part):
     entries = [dataset.get_data_info(i) for i in range(len(dataset))]
     areas, ignore = (np.concatenate([e[key] for e in entries]) for key in ("areas", "ignore"))
     pixels = sum(
-        int(rasterise([decode_rle(m) if isinstance(m, dict) else m], (e["height"], e["width"])).sum())
+        int(rasterize([decode_rle(m) if isinstance(m, dict) else m], (e["height"], e["width"])).sum())
         for e in entries
         for m in e["masks"]
     )

@@ -1,6 +1,6 @@
 """ViTDet's large-scale jitter by the transforms of a pipeline: objects are where the image shows them.
 
-The image of these tests holds in its channels the row and the column of each pixel: however it is resized, mirrored and
+The image of these tests holds in its channels the row and the column of each pixel: however it is resized, flipped and
 cut, it still says where a pixel comes from.
 """
 

@@ -13,12 +13,12 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from densevit.datasets.scenes import CATEGORY_IDS, OBJECT_CLASSES, SEMANTIC_CLASSES, preview, render, tree, world
+from densevit.datasets.scenes import CATEGORY_IDS, OBJECT_CLASSES, SEMANTIC_CLASSES, classes, preview, render, writer
 from densevit.datasets.scenes.annotations import coco_annotations, mask_to_polygons, mask_to_rle
+from densevit.datasets.scenes.background import paint_surroundings
 from densevit.datasets.scenes.layout import MAY_HIDE, MIN_VISIBLE_AREA, _spot, furnish, sample_camera, sample_room
+from densevit.datasets.scenes.objects import CLUTTER_LABEL
 from densevit.datasets.scenes.statistics import measure, summary
-from densevit.datasets.scenes.surroundings import paint_surroundings
-from densevit.datasets.scenes.things import CLUTTER_LABEL
 from densevit.errors import DataError
 
 ROOT = Path(__file__).parents[2]
@@ -46,9 +46,9 @@ def stage_of(seed, index, size=(256, 256)):
 def silhouettes(stage):
     """(things, H, W) bool: each whole silhouette, as far as it is inside the picture."""
     found = np.zeros((len(stage.things), stage.camera.height, stage.camera.width), bool)
-    for place, thing in zip(found, stage.things, strict=True):
+    for location, thing in zip(found, stage.things, strict=True):
         rows, columns, inner_rows, inner_columns = thing.frame(stage.camera)
-        place[rows, columns] = thing.alpha[inner_rows, inner_columns] > 127
+        location[rows, columns] = thing.alpha[inner_rows, inner_columns] > 127
     return found
 
 
@@ -84,7 +84,7 @@ def test_shapes_types_and_ranges(scenes):
         assert scene.semantic.min() >= 1 and scene.semantic.max() <= len(SEMANTIC_CLASSES)
         assert set(scene.labels) <= set(range(len(OBJECT_CLASSES)))
         assert np.isfinite(scene.depth).all() and scene.depth.min() >= 0 and scene.depth.max() < 14
-        assert np.array_equal(scene.depth == 0, scene.semantic == world.SKY)
+        assert np.array_equal(scene.depth == 0, scene.semantic == classes.SKY)
 
 
 def test_boxes_are_the_exact_extent_of_the_visible_masks(scenes):
@@ -115,19 +115,19 @@ def test_depth_order_is_occlusion_order_at_every_pixel():
         nearest = np.where(whole, z[:, None, None], np.inf)
         owner = np.where(whole.any(0), nearest.argmin(0), -1)
         assert np.array_equal(owner, stage.owner)
-        for place, thing in enumerate(stage.things):
-            mine = scene.depth[owner == place]
+        for location, thing in enumerate(stage.things):
+            mine = scene.depth[owner == location]
             row = thing.z**2 / (stage.camera.focal * stage.camera.eye)  # a row of ground where it stands
             assert (mine <= thing.z + 1e-4).all() and (mine >= thing.near - 2 * row).all()
             # whatever it covers lies farther away, over the whole depth of both
             for other, below in enumerate(stage.things):
-                hidden = (owner == place) & whole[other]
-                if other != place and hidden.any() and not (below.deck and below.near < thing.z < below.z):
+                hidden = (owner == location) & whole[other]
+                if other != location and hidden.any() and not (below.deck and below.near < thing.z < below.z):
                     assert thing.z < below.near
         # and things stand in front of floor and walls, never in or behind them
         assert (scene.depth <= empty_depth).all()
         clutter = np.array([thing.label == CLUTTER_LABEL for thing in stage.things])
-        assert np.array_equal(scene.semantic == world.CLUTTER, (owner >= 0) & clutter[owner])
+        assert np.array_equal(scene.semantic == classes.CLUTTER, (owner >= 0) & clutter[owner])
         assert np.array_equal(scene.semantic[owner < 0], base[owner < 0])
 
 
@@ -149,7 +149,7 @@ def test_visible_fraction_counts_what_is_hidden_and_no_object_is_hopeless(scenes
 def test_floor_depth_is_that_of_a_level_plane(scenes):
     # 1/depth of a plane below a level camera grows linearly down the picture
     for scene in scenes:
-        floor = np.isin(scene.semantic, (world.FLOOR, world.RUG))
+        floor = np.isin(scene.semantic, (classes.FLOOR, classes.RUG))
         rows, columns = np.nonzero(floor)
         fit = np.polyfit(rows, 1 / scene.depth[rows, columns], 1)
         np.testing.assert_allclose(np.polyval(fit, rows), 1 / scene.depth[rows, columns], atol=1e-4)
@@ -158,24 +158,24 @@ def test_floor_depth_is_that_of_a_level_plane(scenes):
 
 def test_size_in_the_picture_falls_with_depth():
     stages = [stage_of(11, index)[0] for index in range(40)]
-    # pixels a metre, times the depth, is the focal length for each object
+    # pixels a meter, times the depth, is the focal length for each object
     for stage in stages:
         for thing in stage.things:
             if thing.label != CLUTTER_LABEL:
                 assert thing.scale * thing.z == pytest.approx(stage.camera.focal)
 
 
-def test_colour_says_nothing_about_the_class():
-    # a nearest-mean classifier on mean colours is as good as guessing (1/12), within three standard errors
-    colours, labels = [], []
+def test_color_says_nothing_about_the_class():
+    # a nearest-mean classifier on mean colors is as good as guessing (1/12), within three standard errors
+    colors, labels = [], []
     for index in range(150):
         scene = render(21, index, (96, 96))
-        colours += [scene.image[mask].mean(0) for mask in scene.masks]
+        colors += [scene.image[mask].mean(0) for mask in scene.masks]
         labels += scene.labels.tolist()
-    colours, labels = np.array(colours), np.array(labels)
+    colors, labels = np.array(colors), np.array(labels)
     half = len(labels) // 2
-    means = np.stack([colours[:half][labels[:half] == c].mean(0) for c in range(12)])
-    guess = np.square(colours[half:, None] - means[None]).sum(2).argmin(1)
+    means = np.stack([colors[:half][labels[:half] == c].mean(0) for c in range(12)])
+    guess = np.square(colors[half:, None] - means[None]).sum(2).argmin(1)
     hits = (guess == labels[half:]).mean()
     assert hits < 1 / 12 + 3 * np.sqrt((1 / 12) * (11 / 12) / (len(labels) - half))
 
@@ -190,7 +190,7 @@ def test_shares_that_make_scenes_worth_learning_from():
     assert f"{(area < 32**2).mean():.1%}" in text and f"{(visible < 0.8).mean():.1%}" in text
 
 
-def test_polygons_and_rle_rasterise_to_the_mask_exactly(scenes):
+def test_polygons_and_rle_rasterize_to_the_mask_exactly(scenes):
     kinds = set()
     for scene in scenes:
         height, width = scene.semantic.shape
@@ -221,12 +221,12 @@ def test_polygons_of_awkward_masks():
 
 def test_written_tree_loads_and_holds_what_was_rendered(tmp_path):
     out = tmp_path / "scenes"
-    settings = tree.Settings(images=4, val=2, seed=5, size=(96, 96), labels=tree.LABEL_KINDS)
-    measures = tree.write_tree(out, settings, workers=2)
+    settings = writer.Settings(images=4, val=2, seed=5, size=(96, 96), labels=writer.LABEL_KINDS)
+    measures = writer.write_tree(out, settings, workers=2)
     assert len(measures) == 6
     assert (out / "classes.txt").read_text().split() == list(SEMANTIC_CLASSES)
     seen = []
-    for split, seed, count in (("train", 5, 4), ("val", tree.val_seed(5), 2)):
+    for split, seed, count in (("train", 5, 4), ("val", writer.val_seed(5), 2)):
         coco = COCO(str(out / f"annotations/instances_{split}2017.json"))
         assert coco.getCatIds() == list(CATEGORY_IDS)
         assert len(coco.getImgIds()) == count
@@ -251,7 +251,7 @@ def test_written_tree_loads_and_holds_what_was_rendered(tmp_path):
 
 def test_only_the_labels_asked_for_are_written(tmp_path):
     out = tmp_path / "scenes"
-    tree.write_tree(out, tree.Settings(1, 1, 0, (64, 64), ("boxes",)))
+    writer.write_tree(out, writer.Settings(1, 1, 0, (64, 64), ("boxes",)))
     assert sorted(path.name for path in out.iterdir()) == [
         "annotations",
         "classes.txt",
@@ -264,21 +264,21 @@ def test_only_the_labels_asked_for_are_written(tmp_path):
 
 
 def test_an_existing_folder_is_never_overwritten_unasked(tmp_path):
-    out, settings = tmp_path / "scenes", tree.Settings(2, 1, 0, (64, 64), ("boxes",))
-    tree.write_tree(out, settings)
-    assert tree.is_written(out, settings)
-    other = tree.Settings(1, 1, 0, (64, 64), ("boxes",))
-    assert not tree.is_written(out, other)
+    out, settings = tmp_path / "scenes", writer.Settings(2, 1, 0, (64, 64), ("boxes",))
+    writer.write_tree(out, settings)
+    assert writer.is_written(out, settings)
+    other = writer.Settings(1, 1, 0, (64, 64), ("boxes",))
+    assert not writer.is_written(out, other)
     with pytest.raises(DataError, match="--force"):
-        tree.write_tree(out, other)
-    assert tree.is_written(out, settings)
-    tree.write_tree(out, other, force=True)
-    assert tree.is_written(out, other) and len(list((out / "train2017").iterdir())) == 1
+        writer.write_tree(out, other)
+    assert writer.is_written(out, settings)
+    writer.write_tree(out, other, force=True)
+    assert writer.is_written(out, other) and len(list((out / "train2017").iterdir())) == 1
     mine = tmp_path / "photos"
     mine.mkdir()
     (mine / "me.jpg").write_bytes(b"dear to me")
     with pytest.raises(DataError, match="not a folder of scenes"):
-        tree.write_tree(mine, settings, force=True)
+        writer.write_tree(mine, settings, force=True)
     assert (mine / "me.jpg").read_bytes() == b"dear to me"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "scenes"]
 
@@ -288,7 +288,7 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tree.write_tree(tmp_path / "scenes", tree.Settings(2, 1, 0, (64, 64), ("boxes",)), progress=stop)
+        writer.write_tree(tmp_path / "scenes", writer.Settings(2, 1, 0, (64, 64), ("boxes",)), progress=stop)
     assert not list(tmp_path.iterdir())
 
 
@@ -355,5 +355,5 @@ def test_a_core_renders_sixty_scenes_a_second():
 def test_a_thing_that_bulges_more_than_its_room_is_deep_stands_at_the_back():
     stage = stage_of(3, 0)[0]
     rng = np.random.default_rng(0)
-    places = [_spot(rng, stage, reach=0.1, bulge=stage.room.back) for _ in range(50)]
-    assert all(z == pytest.approx(stage.room.back - 0.15) for _, z in places)
+    locations = [_spot(rng, stage, reach=0.1, bulge=stage.room.back) for _ in range(50)]
+    assert all(z == pytest.approx(stage.room.back - 0.15) for _, z in locations)

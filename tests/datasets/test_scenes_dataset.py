@@ -1,4 +1,4 @@
-"""Scenes as a data set without a disk: the same scenes as on disk, and the same whoever loads them."""
+"""Scenes as a dataset without a disk: the same scenes as on disk, and the same whoever loads them."""
 
 import json
 import subprocess
@@ -26,8 +26,8 @@ def build(pipeline=(PACK,), **changes):
     return DATASETS.build({**settings, **changes})
 
 
-def test_an_item_holds_all_truth_of_its_scene():
-    dataset, scene = build(world=4), render(4, 3, (96, 128))
+def test_an_item_holds_all_ground_truth_of_its_scene():
+    dataset, scene = build(seed=4), render(4, 3, (96, 128))
     item = dataset[3]
     sample = item["data_samples"]
     assert np.array_equal(item["inputs"].permute(1, 2, 0), scene.image)
@@ -55,11 +55,11 @@ def test_transforms_depend_on_seed_epoch_and_index_alone():
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_a_flipped_scene_has_its_truth_flipped():
-    plain, mirrored = build()[0]["data_samples"], build((dict(FLIP, prob=1.0), PACK))[0]["data_samples"]
-    assert torch.equal(plain.gt_semantic.flip(1), mirrored.gt_semantic)
-    assert torch.equal(plain.gt_depth.flip(1), mirrored.gt_depth)
-    assert torch.equal(128 - plain.gt_instances.bboxes[:, 2], mirrored.gt_instances.bboxes[:, 0])
+def test_a_flipped_scene_has_its_ground_truth_flipped():
+    plain, flipped = build()[0]["data_samples"], build((dict(FLIP, prob=1.0), PACK))[0]["data_samples"]
+    assert torch.equal(plain.gt_semantic.flip(1), flipped.gt_semantic)
+    assert torch.equal(plain.gt_depth.flip(1), flipped.gt_depth)
+    assert torch.equal(128 - plain.gt_instances.bboxes[:, 2], flipped.gt_instances.bboxes[:, 0])
 
 
 def test_masks_come_where_they_are_asked_for_and_move_with_the_picture():
@@ -83,28 +83,28 @@ def test_true_masks_as_predictions_reach_full_average_precision(scale):
         found.scores, found.masks = torch.ones(len(scene.labels)), encode_bitmaps(scene.masks)
         sample.pred_instances = found
         metric.process(None, [sample.to_dict()])
-    figures = metric.evaluate(4)
-    assert figures["coco/segm_AP"] == pytest.approx(1) and figures["coco/bbox_AP"] == pytest.approx(1)
-    assert figures["coco/segm_APs"] == pytest.approx(1)
+    metrics = metric.evaluate(4)
+    assert metrics["coco/segm_AP"] == pytest.approx(1) and metrics["coco/bbox_AP"] == pytest.approx(1)
+    assert metrics["coco/segm_APs"] == pytest.approx(1)
 
 
 def test_held_out_scenes_are_those_that_are_written_as_val(tmp_path):
     script = Path(__file__).parents[2] / "data" / "make_scenes.py"
     command = [sys.executable, script, "--out", tmp_path / "s", "--images", "1", "--val", "2", "--size", "96"]
     subprocess.run([*command, "--workers", "1"], check=True, capture_output=True)
-    dataset = build(size=(96, 96), held_out=True)
-    truth = json.loads((tmp_path / "s/annotations/instances_val2017.json").read_text())
-    for i, entry in enumerate(sorted(truth["images"], key=lambda image: image["id"])[:2]):
+    dataset = build(size=(96, 96), split="val")
+    ground_truth = json.loads((tmp_path / "s/annotations/instances_val2017.json").read_text())
+    for i, entry in enumerate(sorted(ground_truth["images"], key=lambda image: image["id"])[:2]):
         sample = dataset[i]["data_samples"]
         stem = Path(entry["file_name"]).stem
         classes = cv2.imread(str(tmp_path / f"s/semantic/val/{stem}.png"), cv2.IMREAD_UNCHANGED)
         assert np.array_equal(sample.gt_semantic, classes.astype(int) - 1)
-        boxes = [a["bbox"] for a in truth["annotations"] if a["image_id"] == entry["id"]]
+        boxes = [a["bbox"] for a in ground_truth["annotations"] if a["image_id"] == entry["id"]]
         ours = sample.gt_instances.bboxes
         assert torch.equal(torch.tensor(boxes).float()[:, :2], ours[:, :2])
 
 
-@pytest.mark.parametrize("wrong", [dict(images=0), dict(world=-1), dict(size=(32, 96))])
+@pytest.mark.parametrize("wrong", [dict(images=0), dict(seed=-1), dict(size=(32, 96))])
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(ConfigError, match="ScenesDataset"):
         build(**wrong)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_semantic import CLASSES, COLOURS, make_tiny_semantic, tiny_map, tiny_semantic_dataset
+from tiny_semantic import CLASSES, COLORS, make_tiny_semantic, tiny_map, tiny_semantic_dataset
 
 import densevit.datasets  # noqa: F401
-from densevit.datasets.checking import require_readable_images
-from densevit.datasets.scenes.tree import Settings, write_tree
+from densevit.datasets.scenes.writer import Settings, write_tree
+from densevit.datasets.validation import require_readable_images
 from densevit.errors import ConfigError, DataError
 from densevit.registry import DATASETS
 
@@ -45,13 +45,13 @@ def test_image_and_classes_of_an_item_belong_together(tree):
     dataset = build(tree)
     assert len(dataset) == 6
     item = dataset[2]
-    truth = item["data_samples"].gt_semantic
-    assert truth.dtype == torch.int64 and np.array_equal(truth.numpy(), tiny_map(seed=2))
+    ground_truth = item["data_samples"].gt_semantic
+    assert ground_truth.dtype == torch.int64 and np.array_equal(ground_truth.numpy(), tiny_map(seed=2))
     shown = item["inputs"].permute(1, 2, 0).numpy()[..., ::-1]
-    assert np.array_equal(shown, np.array([*COLOURS, (0, 0, 0)], np.uint8)[np.minimum(truth.numpy(), 3)])
+    assert np.array_equal(shown, np.array([*COLORS, (0, 0, 0)], np.uint8)[np.minimum(ground_truth.numpy(), 3)])
     assert item["data_samples"].img_id == "train_002"
     meta = dataset.metainfo
-    assert meta["classes"] == meta["semantic_classes"] == CLASSES and meta["palette"] == COLOURS
+    assert meta["classes"] == meta["semantic_classes"] == CLASSES and meta["palette"] == COLORS
     assert meta["label_values"] == (0, 1, 2) and meta["ann_file"] == str(tree / "labels/train")
 
 
@@ -61,8 +61,8 @@ def test_ade20ks_tree_and_shift(tmp_path):
     put(root / "images/training/ADE_train_00000001.jpg", 90, values.shape)
     put(root / "annotations/training/ADE_train_00000001.png", values)
     prefix = dict(img="images/training", seg="annotations/training")
-    truth = build(root, classes="ade20k", data_prefix=prefix)[0]["data_samples"].gt_semantic.numpy()
-    assert np.array_equal(truth, np.where(values == 0, 255, values.astype(int) - 1))
+    ground_truth = build(root, classes="ade20k", data_prefix=prefix)[0]["data_samples"].gt_semantic.numpy()
+    assert np.array_equal(ground_truth, np.where(values == 0, 255, values.astype(int) - 1))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_test_set_may_come_without_maps_and_training_may_not(tree):
         build(tree, data_prefix=dict(img="images/train"))
 
 
-def test_behind_a_resize_the_truth_keeps_its_own_size(tree):
+def test_behind_a_resize_the_ground_truth_keeps_its_own_size(tree):
     sample = build(tree, "val", pipeline=TEST, test_mode=True)[1]["data_samples"]
     assert sample.img_shape == (24, 32) and "gt_semantic" not in sample
     assert np.array_equal(sample.original_semantic.numpy(), tiny_map(seed=101))
@@ -203,12 +203,12 @@ def test_items_depend_on_seed_epoch_and_index_alone(tree):
 def test_a_written_tree_of_scenes_is_read_with_the_renderers_classes(tmp_path):
     write_tree(tmp_path / "scenes", Settings(images=3, val=1, seed=5, size=(64, 80), labels=("semantic",)))
     prefix = dict(img="train2017", seg="semantic/train")
-    written = build(tmp_path / "scenes", data_prefix=prefix, zero_is_ignored=True)
-    rendered = DATASETS.build(dict(type="densevit.ScenesDataset", images=3, world=5, size=(64, 80)))
+    written = build(tmp_path / "scenes", data_prefix=prefix, reduce_zero_label=True)
+    rendered = DATASETS.build(dict(type="densevit.ScenesDataset", images=3, seed=5, size=(64, 80)))
     assert written.metainfo["semantic_classes"] == rendered.metainfo["semantic_classes"]
-    for place in range(3):
-        truth = written[place]["data_samples"].gt_semantic.numpy()
-        assert np.array_equal(truth, rendered.scene(place)["gt_semantic"])
+    for location in range(3):
+        ground_truth = written[location]["data_samples"].gt_semantic.numpy()
+        assert np.array_equal(ground_truth, rendered.scene(location)["gt_semantic"])
 
 
 def test_workers_get_a_small_pickle_and_give_the_same_items(tree):
@@ -216,8 +216,8 @@ def test_workers_get_a_small_pickle_and_give_the_same_items(tree):
     dataset[0]
     assert len(pickle.dumps(dataset)) < 40_000
     loader = torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=2)
-    for place, item in enumerate(loader):
-        assert torch.equal(item["data_samples"].gt_semantic, dataset[place]["data_samples"].gt_semantic)
+    for location, item in enumerate(loader):
+        assert torch.equal(item["data_samples"].gt_semantic, dataset[location]["data_samples"].gt_semantic)
 
 
 def test_indices_take_a_part(tree):

@@ -9,7 +9,7 @@ from mmcv.transforms import RandomResize as McvRandomResize
 from mmcv.transforms import Resize as McvResize
 from mmengine.registry import DefaultScope
 
-from densevit.datasets.transforms.colour import PhotometricDistortion
+from densevit.datasets.transforms.color import PhotometricDistortion
 from densevit.datasets.transforms.geometry import Pad, RandomFlip, RandomResize, Resize
 from densevit.datasets.transforms.loading import LoadImage
 from densevit.datasets.transforms.pack import PackSample
@@ -24,8 +24,8 @@ def scene(height=341, width=517, seed=0, blobs=40):
     image = cv2.resize(rng.integers(0, 256, (9, 13, 3), dtype=np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
     classes = np.full((height, width), rng.integers(150), np.uint8)
     for _ in range(blobs):
-        centre, radius = (int(rng.integers(width)), int(rng.integers(height))), int(rng.integers(5, height // 3))
-        cv2.circle(classes, centre, radius, int(rng.choice([*range(150), 255])), -1)
+        center, radius = (int(rng.integers(width)), int(rng.integers(height))), int(rng.integers(5, height // 3))
+        cv2.circle(classes, center, radius, int(rng.choice([*range(150), 255])), -1)
     return image, classes
 
 
@@ -152,7 +152,7 @@ def distort_by_the_rule(image, brightness, contrast, saturation, hue, contrast_f
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_distorted_colours_are_the_reference_codes_up_to_rounding(seed):
+def test_distorted_colors_are_the_reference_codes_up_to_rounding(seed):
     """The reference code rounds down after each step, this one rounds once or twice: a level or two of 255, more where
     a dark pixel has few hues."""
     image, _ = scene(seed=seed)
@@ -186,19 +186,21 @@ def test_the_whole_pipeline_gives_mmsegmentations_batch():
     for seed in range(6):
         image, classes = scene(seed=seed, blobs=8)
         np.random.seed(seed)
-        truth = theirs(image, classes)
+        ground_truth = theirs(image, classes)
         for step in reference:
-            truth = step(truth)
+            ground_truth = step(ground_truth)
         np.random.seed(seed)
         results = ours(image, classes)
         for step in steps:
             results = step(results)
-        assert_equal(results, truth)
+        assert_equal(results, ground_truth)
         packed = PackSample()(results)
         batch["inputs"].append(packed["inputs"])
         batch["data_samples"].append(packed["data_samples"])
-        expected["inputs"].append(torch.from_numpy(np.ascontiguousarray(truth["img"].transpose(2, 0, 1))))
-        sample = SegDataSample(gt_sem_seg=PixelData(data=torch.from_numpy(truth["gt_seg_map"].astype(np.int64))[None]))
+        expected["inputs"].append(torch.from_numpy(np.ascontiguousarray(ground_truth["img"].transpose(2, 0, 1))))
+        sample = SegDataSample(
+            gt_sem_seg=PixelData(data=torch.from_numpy(ground_truth["gt_seg_map"].astype(np.int64))[None])
+        )
         expected["data_samples"].append(sample)
     mean, std = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
     theirs_prepared = SegDataPreProcessor(mean, std, size=(512, 512), bgr_to_rgb=True, pad_val=0, seg_pad_val=255)

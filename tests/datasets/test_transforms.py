@@ -6,19 +6,19 @@ import pytest
 import torch
 from mmcv.transforms import Resize as McvResize
 
-from densevit.datasets.transforms.colour import PhotometricDistortion
+from densevit.datasets.transforms.color import PhotometricDistortion
 from densevit.datasets.transforms.geometry import Pad, RandomChoiceResize, RandomFlip, RandomResize, Resize
 from densevit.datasets.transforms.loading import LoadAnnotations, LoadImage
 from densevit.datasets.transforms.pack import PackSample
 from densevit.datasets.transforms.random_crop import RandomCrop
 from densevit.errors import ConfigError
-from densevit.ops.masks import bitmap_boxes, encode_bitmaps, rasterise
+from densevit.ops.masks import bitmap_boxes, encode_bitmaps, rasterize
 
 OBJECTS = [(10, 8, 30, 28), (40, 20, 78, 50), (60, 2, 70, 12)]  # x1, y1, x2, y2
 
 
 def scene(height=60, width=80):
-    """Rectangles in the image, as boxes, polygon and bitmap masks, classes 1-3 and metres 1-3, all from one drawing."""
+    """Rectangles in the image, as boxes, polygon and bitmap masks, classes 1-3 and meters 1-3, all from one drawing."""
     classes = np.zeros((height, width), np.uint8)
     masks = []
     for number, (x1, y1, x2, y2) in enumerate(OBJECTS, 1):
@@ -39,13 +39,13 @@ def scene(height=60, width=80):
 
 
 def assert_agrees(results, tolerance=0.0):
-    """Every kind of truth says the same of each pixel, up to a share of border pixels."""
+    """Every kind of ground truth says the same of each pixel, up to a share of border pixels."""
     classes = results["gt_semantic"]
     assert results["img"].shape[:2] == classes.shape == results["gt_depth"].shape
     assert np.array_equal(results["gt_depth"], np.where(classes == 255, 0, classes).astype(np.float32))
     painted = np.rint(results["img"][..., 0] / 60)
     assert (painted != np.where(classes == 255, 0, classes)).mean() <= tolerance
-    masks = rasterise(results["gt_masks"], classes.shape)
+    masks = rasterize(results["gt_masks"], classes.shape)
     for mask, label, box in zip(masks, results["gt_labels"], results["gt_bboxes"], strict=True):
         assert (mask != (classes == label)).mean() <= tolerance
         x1, y1, x2, y2 = np.round(box).astype(int)
@@ -78,7 +78,7 @@ def test_a_thread_of_an_image_keeps_a_pixel():
     assert results["img_shape"] == (1, 100)
 
 
-def test_resize_keeps_all_truth_together():
+def test_resize_keeps_all_ground_truth_together():
     assert_agrees(scene())
     for size in ((160, 120), (240, 180)):
         assert_agrees(Resize(size, keep_ratio=False).transform(scene()), tolerance=0.03)
@@ -90,7 +90,7 @@ def test_two_resizes_multiply_their_scale_factors():
     assert results["scale_factor"] == (0.5, 0.5) and results["ori_shape"] == (60, 80)
 
 
-def test_holes_in_the_depth_stay_holes_and_metres_stay_metres():
+def test_holes_in_the_depth_stay_holes_and_meters_stay_meters():
     results = scene()
     results["gt_depth"] = np.random.default_rng(0).choice([0.0, 2.5, 7.25], (60, 80)).astype(np.float32)
     for size in ((200, 150), (31, 23)):
@@ -129,7 +129,7 @@ def test_flip_happens_as_often_as_asked():
         dict(size=(0.3, 0.3), size_type="relative_range"),
     ],
 )
-def test_crops_keep_all_truth_together(crop):
+def test_crops_keep_all_ground_truth_together(crop):
     np.random.seed(0)
     for _ in range(50):
         results = RandomCrop(**crop, allow_empty=True).transform(scene())
@@ -168,7 +168,7 @@ def test_boxes_from_masks_tighten_boxes_after_a_crop():
         results.update(gt_bboxes=np.array([[0, 0, 60, 60]], np.float32), gt_labels=np.array([0]))
         results.update(gt_ignore=np.array([False]), gt_masks=[triangle])
         results = RandomCrop((30, 30), allow_empty=True, boxes_from_masks=True).transform(results)
-        masks = rasterise(results["gt_masks"], (30, 30))
+        masks = rasterize(results["gt_masks"], (30, 30))
         for mask, box in zip(masks, results["gt_bboxes"], strict=True):
             rows, columns = np.nonzero(mask)
             assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
@@ -187,7 +187,7 @@ def test_pad_adds_ignored_pixels_at_the_right_and_bottom_only():
 
 def forms_of(masks, size):
     """The same masks as polygons, as bitmaps and as RLEs, through loading."""
-    bitmaps = rasterise(masks, size)
+    bitmaps = rasterize(masks, size)
     entries = [masks, list(bitmaps.astype(np.uint8)), encode_bitmaps(bitmaps)]
     for entry in entries:
         results = scene(*size)
@@ -231,7 +231,7 @@ def test_polygons_bitmaps_and_rles_stay_one_target_on_any_way_along_pixel_edges(
 
 
 @pytest.mark.parametrize("boxes_from_masks", [False, True])
-def test_large_scale_jitter_keeps_all_truth_together(boxes_from_masks):
+def test_large_scale_jitter_keeps_all_ground_truth_together(boxes_from_masks):
     jitter = RandomResize((96, 96), ratio_range=(0.3, 2.0))
     crop = RandomCrop((96, 96), allow_empty=True, boxes_from_masks=boxes_from_masks)
     shrunk = cropped = 0
@@ -280,7 +280,7 @@ def test_impossible_settings_are_refused(build):
         build()
 
 
-def test_photometric_distortion_changes_colours_only_and_within_bounds():
+def test_photometric_distortion_changes_colors_only_and_within_bounds():
     np.random.seed(0)
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     changed = [PhotometricDistortion().transform(dict(img=image.copy()))["img"] for _ in range(60)]
@@ -294,13 +294,13 @@ def test_photometric_distortion_changes_colours_only_and_within_bounds():
     assert np.array_equal(none.transform(dict(img=image))["img"], image)
 
 
-def test_hue_turns_by_degrees_and_grey_stays_grey():
+def test_hue_turns_by_degrees_and_gray_stays_gray():
     np.random.seed(1)
     distort = PhotometricDistortion(0, (1, 1), (1, 1), hue=18, swap_channels=False)
-    red, grey = np.full((4, 4, 3), (0, 0, 200), np.uint8), np.full((4, 4, 3), 90, np.uint8)
+    red, gray = np.full((4, 4, 3), (0, 0, 200), np.uint8), np.full((4, 4, 3), 90, np.uint8)
     second = []
     for _ in range(60):
-        assert np.array_equal(distort.transform(dict(img=grey))["img"], grey)
+        assert np.array_equal(distort.transform(dict(img=gray))["img"], gray)
         b, g, r = distort.transform(dict(img=red))["img"][0, 0].astype(int)
         assert r == 200
         second.append(max(b, g))
@@ -318,10 +318,10 @@ def test_packed_sample_holds_what_the_results_hold():
     assert sample.metainfo == dict(
         img_id=5, img_path=None, ori_shape=(60, 80), img_shape=(120, 160), scale_factor=(2.0, 2.0), flip=False
     )
-    truth, ignored = sample.gt_instances, sample.ignored_instances
-    assert truth.bboxes.tolist() == [[0, 16, 160, 56], [80, 40, 156, 100]]
-    assert truth.bboxes.dtype == torch.float32 and truth.labels.dtype == torch.int64
-    assert truth.masks.shape == (2, 120, 160) and truth.masks.dtype == torch.bool
+    ground_truth, ignored = sample.gt_instances, sample.ignored_instances
+    assert ground_truth.bboxes.tolist() == [[0, 16, 160, 56], [80, 40, 156, 100]]
+    assert ground_truth.bboxes.dtype == torch.float32 and ground_truth.labels.dtype == torch.int64
+    assert ground_truth.masks.shape == (2, 120, 160) and ground_truth.masks.dtype == torch.bool
     assert ignored.labels.tolist() == [3] and int(ignored.masks.sum()) == 20 * 20
     assert sample.gt_semantic.dtype == torch.int64 and sample.gt_depth.dtype == torch.float32
 
@@ -331,12 +331,12 @@ def test_a_cropped_image_is_packed_without_the_pixels_that_were_cut_off():
     assert packed["inputs"].untyped_storage().nbytes() == 40 * 30 * 3
 
 
-def test_without_truth_only_the_image_is_packed():
+def test_without_ground_truth_only_the_image_is_packed():
     packed = PackSample().transform(LoadImage().transform(dict(img=np.zeros((9, 8, 3), np.uint8))))
     assert packed["data_samples"].keys() == []
 
 
-def test_masks_cannot_be_loaded_where_the_data_set_has_none():
+def test_masks_cannot_be_loaded_where_the_dataset_has_none():
     with pytest.raises(ConfigError, match="with_masks=True"):
         LoadAnnotations(with_masks=True).transform(dict(bboxes=[], labels=[], ignore=[]))
 
@@ -374,7 +374,7 @@ def test_cubic_samples_are_neither_rounded_nor_cut_off():
 @pytest.mark.parametrize(
     "settings", [dict(fit="around"), dict(divisor=14), dict(divisor=14, fit="cover", keep_ratio=False)]
 )
-def test_ways_to_fit_that_do_not_exist_are_told(settings):
+def test_ways_to_fit_that_do_not_exist_are_reported(settings):
     with pytest.raises(ConfigError, match="fit is one of"):
         Resize((98, 98), **settings)
 

@@ -12,8 +12,8 @@ import torch
 from mmengine.config import Config
 
 from densevit.engine.config import read_config
+from densevit.inference.video import VideoReader, VideoWriter
 from densevit.registry import MODELS
-from densevit.videos import VideoReader, VideoWriter
 
 CONFIG = """
 model = dict(
@@ -30,22 +30,22 @@ test_dataloader = dict(
         dict(type="LoadImage"), dict(type="Resize", scale=(96, 96), keep_ratio=True), dict(type="PackSample")]))
 """
 HEADS = {
-    "metric": 'dict(type="DepthFPNHead", channels=8, max_depth=80.0)',
-    "relative": 'dict(type="DepthFPNHead", channels=8, kind="relative")',
+    "metric": 'dict(type="FPNDepthHead", channels=8, max_depth=80.0)',
+    "relative": 'dict(type="FPNDepthHead", channels=8, kind="relative")',
 }
 CAMERA = ("--intrinsics", 90, 90, 59.5, 39.5)
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Folder with metric.py, relative.py and random weights for each that differ from place to place."""
+    """Folder with metric.py, relative.py and random weights for each that differ from location to location."""
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
     for name, head in HEADS.items():
         (folder / f"{name}.py").write_text(CONFIG.replace("HEAD", head))
         built = MODELS.build(Config.fromfile(folder / f"{name}.py").model)
         with torch.no_grad():
-            built.head.measure.weight.normal_(0, 0.5)
+            built.head.depth_pred.weight.normal_(0, 0.5)
         torch.save({"state_dict": built.state_dict()}, folder / f"{name}.pth")
     return folder
 
@@ -114,7 +114,7 @@ def test_relative_depth_is_said_to_be_relative_and_makes_no_points(demo, tmp_pat
     depth = np.load(tmp_path / "outputs" / "a_depth.npy")
     values = cv2.imread(str(tmp_path / "outputs" / "a_depth.png"), cv2.IMREAD_UNCHANGED)
     assert depth.std() > 0 and values.max() == 65535 and values.argmax() == depth.argmax()
-    assert "needs metres" in refused(demo("a.png", "relative", "--ply", *CAMERA))
+    assert "needs meters" in refused(demo("a.png", "relative", "--ply", *CAMERA))
 
 
 @pytest.mark.parametrize(
@@ -128,13 +128,13 @@ def test_relative_depth_is_said_to_be_relative_and_makes_no_points(demo, tmp_pat
         (["--ply", "--intrinsics", "nowhere.txt"], "nowhere.txt cannot be read"),
         (["--ply", "--intrinsics", -90, 90, 59.5, 39.5], "focal lengths are positive"),
         (["--ply", "--intrinsics", 500, 500, 320, 240], "outside of an image of 120x80 pixels"),
-        (["--depth-out", "png", "--depth-scale", 0], "numbers a metre"),
+        (["--depth-out", "png", "--depth-scale", 0], "numbers a meter"),
         (["--depth-scale", 256], "--depth-out png"),
         (["--depth-range", 5, 1], "0 < NEAR < FAR"),
         (["--depth-range", 0, 1], "0 < NEAR < FAR"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(demo, options, words):
+def test_mistakes_are_reported_in_a_sentence(demo, options, words):
     assert words in refused(demo("a.png", "metric", *options))
 
 
@@ -146,7 +146,7 @@ def frames_of(path):
     return [frame.astype(int) for frame in VideoReader(path)]
 
 
-def test_a_video_keeps_the_same_colours_for_the_same_metres(demo, tmp_path):
+def test_a_video_keeps_the_same_colors_for_the_same_meters(demo, tmp_path):
     dark = cv2.imread(str(tmp_path / "a.png"))[..., ::-1]
     with VideoWriter(tmp_path / "clip.mp4", 5) as writer:
         for shift in (0, 0, 40, 80):

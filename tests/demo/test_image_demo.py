@@ -16,9 +16,9 @@ import tiny_coco
 import torch
 from mmengine.config import Config
 
+from densevit.inference.video import VideoReader, VideoWriter
 from densevit.ops.masks import decode_rle
 from densevit.registry import MODELS
-from densevit.videos import VideoReader, VideoWriter
 
 RETINANET = 'dict(type="RetinaNetHead", feat_channels=8, stacked_convs=1, test=dict(score_thr=0.0, max_per_image=5))'
 MASK_RCNN = """dict(
@@ -56,10 +56,10 @@ def model(tmp_path_factory):
     """A folder with config.py, weights.pth (random) and a COCO tree that they fit."""
     folder = tmp_path_factory.mktemp("model")
     tiny_coco.make_tiny_coco(folder / "coco", val=5)
-    truth = json.loads((folder / "coco/annotations/instances_val2017.json").read_text())
+    ground_truth = json.loads((folder / "coco/annotations/instances_val2017.json").read_text())
     (folder / "config.py").write_text(CONFIG)
     torch.manual_seed(0)
-    meta = {"dataset_meta": {"classes": tuple(c["name"] for c in truth["categories"])}}
+    meta = {"dataset_meta": {"classes": tuple(c["name"] for c in ground_truth["categories"])}}
     torch.save({"state_dict": MODELS.build(tiny.model_config()).state_dict(), "meta": meta}, folder / "weights.pth")
     return folder
 
@@ -144,7 +144,7 @@ def mask_model(model):
     (folder / "config.py").write_text(text.replace('"LoadAnnotations"', '"LoadAnnotations", with_masks=True'))
     torch.manual_seed(0)
     built = MODELS.build(Config.fromfile(folder / "config.py").model | dict(classes=("class 0", "class 1", "class 2")))
-    with torch.no_grad():  # masks and scores that differ from place to place
+    with torch.no_grad():  # masks and scores that differ from location to location
         for weights in built.head.parameters():
             if weights.ndim > 1:
                 weights.normal_(0, 0.3)
@@ -235,7 +235,7 @@ def test_a_contact_sheet_shows_masks(mask_model, model, run, tmp_path):
     assert cv2.imread(str(tmp_path / "contact_sheet.png")).shape[1] > 4 * 400
 
 
-def test_a_contact_sheet_of_truth_and_prediction(model, run, tmp_path):
+def test_a_contact_sheet_of_ground_truth_and_prediction(model, run, tmp_path):
     done = run(
         *("tools/contact_sheet.py", model / "config.py", model / "weights.pth", "--data-root", model / "coco"),
         *("--out", "sheets/sheet.png", "--images", "3", "--device", "cpu", "--score-thr", "0"),

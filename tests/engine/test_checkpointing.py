@@ -10,8 +10,15 @@ from mmengine.logging import HistoryBuffer
 from short_runs import full_disk, train, write_config
 
 from densevit.checkpoints.reading import read_file
-from densevit.engine import build_runner, read_config
-from densevit.engine.checkpointing import SaveFailed, find_last_good, from_plain, plain, save_atomically
+from densevit.engine.build_runner import build_runner
+from densevit.engine.checkpointing import (
+    CheckpointSaveError,
+    find_latest_checkpoint,
+    from_plain,
+    plain,
+    save_atomically,
+)
+from densevit.engine.config import read_config
 from densevit.errors import UserError
 
 
@@ -40,7 +47,7 @@ def run_with_full_disk(tmp_path, first, last, **options):
 
 
 def test_a_folder_that_is_gone_is_a_failed_save(tmp_path):
-    with pytest.raises(SaveFailed, match="no such file or directory"):
+    with pytest.raises(CheckpointSaveError, match="no such file or directory"):
         save_atomically({"a": torch.ones(1)}, tmp_path / "gone" / "epoch_1.pth")
 
 
@@ -51,21 +58,21 @@ def test_training_goes_on_with_the_disk_full_and_saves_again_later(tmp_path, cap
     names = sorted(p.name for p in (tmp_path / "run").glob("*.pth"))
     assert names == ["best_coco_bbox_AP_epoch_1.pth", "epoch_1.pth", "epoch_3.pth", "latest.pth"]
     assert (tmp_path / "run" / "latest.pth").resolve().name == "epoch_3.pth"
-    assert find_last_good(tmp_path / "run")[0].name == "epoch_3.pth"
+    assert find_latest_checkpoint(tmp_path / "run")[0].name == "epoch_3.pth"
     assert not list((tmp_path / "run").glob(".*")), "nothing half written stays"
 
 
 def test_with_the_disk_full_to_the_end_the_run_ends_with_an_error_and_the_last_good_checkpoint(tmp_path):
     with pytest.raises(UserError, match=r"its last checkpoint could not be written to .*--resume"):
         run_with_full_disk(tmp_path, 5, 99)
-    assert find_last_good(tmp_path / "run")[0].name == "epoch_1.pth"
+    assert find_latest_checkpoint(tmp_path / "run")[0].name == "epoch_1.pth"
 
 
 def test_the_oldest_checkpoint_goes_only_after_the_new_one_stands(tmp_path):
     """MMEngine removes first: with max_keep_ckpts=1 and a full disk nothing would be left."""
     with pytest.raises(UserError):
         run_with_full_disk(tmp_path, 5, 99, **{"default_hooks.checkpoint.max_keep_ckpts": 1})
-    assert find_last_good(tmp_path / "run")[0].name == "epoch_1.pth"
+    assert find_latest_checkpoint(tmp_path / "run")[0].name == "epoch_1.pth"
 
 
 def test_max_keep_ckpts_and_save_best(tmp_path):

@@ -101,7 +101,7 @@ def test_bad_options_of_the_command_line_are_named(config, option, words):
 
 AUXILIARY = """
 model["auxiliary"] = [
-    dict(type="FCNHead", in_index=2, after=0, channels=8, dropout=0.1, losses=[dict(type="DiceLoss")])]
+    dict(type="FCNHead", in_index=2, neck_index=0, channels=8, dropout=0.1, losses=[dict(type="DiceLoss")])]
 """
 
 
@@ -109,11 +109,15 @@ model["auxiliary"] = [
     ("right", "wrong", "words"),
     [
         ("channels=8", "chanels=8", ["model.auxiliary.0.chanels is no argument of FCNHead", "'channels'"]),
-        ("after", "aftr", ["model.auxiliary.0.aftr", "'after'"]),
+        ("neck_index", "neck_indx", ["model.auxiliary.0.neck_indx", "'neck_index'"]),
         ("dropout=0.1", "dropuot=0.1", ["model.auxiliary.0.dropuot", "'dropout'"]),  # an argument of its base
         ('"FCNHead"', '"FCNHed"', ["model.auxiliary.0.type names 'FCNHed'", "'FCNHead'"]),
         ('DiceLoss"', 'DiceLoss", smooth=1', ["model.auxiliary.0.losses.0.smooth is no argument of DiceLoss"]),
-        ('DiceLoss"', 'DiceLoss", averge="all"', ["model.auxiliary.0.losses.0.averge", "'average'"]),
+        (
+            'DiceLoss"',
+            'DiceLoss", avg_non_ignor=True',
+            ["model.auxiliary.0.losses.0.avg_non_ignor", "'avg_non_ignore'"],
+        ),
     ],
 )
 def test_what_is_wrong_in_an_auxiliary_head_is_named(config, right, wrong, words):
@@ -137,8 +141,8 @@ def test_a_files_own_variables_are_no_settings(tmp_path, config):
     config.write_text(BASE + more)
     assert set(read_config(config)._cfg_dict) == set(read_config(_write(tmp_path / "b.py", BASE))._cfg_dict)
     assert "lr" not in read_config(config)
-    config.write_text(BASE + "place = 'runs/1'\n")
-    leaf = _write(tmp_path / "c.py", "_base_ = 'leaf.py'\nwork_dir = {{_base_.place}}\n")
+    config.write_text(BASE + "location = 'runs/1'\n")
+    leaf = _write(tmp_path / "c.py", "_base_ = 'leaf.py'\nwork_dir = {{_base_.location}}\n")
     assert read_config(leaf).work_dir == "runs/1"
 
 

@@ -1,4 +1,4 @@
-"""Testing a model of depth, as a user types it: figures, maps in the data set's unit, pictures."""
+"""Testing a model of depth, as a user types it: metrics, maps in the dataset's unit, pictures."""
 
 import cv2
 import numpy as np
@@ -26,7 +26,7 @@ model = dict(
     type="DensePredictor",
     backbone=dict(type="PVTv2", arch={stages}),
     neck=dict(type="FPN", out_channels=8, num_levels=4),
-    head=dict(type="DepthFPNHead", channels=8, min_depth=1, max_depth=90))
+    head=dict(type="FPNDepthHead", channels=8, min_depth=1, max_depth=90))
 """
 
 
@@ -47,12 +47,12 @@ def setting(tmp_path_factory):
     (folder / "run.py").write_text(CONFIG.format(root=folder / "data", stages=STAGES))
     torch.manual_seed(0)
     model = MODELS.build(dict(read_config(folder / "run.py").model))
-    torch.nn.init.normal_(model.head.measure.weight, std=0.5)
+    torch.nn.init.normal_(model.head.depth_pred.weight, std=0.5)
     torch.save({"state_dict": model.state_dict()}, folder / "weights.pth")
     return folder
 
 
-def test_maps_in_the_data_sets_unit_give_the_figures_again(setting, root):
+def test_maps_in_the_datasets_unit_give_the_metrics_again(setting, root):
     options = ["--work-dir", setting / "work", "--out", setting / "maps", "--show-dir", setting / "show"]
     done = run(root, "test.py", setting / "run.py", setting / "weights.pth", *options)
     assert done.returncode == 0, done.stderr
@@ -60,22 +60,22 @@ def test_maps_in_the_data_sets_unit_give_the_figures_again(setting, root):
     assert shown == {"a/0.jpg", "a/1.jpg", "b/0.jpg"}
     errors = []
     for name in ("a/0.png", "a/1.png", "b/0.png"):
-        found, truth = (
-            cv2.imread(str(place / name), cv2.IMREAD_UNCHANGED) / 256
-            for place in (setting / "maps", setting / "data" / "depth")
+        found, ground_truth = (
+            cv2.imread(str(location / name), cv2.IMREAD_UNCHANGED) / 256
+            for location in (setting / "maps", setting / "data" / "depth")
         )
-        counted = truth > 0
-        assert found.shape == truth.shape and found.std() > 0.5
+        counted = ground_truth > 0
+        assert found.shape == ground_truth.shape and found.std() > 0.5
         found = np.clip(found, 1e-3, 80)
-        errors.append((np.abs(found - truth)[counted] / truth[counted]).mean())
+        errors.append((np.abs(found - ground_truth)[counted] / ground_truth[counted]).mean())
     line = next(line for line in reversed(done.stdout.splitlines()) if "depth/abs_rel" in line)
     figure = float(line.split("depth/abs_rel: ")[1].split()[0])
     assert figure == pytest.approx(np.mean(errors), abs=2e-3)
-    assert "metres = value / 256, 0 = none" in done.stdout
+    assert "meters = value / 256, 0 = none" in done.stdout
 
 
-def test_a_sheet_of_a_data_set_that_has_no_classes(setting, root):
+def test_a_sheet_of_a_dataset_that_has_no_classes(setting, root):
     options = ["--out", setting / "sheet.png", "--images", 2, "--device", "cpu"]
     done = run(root, "contact_sheet.py", setting / "run.py", setting / "weights.pth", *options)
     assert done.returncode == 0, done.stderr
-    assert cv2.imread(str(setting / "sheet.png")).shape[1] > 3 * 400  # image, truth, prediction
+    assert cv2.imread(str(setting / "sheet.png")).shape[1] > 3 * 400  # image, ground truth, prediction

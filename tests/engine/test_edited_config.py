@@ -55,10 +55,10 @@ def rates(work_dir) -> dict:
 
 
 @pytest.mark.parametrize("edit", EDITS)
-@pytest.mark.parametrize("place", ["between epochs", "within an epoch"])
-def test_an_edited_setting_is_followed_as_if_it_had_been_so_from_the_start(tmp_path, config, capfd, edit, place):
+@pytest.mark.parametrize("location", ["between epochs", "within an epoch"])
+def test_an_edited_setting_is_followed_as_if_it_had_been_so_from_the_start(tmp_path, config, capfd, edit, location):
     saving = {}
-    if place == "within an epoch":
+    if location == "within an epoch":
         saving = {"default_hooks.checkpoint.by_epoch": False, "default_hooks.checkpoint.interval": 3}
     options = dict(EDITS[edit], **saving)
     wanted = train(config, tmp_path / "wanted", **options)

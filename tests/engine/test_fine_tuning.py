@@ -16,7 +16,7 @@ from densevit.registry import MODELS
 # what of each head is sized by its classes
 CLASSIFIERS = {
     "RetinaNetHead": {"retina_cls"},
-    "MaskRCNNHead": {"box.classify", "box.regress", "mask.logits"},
+    "MaskRCNNHead": {"box.cls_pred", "box.bbox_pred", "mask.logits"},
     "SemanticFPNHead": {"classify"},
     "SegmenterHead": {"cls_emb", "mask_norm"},
 }

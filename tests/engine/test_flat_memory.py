@@ -41,7 +41,7 @@ print(json.dumps([used, metric.evaluate(60)]))
 def test_sixty_images_of_150_classes_take_the_memory_of_ten(root):
     done = subprocess.run([sys.executable, "-c", EVALUATION], capture_output=True, text=True, cwd=root, timeout=900)
     assert done.returncode == 0, done.stderr
-    used, figures = json.loads(done.stdout.strip().splitlines()[-1])
-    # truth and prediction of one of these images have 2 MB: kept ones would add up to 100
+    used, metrics = json.loads(done.stdout.strip().splitlines()[-1])
+    # ground truth and prediction of one of these images have 2 MB: kept ones would add up to 100
     assert max(used[10:]) - max(used[:10]) < 40, used
-    assert 0 < figures["semantic/mIoU"] < 0.05
+    assert 0 < metrics["semantic/mIoU"] < 0.05

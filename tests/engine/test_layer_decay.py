@@ -6,7 +6,7 @@ import torch
 from short_runs import losses, train, write_config
 
 from densevit.engine.config import read_config
-from densevit.engine.layer_decay import LayerDecay, layer_rates
+from densevit.engine.layer_decay import LayerDecayOptimWrapperConstructor, layer_rates
 from densevit.errors import ConfigError
 from densevit.registry import MODELS
 
@@ -21,7 +21,7 @@ def model_of(backbone: dict) -> torch.nn.Module:
 def groups_of(model, **paramwise) -> dict[str, dict]:
     """Name of each parameter -> its group's settings."""
     optimizer = dict(type="AdamW", lr=1e-4, weight_decay=0.1)
-    made = LayerDecay(dict(optimizer=optimizer), dict(paramwise))(model).optimizer
+    made = LayerDecayOptimWrapperConstructor(dict(optimizer=optimizer), dict(paramwise))(model).optimizer
     by_id = {id(p): group for group in made.param_groups for p in group["params"]}
     return {name: by_id[id(p)] for name, p in model.named_parameters() if id(p) in by_id}
 
@@ -109,7 +109,7 @@ def test_frozen_parameters_are_in_no_group():
 @pytest.mark.parametrize("rate", [None, 0, 1.5, "0.7"])
 def test_a_rate_that_is_none_is_refused(rate):
     with pytest.raises(ConfigError, match="decay_rate is"):
-        LayerDecay(dict(optimizer=dict(type="AdamW", lr=1.0)), dict(decay_rate=rate))
+        LayerDecayOptimWrapperConstructor(dict(optimizer=dict(type="AdamW", lr=1.0)), dict(decay_rate=rate))
 
 
 def test_a_backbone_without_layers_is_refused():
@@ -119,7 +119,7 @@ def test_a_backbone_without_layers_is_refused():
 
 DECAYED = """
 optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
-    constructor="LayerDecay", paramwise_cfg=dict(decay_rate=0.5, norm_decay_mult=0.0))
+    constructor="LayerDecayOptimWrapperConstructor", paramwise_cfg=dict(decay_rate=0.5, norm_decay_mult=0.0))
 """
 
 
@@ -127,14 +127,17 @@ optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-3, 
     ("text", "said"),
     [
         (DECAYED.replace("decay_rate", "decay_rat"), "paramwise_cfg.decay_rat is no setting .* 'decay_rate'"),
-        (DECAYED.replace("LayerDecay", "LayerDecai"), "no such constructor .nearest: 'LayerDecay'"),
         (
-            DECAYED.replace('    constructor="LayerDecay", ', ""),
+            DECAYED.replace("LayerDecayOptimWrapperConstructor", "LayerDecayOptimWrapperConstruktor"),
+            "no such constructor .nearest: 'LayerDecayOptimWrapperConstructor'",
+        ),
+        (
+            DECAYED.replace('    constructor="LayerDecayOptimWrapperConstructor", ', ""),
             "paramwise_cfg.decay_rate is no setting of optim_wrapper.paramwise_cfg",
         ),
     ],
 )
-def test_wrong_keys_are_told_when_the_config_is_read(tmp_path, text, said):
+def test_wrong_keys_are_reported_when_the_config_is_read(tmp_path, text, said):
     config = write_config(tmp_path)
     config.write_text(config.read_text() + text)
     with pytest.raises(ConfigError, match=said):

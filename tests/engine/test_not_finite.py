@@ -8,7 +8,8 @@ from mmengine.hooks import Hook
 from short_runs import train, write_config
 
 from densevit.checkpoints.reading import read_file
-from densevit.engine import build_runner, read_config
+from densevit.engine.build_runner import build_runner
+from densevit.engine.config import read_config
 from densevit.engine.resuming import non_finite
 from densevit.errors import TrainingError
 

@@ -9,8 +9,9 @@ import torch
 from short_runs import train, write_config
 
 from densevit.checkpoints.reading import read_file
-from densevit.engine import build_runner, read_config
-from densevit.engine.checkpointing import find_last_good, own_name
+from densevit.engine.build_runner import build_runner
+from densevit.engine.checkpointing import find_latest_checkpoint, own_name
+from densevit.engine.config import read_config
 from densevit.errors import CheckpointError
 
 BY_ITERATION = {"default_hooks__checkpoint__by_epoch": False, "default_hooks__checkpoint__interval": 3}
@@ -167,7 +168,7 @@ def test_the_one_before_a_damaged_checkpoint_is_used(three_steps, tmp_path, caps
     broken["state_dict"]["head.retina_reg.bias"][0] = math.nan
     torch.save(broken, tmp_path / "run" / "iter_6.pth")
     (tmp_path / "run" / "last_checkpoint").write_text("iter_6.pth")
-    assert find_last_good(tmp_path / "run")[0].name == "iter_3.pth"
+    assert find_latest_checkpoint(tmp_path / "run")[0].name == "iter_3.pth"
     assert "iter_6.pth cannot be resumed from: state_dict.head.retina_reg.bias is not finite" in capsys.readouterr().out
 
 
@@ -227,7 +228,7 @@ def test_a_link_out_of_the_folder_is_not_followed(three_steps, tmp_path, capsys)
     (tmp_path / "run" / "iter_3.pth").symlink_to(folder / "run" / "iter_3.pth")
     (tmp_path / "run" / "last_checkpoint").write_text(str(folder / "run" / "iter_3.pth"))
     with pytest.raises(CheckpointError, match="a link out of its folder"):
-        find_last_good(tmp_path / "run")
+        find_latest_checkpoint(tmp_path / "run")
 
 
 def test_a_copy_goes_on_from_its_own_files_and_notes_names_alone(three_steps, tmp_path):
@@ -248,7 +249,7 @@ def test_checkpoints_are_ordered_by_number_and_kinds_by_how_long_they_trained(th
     for name, epoch, iteration in (("epoch_9", 9, 36), ("epoch_10", 10, 40), ("iter_39", 9, 39), ("iter_4", 1, 4)):
         torch.save(content | {"meta": content["meta"] | dict(epoch=epoch, iter=iteration)}, tmp_path / f"{name}.pth")
     names = []
-    while (found := find_last_good(tmp_path)) is not None:
+    while (found := find_latest_checkpoint(tmp_path)) is not None:
         names.append(found[0].stem)
         found[0].unlink()
     assert names == ["epoch_10", "iter_39", "epoch_9", "iter_4"]

@@ -8,7 +8,7 @@ from short_runs import train, weights, write_config
 
 import densevit.engine.loops as loops
 from densevit.checkpoints.reading import read_file
-from densevit.engine.checkpointing import find_last_good
+from densevit.engine.checkpointing import find_latest_checkpoint
 from densevit.errors import CheckpointError
 
 
@@ -27,17 +27,17 @@ def test_a_resumed_run_differs_without_its_random_streams(tmp_path):
 
 
 def test_no_good_checkpoint_at_all_is_an_error_and_none_is_a_start(tmp_path):
-    assert find_last_good(tmp_path) is None
+    assert find_latest_checkpoint(tmp_path) is None
     (tmp_path / "epoch_1.pth").write_bytes(b"PK")
     with pytest.raises(CheckpointError, match="none of the 1 checkpoints"):
-        find_last_good(tmp_path)
+        find_latest_checkpoint(tmp_path)
 
 
 def test_a_folder_that_was_moved_can_be_resumed(tmp_path):
     config = write_config(tmp_path)
     train(config, tmp_path / "here", train_cfg__max_epochs=1)
     shutil.move(tmp_path / "here", tmp_path / "there")
-    assert find_last_good(tmp_path / "there")[0] == tmp_path / "there" / "epoch_1.pth"
+    assert find_latest_checkpoint(tmp_path / "there")[0] == tmp_path / "there" / "epoch_1.pth"
 
 
 def test_a_validation_that_was_cut_off_is_made_up_for(tmp_path, monkeypatch):

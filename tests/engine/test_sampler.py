@@ -4,12 +4,12 @@ import pytest
 from torch.utils.data import BatchSampler, DataLoader
 
 from densevit.engine.data_loader import build_dataloader
-from densevit.engine.sampler import EvalSampler, PlacedBatches, TrainSampler, interleaved
+from densevit.engine.sampler import EvalSampler, ResumableBatchSampler, TrainSampler, interleaved
 from densevit.errors import ConfigError
 
 
 class Seeded:
-    """A data set whose items depend on (seed, epoch, index)."""
+    """A dataset whose items depend on (seed, epoch, index)."""
 
     seed = 0
 
@@ -47,7 +47,7 @@ def test_seed_and_epoch_are_not_interchangeable():
     assert order(1, 2) != order(2, 1) and order(1, 2) != order(3, 0)
 
 
-def test_a_data_set_without_seed_is_asked_for_indices():
+def test_a_dataset_without_seed_is_asked_for_indices():
     assert list(TrainSampler(range(3), shuffle=False)) == [0, 1, 2]
 
 
@@ -68,7 +68,7 @@ def test_evaluation_goes_in_order():
 @pytest.mark.parametrize("workers", [0, 2])
 def test_skipped_batches_are_not_loaded(workers):
     dataset = Seeded(10)
-    batches = PlacedBatches(BatchSampler(TrainSampler(dataset, shuffle=False), 3, drop_last=False))
+    batches = ResumableBatchSampler(BatchSampler(TrainSampler(dataset, shuffle=False), 3, drop_last=False))
     loader = DataLoader(dataset, batch_sampler=batches, num_workers=workers, collate_fn=list)
     whole = list(loader)
     dataset.asked.clear()
@@ -79,6 +79,6 @@ def test_skipped_batches_are_not_loaded(workers):
         assert dataset.asked == [(i, 0) for i in range(6, 10)]
 
 
-def test_a_loader_without_a_sampler_is_told_what_it_lacks():
+def test_a_loader_without_a_sampler_is_reported_what_it_lacks():
     with pytest.raises(ConfigError, match="TrainSampler"):
         build_dataloader(dict(dataset=Seeded(4), batch_size=2))

@@ -13,7 +13,8 @@ from mmengine.hooks import Hook
 from short_runs import losses, train, weights, write_config
 
 from densevit.checkpoints.reading import read_file
-from densevit.engine import build_runner, read_config
+from densevit.engine.build_runner import build_runner
+from densevit.engine.config import read_config
 
 BY_ITERATION = {"default_hooks.checkpoint.by_epoch": False, "default_hooks.checkpoint.interval": 3}
 TEN_ITERATIONS = dict(_delete_=True, by_epoch=False, max_iters=10, val_interval=5)

@@ -59,7 +59,7 @@ def test_test_scores_draws_and_writes_results(trained, root):
     assert (folder / "run" / "run.py").read_text() == before, "a test leaves the training's config alone"
 
 
-def test_test_gives_the_validations_figures(trained, root):
+def test_test_gives_the_validations_metrics(trained, root):
     """The averaged weights are what was validated, saved, and is tested."""
     folder, config, _, _ = trained
     log = next(iter(folder.glob("run/*/vis_data/2*.json"))).read_text().splitlines()[-1]
@@ -100,7 +100,7 @@ def test_without_pretrained_weights_nothing_starts_unasked(trained, tmp_path, ro
     assert "gone.pth" in refused_last(done)
 
 
-def test_the_number_of_classes_in_a_config_must_be_the_data_sets(trained, tmp_path, root):
+def test_the_number_of_classes_in_a_config_must_be_the_datasets(trained, tmp_path, root):
     _, config, _, _ = trained
     done = run(root, "train.py", config, "--cfg-options", "model.head.num_classes=80", cwd=tmp_path)
     assert "model.head.num_classes is 80" in refused_last(done) and "has 3 classes" in done.stderr
@@ -126,7 +126,7 @@ def test_a_broken_image_met_in_a_worker_is_one_sentence(tmp_path, root):
     assert (tmp_path / "run" / "epoch_1.pth").exists(), "the epoch is not lost"
 
 
-def test_mistyped_keys_are_told_before_anything_is_imported(trained, root):
+def test_mistyped_keys_are_reported_before_anything_is_imported(trained, root):
     _, config, _, _ = trained
     start = time.monotonic()
     text = refused(run_alone(root, "train.py", config, "--cfg-options", "optim_wraper.type=OptimWrapper"))

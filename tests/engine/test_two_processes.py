@@ -66,16 +66,16 @@ def test_two_processes_train_and_evaluate_as_one_with_the_doubled_batch(tmp_path
     for name, tensor in ours["state_dict"].items():
         torch.testing.assert_close(tensor, theirs["state_dict"][name], atol=1e-3, rtol=0)
 
-    # figures: each image is evaluated exactly once
+    # metrics: each image is evaluated exactly once
     wanted, found = last_validation(tmp_path / "one"), last_validation(tmp_path / "two")
-    figures = [key for key in wanted if key.startswith("coco/")]
-    assert len(figures) == 12
-    assert all(abs(wanted[key] - found[key]) < 1e-3 for key in figures)
+    metrics = [key for key in wanted if key.startswith("coco/")]
+    assert len(metrics) == 12
+    assert all(abs(wanted[key] - found[key]) < 1e-3 for key in metrics)
     assert not (Path.cwd() / ".dist_test").exists(), "results go through the process group"
 
-    # random streams of both
-    streams = theirs["random_streams"]
-    assert len(streams) == 2 and not torch.equal(streams[0]["torch"], streams[1]["torch"])
+    # RNG state of both
+    rng_state = theirs["random_streams"]
+    assert len(rng_state) == 2 and not torch.equal(rng_state[0]["torch"], rng_state[1]["torch"])
 
 
 @pytest.mark.slow

@@ -26,11 +26,11 @@ BASE = dict(
 
 
 def with_value(path, value):
-    place = settings = ConfigDict(copy.deepcopy(BASE))
+    location = settings = ConfigDict(copy.deepcopy(BASE))
     *steps, last = path.split(".")
     for step in steps:
-        place = place[int(step) if step.isdigit() else step]
-    place[last] = value
+        location = location[int(step) if step.isdigit() else step]
+    location[last] = value
     return settings
 
 

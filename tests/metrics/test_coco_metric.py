@@ -13,7 +13,7 @@ from pycocotools import mask as rle_codec
 
 from densevit.errors import ConfigError, DataError
 from densevit.metrics import CocoMetric, evaluate_coco
-from densevit.metrics.coco_figures import BACKENDS, FIGURES
+from densevit.metrics.coco_eval import BACKENDS, METRIC_NAMES
 from densevit.registry import METRICS
 from densevit.structures import DataSample, InstanceData
 
@@ -26,11 +26,11 @@ def rle_of(mask: dict) -> dict:
     return {"size": mask["size"], "counts": mask["counts"].encode()}
 
 
-def samples_from(results: list[dict], truth: dict) -> list[dict]:
+def samples_from(results: list[dict], ground_truth: dict) -> list[dict]:
     """A model's answers, one for every image, that amount to the results file."""
-    label = {c["id"]: k for k, c in enumerate(truth["categories"])}
+    label = {c["id"]: k for k, c in enumerate(ground_truth["categories"])}
     samples = []
-    for image in truth["images"]:
+    for image in ground_truth["images"]:
         mine = [r for r in results if r["image_id"] == image["id"]]
         found = InstanceData(
             bboxes=torch.tensor([r["bbox"] for r in mine], dtype=torch.float64).reshape(-1, 4),
@@ -44,10 +44,10 @@ def samples_from(results: list[dict], truth: dict) -> list[dict]:
     return samples
 
 
-def meta(truth: dict, path) -> dict:
+def meta(ground_truth: dict, path) -> dict:
     return {
-        "classes": tuple(c["name"] for c in truth["categories"]),
-        "cat_ids": tuple(c["id"] for c in truth["categories"]),
+        "classes": tuple(c["name"] for c in ground_truth["categories"]),
+        "cat_ids": tuple(c["id"] for c in ground_truth["categories"]),
         "ann_file": str(path),
     }
 
@@ -55,52 +55,52 @@ def meta(truth: dict, path) -> dict:
 @pytest.fixture
 def case(root):
     folder = root / "tests" / "data" / "coco_eval"
-    truth = json.loads((folder / "annotations.json").read_text())
+    ground_truth = json.loads((folder / "annotations.json").read_text())
     results = json.loads((folder / "results.json").read_text())
     expected = json.loads((folder / "expected.json").read_text())
-    return truth, results, expected, meta(truth, folder / "annotations.json")
+    return ground_truth, results, expected, meta(ground_truth, folder / "annotations.json")
 
 
 @pytest.mark.parametrize("backend", list(BACKENDS))
 @pytest.mark.parametrize("metric", ["bbox", "segm"])
-def test_golden_figures_through_process_and_compute(shared, backend, metric):
+def test_golden_metrics_through_process_and_compute(shared, backend, metric):
     pytest.importorskip(backend)
     folder = shared / "data" / "coco_eval_golden"
-    truth = json.loads((folder / "annotations.json").read_text())
+    ground_truth = json.loads((folder / "annotations.json").read_text())
     results = json.loads((folder / f"{metric}_results.json").read_text())
     for result in results:  # a detector states a box with every mask
         result.setdefault("bbox", [0, 0, 1, 1])
     coco = CocoMetric(metric=metric, backend=backend)
-    coco.dataset_meta = meta(truth, folder / "annotations.json")
-    samples = samples_from(results, truth)
+    coco.dataset_meta = meta(ground_truth, folder / "annotations.json")
+    samples = samples_from(results, ground_truth)
     for start in range(0, len(samples), 7):
         coco.process(None, samples[start : start + 7])
-    figures = coco.evaluate(len(samples))
+    metrics = coco.evaluate(len(samples))
     expected = json.loads((folder / "expected.json").read_text())[metric]["stats"]
-    for key in FIGURES:
-        assert figures[f"coco/{metric}_{key}"] == pytest.approx(expected[key], abs=1e-6)
+    for key in METRIC_NAMES:
+        assert metrics[f"coco/{metric}_{key}"] == pytest.approx(expected[key], abs=1e-6)
 
 
 def test_boxes_and_masks_together_from_a_config(case):
-    truth, results, expected, data = case
+    ground_truth, results, expected, data = case
     coco = METRICS.build({"type": "CocoMetric", "metric": ["bbox", "segm"]})
     coco.dataset_meta = data
-    coco.process(None, samples_from(results, truth))
-    figures = coco.evaluate(12)
-    assert {k: round(v, 6) for k, v in figures.items()} == {f"coco/{k}": v for k, v in expected.items()}
+    coco.process(None, samples_from(results, ground_truth))
+    metrics = coco.evaluate(12)
+    assert {k: round(v, 6) for k, v in metrics.items()} == {f"coco/{k}": v for k, v in expected.items()}
     assert coco.results == []
 
 
-def test_written_results_give_the_same_figures_and_original_ids(case, tmp_path):
-    truth, results, _, data = case
+def test_written_results_give_the_same_metrics_and_original_ids(case, tmp_path):
+    ground_truth, results, _, data = case
     out = tmp_path / "new" / "results.json"
     coco = CocoMetric(out=str(out))
     coco.dataset_meta = data
-    coco.process(None, samples_from(results, truth))
-    figures = coco.evaluate(12)
+    coco.process(None, samples_from(results, ground_truth))
+    metrics = coco.evaluate(12)
     written = json.loads(out.read_text())
     again = evaluate_coco(data["ann_file"], written, "bbox")
-    assert {f"coco/{k}": v for k, v in again.items()} == figures
+    assert {f"coco/{k}": v for k, v in again.items()} == metrics
     assert sorted((r["image_id"], r["category_id"]) for r in written) == sorted(
         (r["image_id"], r["category_id"]) for r in results
     )
@@ -110,23 +110,23 @@ def test_written_results_give_the_same_figures_and_original_ids(case, tmp_path):
 
 
 def test_no_predictions_at_all(case, tmp_path):
-    truth, _, _, data = case
+    ground_truth, _, _, data = case
     coco = CocoMetric(metric=["bbox", "segm"], out=str(tmp_path / "empty.json"))
     coco.dataset_meta = data
-    samples = samples_from([], truth)
+    samples = samples_from([], ground_truth)
     for sample in samples:
         sample["pred_instances"]["masks"] = []
     coco.process(None, samples)
-    figures = coco.evaluate(12)
-    assert figures["coco/bbox_AP"] == figures["coco/segm_AR100"] == 0
+    metrics = coco.evaluate(12)
+    assert metrics["coco/bbox_AP"] == metrics["coco/segm_AR100"] == 0
     assert json.loads((tmp_path / "empty.json").read_text()) == []
 
 
 def test_an_image_seen_twice_counts_once(case):
-    truth, results, expected, data = case
+    ground_truth, results, expected, data = case
     coco = CocoMetric()
     coco.dataset_meta = data
-    samples = samples_from(results, truth)
+    samples = samples_from(results, ground_truth)
     coco.process(None, samples)
     coco.process(None, samples[:5])
     assert round(coco.evaluate(12)["coco/bbox_AP"], 6) == expected["bbox_AP"]
@@ -167,26 +167,26 @@ def two_processes(tmp_path, *args) -> list[str]:
 
 
 def test_two_processes_gather_each_image_once(case, tmp_path, root, monkeypatch):
-    truth, results, expected, data = case
+    ground_truth, results, expected, data = case
     monkeypatch.setenv("PYTHONPATH", str(root))
-    (tmp_path / "case.pkl").write_bytes(pickle.dumps((samples_from(results, truth), data)))
+    (tmp_path / "case.pkl").write_bytes(pickle.dumps((samples_from(results, ground_truth), data)))
     answers = [json.loads(line) for line in two_processes(tmp_path)]
     assert answers[0] == answers[1]
     assert {k: round(v, 6) for k, v in answers[0].items()} == {f"coco/{k}": v for k, v in expected.items()}
 
 
 def test_an_error_while_scoring_reaches_both_processes(case, tmp_path, root, monkeypatch):
-    truth, results, _, data = case
+    ground_truth, results, _, data = case
     monkeypatch.setenv("PYTHONPATH", str(root))
-    (tmp_path / "case.pkl").write_bytes(pickle.dumps((samples_from(results, truth), data)))
+    (tmp_path / "case.pkl").write_bytes(pickle.dumps((samples_from(results, ground_truth), data)))
     for answer in two_processes(tmp_path, "unknown image"):
         assert answer.startswith("DataError") and "is for image id -" in answer
 
 
-def test_classes_are_found_by_name_where_the_data_set_states_no_ids(case):
-    truth, results, expected, data = case
+def test_classes_are_found_by_name_where_the_dataset_states_no_ids(case):
+    ground_truth, results, expected, data = case
     order = [3, 0, 4, 2, 1]
-    shuffled = {**truth, "categories": [truth["categories"][k] for k in order]}
+    shuffled = {**ground_truth, "categories": [ground_truth["categories"][k] for k in order]}
     coco = CocoMetric(ann_file=data["ann_file"])
     coco.dataset_meta = {"classes": tuple(c["name"] for c in shuffled["categories"])}
     coco.process(None, samples_from(results, shuffled))
@@ -194,29 +194,29 @@ def test_classes_are_found_by_name_where_the_data_set_states_no_ids(case):
 
 
 def test_each_class_on_request(case):
-    truth, results, _, data = case
+    ground_truth, results, _, data = case
     coco = CocoMetric(per_class=True)
     coco.dataset_meta = data
-    coco.process(None, samples_from(results, truth))
-    figures = coco.evaluate(12)
+    coco.process(None, samples_from(results, ground_truth))
+    metrics = coco.evaluate(12)
     rows = evaluate_coco(data["ann_file"], results, "bbox", per_class=True)["bbox_classes"]
     assert {row["name"]: row["AP"] for row in rows} == {
-        name: figures[f"coco/bbox_AP/{name}"] for name in data["classes"]
+        name: metrics[f"coco/bbox_AP/{name}"] for name in data["classes"]
     }
 
 
 def test_what_is_kept_does_not_hold_pictures(case):
-    truth, results, _, data = case
+    ground_truth, results, _, data = case
     coco = CocoMetric(metric="segm")
     coco.dataset_meta = data
-    coco.process(None, samples_from(results, truth))
+    coco.process(None, samples_from(results, ground_truth))
     size = len(pickle.dumps(coco.results))
     assert size < 600 * len(results)  # a mask of these images alone has over 3600 pixels
 
 
 def test_mistakes_are_named_before_the_first_hour_of_prediction(case):
-    truth, results, _, data = case
-    samples = samples_from(results, truth)
+    ground_truth, results, _, data = case
+    samples = samples_from(results, ground_truth)
     with pytest.raises(ConfigError, match="does not exist; choose from"):
         CocoMetric(backend="numpy")
     with pytest.raises(ConfigError, match="knows no annotations"):
@@ -230,18 +230,18 @@ def test_mistakes_are_named_before_the_first_hour_of_prediction(case):
     for sample in samples:
         sample["pred_instances"]["labels"] += 5
     coco.process(None, samples)
-    with pytest.raises(DataError, match="made for another data set"):
+    with pytest.raises(DataError, match="made for another dataset"):
         coco.evaluate(12)
 
 
-def packed_truth(truth: dict, scale: tuple[float, float] = (1.0, 1.0), flip: bool = False) -> list[dict]:
-    """The truth of each image as a test pipeline packs it: resized, mirrored, float32, crowds apart."""
-    label = {c["id"]: k for k, c in enumerate(truth["categories"])}
+def packed_ground_truth(ground_truth: dict, scale: tuple[float, float] = (1.0, 1.0), flip: bool = False) -> list[dict]:
+    """The ground truth of each image as a test pipeline packs it: resized, flipped, float32, crowds apart."""
+    label = {c["id"]: k for k, c in enumerate(ground_truth["categories"])}
     samples = []
-    for image in truth["images"]:
+    for image in ground_truth["images"]:
         width, height = round(image["width"] * scale[0]), round(image["height"] * scale[1])
         factor = (width / image["width"], height / image["height"])
-        mine = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
+        mine = [a for a in ground_truth["annotations"] if a["image_id"] == image["id"]]
         boxes = torch.tensor([a["bbox"] for a in mine]).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         boxes = boxes * torch.tensor(factor * 2)
@@ -260,27 +260,27 @@ def packed_truth(truth: dict, scale: tuple[float, float] = (1.0, 1.0), flip: boo
 
 @pytest.mark.parametrize("backend", list(BACKENDS))
 @pytest.mark.parametrize(("scale", "flip"), [((1.0, 1.0), False), ((1.7, 1.7), True), ((0.6, 0.8), True)])
-def test_truth_from_the_samples_gives_the_figures_of_the_file(case, tmp_path, backend, scale, flip):
+def test_ground_truth_from_the_samples_gives_the_metrics_of_the_file(case, tmp_path, backend, scale, flip):
     pytest.importorskip(backend)
-    truth, results, _, _ = case
-    for annotation in truth["annotations"]:
+    ground_truth, results, _, _ = case
+    for annotation in ground_truth["annotations"]:
         annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
-    assert any(a["iscrowd"] for a in truth["annotations"])
+    assert any(a["iscrowd"] for a in ground_truth["annotations"])
     path = tmp_path / "annotations.json"
-    path.write_text(json.dumps(truth))
-    predicted = samples_from(results, truth)
+    path.write_text(json.dumps(ground_truth))
+    predicted = samples_from(results, ground_truth)
     from_file, from_samples = (CocoMetric(backend=backend, per_class=True) for _ in range(2))
-    from_file.dataset_meta = meta(truth, path)
-    from_samples.dataset_meta = {k: v for k, v in meta(truth, path).items() if k != "ann_file"}
+    from_file.dataset_meta = meta(ground_truth, path)
+    from_samples.dataset_meta = {k: v for k, v in meta(ground_truth, path).items() if k != "ann_file"}
     from_file.process(None, predicted)
-    for sample, packed in zip(predicted, packed_truth(truth, scale, flip), strict=True):
+    for sample, packed in zip(predicted, packed_ground_truth(ground_truth, scale, flip), strict=True):
         from_samples.process(None, [{**packed, "pred_instances": sample["pred_instances"]}])
-    figures = from_samples.evaluate(12)
-    assert figures == pytest.approx(from_file.evaluate(12), abs=1e-9)
-    assert figures["coco/bbox_AP"] > 0
+    metrics = from_samples.evaluate(12)
+    assert metrics == pytest.approx(from_file.evaluate(12), abs=1e-9)
+    assert metrics["coco/bbox_AP"] > 0
 
 
-def test_truth_from_the_samples_needs_no_category_ids(tmp_path):
+def test_ground_truth_from_the_samples_needs_no_category_ids(tmp_path):
     box = torch.tensor([[2.0, 3.0, 20.0, 30.0]])
     sample = {
         "img_id": "left.png", "ori_shape": (40, 50),
@@ -295,7 +295,7 @@ def test_truth_from_the_samples_needs_no_category_ids(tmp_path):
     assert (written["image_id"], written["category_id"]) == ("left.png", 2)
 
     coco.process(None, [{**sample, "gt_instances": {"bboxes": box, "labels": torch.tensor([2])}}])
-    with pytest.raises(DataError, match=r"object of class 2, and the data set has 2 classes"):
+    with pytest.raises(DataError, match=r"object of class 2, and the dataset has 2 classes"):
         coco.evaluate(1)
     coco.dataset_meta = {}
     coco.process(None, [sample])
@@ -306,10 +306,10 @@ def test_truth_from_the_samples_needs_no_category_ids(tmp_path):
         CocoMetric(metric="segm").process(None, [sample])
 
 
-def with_true_masks(packed: list[dict], truth: dict) -> list[dict]:
-    """`packed_truth` with the masks that a test pipeline would pack."""
-    for image, sample in zip(truth["images"], packed, strict=True):
-        mine = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
+def with_true_masks(packed: list[dict], ground_truth: dict) -> list[dict]:
+    """`packed_ground_truth` with the masks that a test pipeline would pack."""
+    for image, sample in zip(ground_truth["images"], packed, strict=True):
+        mine = [a for a in ground_truth["annotations"] if a["image_id"] == image["id"]]
         height, width = sample["img_shape"]
         for part, crowd in (("gt_instances", 0), ("ignored_instances", 1)):
             masks = []
@@ -332,35 +332,35 @@ def bitmap(segmentation, height, width):
 
 @pytest.mark.parametrize("backend", list(BACKENDS))
 @pytest.mark.parametrize(("scale", "flip"), [((1.0, 1.0), True), ((1.7, 1.3), True), ((2.0, 2.0), False)])
-def test_true_masks_from_the_samples_give_the_figures_of_the_file(case, tmp_path, backend, scale, flip):
+def test_true_masks_from_the_samples_give_the_metrics_of_the_file(case, tmp_path, backend, scale, flip):
     pytest.importorskip(backend)
-    truth, results, _, _ = case
-    for annotation in truth["annotations"]:
-        image = next(i for i in truth["images"] if i["id"] == annotation["image_id"])
+    ground_truth, results, _, _ = case
+    for annotation in ground_truth["annotations"]:
+        image = next(i for i in ground_truth["images"] if i["id"] == annotation["image_id"])
         annotation["area"] = int(bitmap(annotation["segmentation"], image["height"], image["width"]).sum())
     path = tmp_path / "annotations.json"
-    path.write_text(json.dumps(truth))
-    predicted = samples_from(results, truth)
+    path.write_text(json.dumps(ground_truth))
+    predicted = samples_from(results, ground_truth)
     from_file, from_samples = (CocoMetric(metric=["bbox", "segm"], backend=backend) for _ in range(2))
-    from_file.dataset_meta = meta(truth, path)
-    from_samples.dataset_meta = {k: v for k, v in meta(truth, path).items() if k != "ann_file"}
+    from_file.dataset_meta = meta(ground_truth, path)
+    from_samples.dataset_meta = {k: v for k, v in meta(ground_truth, path).items() if k != "ann_file"}
     from_file.process(None, predicted)
-    packed = with_true_masks(packed_truth(truth, scale, flip), truth)
-    for sample, with_truth in zip(predicted, packed, strict=True):
-        from_samples.process(None, [{**with_truth, "pred_instances": sample["pred_instances"]}])
-    figures = from_samples.evaluate(12)
-    assert figures == pytest.approx(from_file.evaluate(12), abs=1e-9)
-    assert figures["coco/segm_AP"] > 0 and figures["coco/segm_APs"] != figures["coco/segm_AP"]
+    packed = with_true_masks(packed_ground_truth(ground_truth, scale, flip), ground_truth)
+    for sample, with_ground_truth in zip(predicted, packed, strict=True):
+        from_samples.process(None, [{**with_ground_truth, "pred_instances": sample["pred_instances"]}])
+    metrics = from_samples.evaluate(12)
+    assert metrics == pytest.approx(from_file.evaluate(12), abs=1e-9)
+    assert metrics["coco/segm_AP"] > 0 and metrics["coco/segm_APs"] != metrics["coco/segm_AP"]
 
 
 @pytest.mark.parametrize("backend", list(BACKENDS))
-def test_polygons_rle_and_bitmaps_of_the_same_masks_give_the_same_figures(case, tmp_path, backend):
+def test_polygons_rle_and_bitmaps_of_the_same_masks_give_the_same_metrics(case, tmp_path, backend):
     pytest.importorskip(backend)
-    truth, results, expected, _ = case
-    figures = []
+    ground_truth, results, expected, _ = case
+    metrics = []
     for form in ("polygons", "rle", "plain counts"):
-        for annotation in truth["annotations"]:
-            image = next(i for i in truth["images"] if i["id"] == annotation["image_id"])
+        for annotation in ground_truth["annotations"]:
+            image = next(i for i in ground_truth["images"] if i["id"] == annotation["image_id"])
             mask = np.asfortranarray(bitmap(annotation["segmentation"], image["height"], image["width"]))
             if form == "rle":
                 rle = rle_codec.encode(mask)
@@ -370,20 +370,20 @@ def test_polygons_rle_and_bitmaps_of_the_same_masks_give_the_same_figures(case, 
                 runs = np.diff(np.flatnonzero(np.diff(flat) != 0), prepend=0).tolist()
                 annotation["segmentation"] = {"size": list(mask.shape), "counts": runs}
         path = tmp_path / "annotations.json"
-        path.write_text(json.dumps(truth))
+        path.write_text(json.dumps(ground_truth))
         coco = CocoMetric(metric=["bbox", "segm"], backend=backend)
-        coco.dataset_meta = meta(truth, path)
-        coco.process(None, samples_from(results, truth))
-        figures.append(coco.evaluate(12))
-    for found in figures:
+        coco.dataset_meta = meta(ground_truth, path)
+        coco.process(None, samples_from(results, ground_truth))
+        metrics.append(coco.evaluate(12))
+    for found in metrics:
         assert found == pytest.approx({f"coco/{k}": v for k, v in expected.items()}, abs=1e-6)
 
 
 def test_written_masks_are_run_lengths_that_score_the_same(case, tmp_path):
-    truth, results, expected, data = case
+    ground_truth, results, expected, data = case
     coco = CocoMetric(metric=["bbox", "segm"], out=str(tmp_path / "results.json"))
     coco.dataset_meta = data
-    coco.process(None, samples_from(results, truth))
+    coco.process(None, samples_from(results, ground_truth))
     coco.evaluate(12)
     written = json.loads((tmp_path / "results.json").read_text())
     assert set(written[0]) == {"image_id", "category_id", "bbox", "score", "segmentation"}

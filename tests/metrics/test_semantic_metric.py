@@ -1,4 +1,4 @@
-"""SemanticMetric against loops over pixels, figures by hand and the reference."""
+"""SemanticMetric against loops over pixels, metrics by hand and the reference."""
 
 import json
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from densevit.errors import ConfigError, DataError
 from densevit.metrics import SemanticMetric
-from densevit.metrics.confusion import EXACT, class_figures, confusion_matrix
+from densevit.metrics.confusion import EXACT, confusion_matrix, per_class_metrics
 from densevit.metrics.semantic import class_table
 from densevit.registry import METRICS
 
@@ -24,11 +24,11 @@ def metric_of(classes: int, **settings) -> SemanticMetric:
 
 
 def by_loops(pairs, classes: int) -> dict[str, float]:
-    """The three figures, pixel by pixel and class by class."""
+    """The three metrics, pixel by pixel and class by class."""
     pixels = [
         (int(t), int(p))
-        for truth, predicted in pairs
-        for t, p in zip(truth.flatten(), predicted.flatten(), strict=True)
+        for ground_truth, predicted in pairs
+        for t, p in zip(ground_truth.flatten(), predicted.flatten(), strict=True)
         if t != 255
     ]
     ious, accuracies = [], []
@@ -49,41 +49,45 @@ def by_loops(pairs, classes: int) -> dict[str, float]:
 
 
 def drawn(rng: np.random.Generator, classes: int, size=(7, 9)) -> tuple[torch.Tensor, torch.Tensor]:
-    """Truth with holes and a prediction that is often right; neither holds the last class, truth not the first."""
-    truth = rng.integers(1, classes - 1, size)
-    predicted = np.where(rng.random(size) < 0.6, truth, rng.integers(0, classes - 1, size))
-    truth[rng.random(size) < 0.15] = 255
-    return torch.from_numpy(truth), torch.from_numpy(predicted)
+    """Ground truth with holes and a prediction that is often right; neither holds the last class, ground truth not the
+    first."""
+    ground_truth = rng.integers(1, classes - 1, size)
+    predicted = np.where(rng.random(size) < 0.6, ground_truth, rng.integers(0, classes - 1, size))
+    ground_truth[rng.random(size) < 0.15] = 255
+    return torch.from_numpy(ground_truth), torch.from_numpy(predicted)
 
 
 def test_a_case_by_hand():
-    truth = torch.tensor([[0, 0, 1], [1, 255, 1]])
+    ground_truth = torch.tensor([[0, 0, 1], [1, 255, 1]])
     predicted = torch.tensor([[0, 1, 1], [1, 2, 0]])  # class 0: 1 of 3, class 1: 2 of 4, the 2 is on a hole
     metric = metric_of(4)
-    metric.process(None, [map_sample(1, "semantic", truth, predicted)])
-    figures = metric.evaluate(1)
-    assert figures == pytest.approx(
+    metric.process(None, [map_sample(1, "semantic", ground_truth, predicted)])
+    metrics = metric.evaluate(1)
+    assert metrics == pytest.approx(
         {"semantic/mIoU": 5 / 12, "semantic/mAcc": (1 / 2 + 2 / 3) / 2, "semantic/aAcc": 0.6}
     )
-    assert all(type(value) is float for value in figures.values())
+    assert all(type(value) is float for value in metrics.values())
     assert metric.results == []
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_loops_over_pixels_give_the_same_figures(seed):
+def test_loops_over_pixels_give_the_same_metrics(seed):
     rng = np.random.default_rng(seed)
     pairs = [drawn(rng, 6, size) for size in [(7, 9), (4, 12), (10, 5)]]
     metric = metric_of(6)
-    for number, (truth, predicted) in enumerate(pairs):
-        sample = map_sample(number, "semantic", truth, predicted, pad=(number, 2), flip=number == 1)
+    for number, (ground_truth, predicted) in enumerate(pairs):
+        sample = map_sample(number, "semantic", ground_truth, predicted, pad=(number, 2), flip=number == 1)
         metric.process(None, [sample])
     assert metric.evaluate(3) == pytest.approx(by_loops(pairs, 6), abs=1e-12)
 
 
 def test_a_perfect_prediction_is_one_whatever_lies_on_the_holes():
-    truth, noise = drawn(np.random.default_rng(3), 5)
+    ground_truth, noise = drawn(np.random.default_rng(3), 5)
     metric = metric_of(5)
-    metric.process(None, [map_sample(1, "semantic", truth, torch.where(truth == 255, noise, truth), pad=(5, 3))])
+    metric.process(
+        None,
+        [map_sample(1, "semantic", ground_truth, torch.where(ground_truth == 255, noise, ground_truth), pad=(5, 3))],
+    )
     assert metric.evaluate(1) == {"semantic/mIoU": 1.0, "semantic/mAcc": 1.0, "semantic/aAcc": 1.0}
 
 
@@ -103,26 +107,28 @@ REFERENCE = [
 
 
 @pytest.mark.parametrize(("output", "settings", "names"), REFERENCE, ids=[case[0] for case in REFERENCE])
-def test_the_reference_figures(shared, output, settings, names):
+def test_the_reference_metrics(shared, output, settings, names):
     case = read_case(shared / "parity", "mmseg_iou_metric")
     metric = metric_of(case.model["num_classes"], **settings)
-    for number, (truth, predicted) in enumerate(zip(case.inputs["label"], case.inputs["pred"], strict=True)):
-        metric.process(None, [map_sample(number, "semantic", truth.long(), predicted.long())])
-    figures = metric.evaluate(3)
-    assert set(figures) == {f"semantic/{name}" for name in names}
-    ours = torch.tensor([100 * figures[f"semantic/{name}"] for name in names])
+    for number, (ground_truth, predicted) in enumerate(zip(case.inputs["label"], case.inputs["pred"], strict=True)):
+        metric.process(None, [map_sample(number, "semantic", ground_truth.long(), predicted.long())])
+    metrics = metric.evaluate(3)
+    assert set(metrics) == {f"semantic/{name}" for name in names}
+    ours = torch.tensor([100 * metrics[f"semantic/{name}"] for name in names])
     assert case.error(output, ours.round(decimals=2)) < 1e-4
 
 
-def test_the_references_areas_and_class_figures(shared):
+def test_the_references_areas_and_class_metrics(shared):
     case = read_case(shared / "parity", "mmseg_iou_metric")
     pairs = zip(case.inputs["label"], case.inputs["pred"], strict=True)
-    matrix = sum(confusion_matrix(truth, predicted, case.model["num_classes"], "") for truth, predicted in pairs)
+    matrix = sum(
+        confusion_matrix(ground_truth, predicted, case.model["num_classes"], "") for ground_truth, predicted in pairs
+    )
     right, true, found = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
     areas = np.stack((right, true + found - right, found, true))
     assert case.error("areas", torch.from_numpy(areas).double()) == 0
     for name in ("IoU", "Acc"):
-        ours = torch.from_numpy(np.nan_to_num(class_figures(matrix)[name], nan=-1))
+        ours = torch.from_numpy(np.nan_to_num(per_class_metrics(matrix)[name], nan=-1))
         assert case.error(f"class_{name}_nan_to_m1", ours) < 1e-6
 
 
@@ -130,59 +136,63 @@ def by_file(folder, name):
     return torch.from_numpy(cv2.imread(str(folder / name), cv2.IMREAD_UNCHANGED).astype(np.int64))
 
 
-def test_the_figures_of_real_ade20k_annotations(shared):
+def test_the_metrics_of_real_ade20k_annotations(shared):
     folder = shared / "data" / "ade20k_sample"
     if not folder.is_dir():
         pytest.skip("needs the ADE20K sample")
     asked = ["mIoU", "mDice", "mFscore"]
     mean, of_all = metric_of(150, metric=asked), metric_of(150, nan_to_num=0)
     for number, path in enumerate(sorted((folder / "annotations").glob("*.png"))):
-        truth, predicted = by_file(path.parent, path.name), by_file(folder / "predictions_shifted", path.name)
+        ground_truth, predicted = by_file(path.parent, path.name), by_file(folder / "predictions_shifted", path.name)
         # 0 = not labelled; a prediction there counts nowhere, but has to be a class
-        sample = map_sample(number, "semantic", torch.where(truth == 0, 255, truth - 1), (predicted - 1).clamp(min=0))
+        sample = map_sample(
+            number, "semantic", torch.where(ground_truth == 0, 255, ground_truth - 1), (predicted - 1).clamp(min=0)
+        )
         mean.process(None, [sample])
         of_all.process(None, [sample])
-    figures = {name.removeprefix("semantic/"): value for name, value in mean.evaluate(3).items()}
+    metrics = {name.removeprefix("semantic/"): value for name, value in mean.evaluate(3).items()}
     stated = dict(mIoU=56.36, mAcc=66.19, mDice=67.09, mPrecision=69.83, mRecall=66.19)
-    assert {name: round(100 * figures[name], 2) for name in stated} == pytest.approx(stated, abs=0.02)
-    assert figures["aAcc"] == pytest.approx(0.890607, abs=5e-4)
+    assert {name: round(100 * metrics[name], 2) for name in stated} == pytest.approx(stated, abs=0.02)
+    assert metrics["aAcc"] == pytest.approx(0.890607, abs=5e-4)
     assert of_all.evaluate(3)["semantic/mIoU"] == pytest.approx(0.056359, abs=5e-6)
 
 
-def test_the_figures_of_made_up_predictions_on_camvid(shared):
+def test_the_metrics_of_made_up_predictions_on_camvid(shared):
     folder = shared / "data" / "camvid_third" / "labels" / "test"
     if not folder.is_dir():
         pytest.skip("needs CamVid's test labels")
     moved, rows = metric_of(11), metric_of(11)
     for path in sorted(folder.glob("*.png")):
-        truth = by_file(folder, path.name)
-        found = np.pad(truth.numpy(), ((4, 0), (7, 0)), mode="edge")[: truth.shape[0], : truth.shape[1]]
-        bands = torch.full_like(truth, 3)
+        ground_truth = by_file(folder, path.name)
+        found = np.pad(ground_truth.numpy(), ((4, 0), (7, 0)), mode="edge")[
+            : ground_truth.shape[0], : ground_truth.shape[1]
+        ]
+        bands = torch.full_like(ground_truth, 3)
         bands[:90], bands[90:180] = 0, 1
         moved.process(
-            None, [map_sample(path.stem, "semantic", truth, torch.from_numpy(np.where(found == 255, 3, found)))]
+            None, [map_sample(path.stem, "semantic", ground_truth, torch.from_numpy(np.where(found == 255, 3, found)))]
         )
-        rows.process(None, [map_sample(path.stem, "semantic", truth, bands)])
+        rows.process(None, [map_sample(path.stem, "semantic", ground_truth, bands)])
     for metric, stated in ((moved, (88.7160, 61.5782, 71.3448)), (rows, (52.1311, 11.8259, 20.3070))):
-        figures = metric.evaluate(78)
-        assert [round(100 * figures[f"semantic/{n}"], 4) for n in ("aAcc", "mIoU", "mAcc")] == pytest.approx(
+        metrics = metric.evaluate(78)
+        assert [round(100 * metrics[f"semantic/{n}"], 4) for n in ("aAcc", "mIoU", "mAcc")] == pytest.approx(
             stated, abs=1e-4
         )
 
 
-def test_the_confusion_matrix_has_truth_in_rows():
-    truth, predicted = torch.tensor([[0, 0, 1, 2, 255]]), torch.tensor([[0, 1, 1, 0, 2]])
-    assert confusion_matrix(truth, predicted, 3, "").tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
+def test_the_confusion_matrix_has_ground_truth_in_rows():
+    ground_truth, predicted = torch.tensor([[0, 0, 1, 2, 255]]), torch.tensor([[0, 1, 1, 0, 2]])
+    assert confusion_matrix(ground_truth, predicted, 3, "").tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
 
 
 @pytest.mark.parametrize("kind", [torch.uint8, torch.int32, torch.int64])
 def test_the_confusion_matrix_is_exact_whatever_the_numbers_kind(kind):
     rng = np.random.default_rng(1)
-    truth, predicted = (rng.integers(0, 150, (61, 83)) for _ in range(2))
-    truth[rng.random(truth.shape) < 0.1] = 255
+    ground_truth, predicted = (rng.integers(0, 150, (61, 83)) for _ in range(2))
+    ground_truth[rng.random(ground_truth.shape) < 0.1] = 255
     matrix = np.zeros((150, 150), np.int64)
-    np.add.at(matrix, (truth[truth < 255], predicted[truth < 255]), 1)
-    maps = [torch.from_numpy(values).to(kind) for values in (truth, predicted)]
+    np.add.at(matrix, (ground_truth[ground_truth < 255], predicted[ground_truth < 255]), 1)
+    maps = [torch.from_numpy(values).to(kind) for values in (ground_truth, predicted)]
     assert np.array_equal(confusion_matrix(*maps, 150, ""), matrix)
 
 
@@ -192,11 +202,11 @@ def test_more_pixels_than_floats_can_count_are_counted():
     assert confusion_matrix(zeros, zeros, 2, "").tolist() == [[pixels, 0], [0, 0]]
 
 
-def test_pixel_classes_go_before_those_of_objects():
+def test_semantic_classes_go_before_those_of_objects():
     metric = metric_of(1)
     metric.dataset_meta = {"classes": ("cup",), "semantic_classes": ("floor", "wall", "cup")}
-    truth = torch.tensor([[0, 1, 2]])
-    metric.process(None, [map_sample(1, "semantic", truth, truth)])
+    ground_truth = torch.tensor([[0, 1, 2]])
+    metric.process(None, [map_sample(1, "semantic", ground_truth, ground_truth)])
     assert metric.evaluate(1)["semantic/mIoU"] == 1.0
 
 
@@ -225,16 +235,16 @@ def test_an_image_that_two_processes_counted_amid_others_is_named():
 def test_what_is_kept_grows_neither_with_the_pictures_nor_with_their_number():
     metric = metric_of(4)
     for number, side in enumerate((8, 200, 9, 10)):
-        truth = torch.zeros(side, side, dtype=torch.int64)
-        metric.process(None, [map_sample(number, "semantic", truth, truth)])
+        ground_truth = torch.zeros(side, side, dtype=torch.int64)
+        metric.process(None, [map_sample(number, "semantic", ground_truth, ground_truth)])
     (kept,) = metric.results
     assert kept.sums["matrix"].shape == kept.last[1]["matrix"].shape == (4, 4)
     assert kept.sums["matrix"].sum() == 8 * 8 + 200 * 200 + 9 * 9 and list(kept.images) == [0, 1, 2, 3]
 
 
 def test_a_table_of_the_classes_is_logged(monkeypatch):
-    figures = {"IoU": np.array([0.5, np.nan]), "Acc": np.array([1, np.nan])}
-    assert class_table(["a", "longer"], figures, np.array([12, 0])).splitlines() == [
+    metrics = {"IoU": np.array([0.5, np.nan]), "Acc": np.array([1, np.nan])}
+    assert class_table(["a", "longer"], metrics, np.array([12, 0])).splitlines() == [
         "class          IoU         Acc        pixels",
         "a         0.500000    1.000000            12",
         "longer           -           -             0",
@@ -248,18 +258,18 @@ def test_a_table_of_the_classes_is_logged(monkeypatch):
     assert lines[1].splitlines()[-1].split() == ["class", "1", "-", "-", "0"]
 
 
-def test_the_matrix_is_written_and_predictions_are_too_in_the_data_sets_values(tmp_path):
+def test_the_matrix_is_written_and_predictions_are_too_in_the_datasets_values(tmp_path):
     metric = metric_of(3, matrix=str(tmp_path / "in" / "matrix.json"), out=str(tmp_path / "maps"))
     metric.dataset_meta["label_values"] = (7, 1, 33)
-    truth, predicted = torch.tensor([[0, 1, 255]]), torch.tensor([[0, 2, 2]])
-    metric.process(None, [map_sample(5, "semantic", truth, predicted)])
+    ground_truth, predicted = torch.tensor([[0, 1, 255]]), torch.tensor([[0, 2, 2]])
+    metric.process(None, [map_sample(5, "semantic", ground_truth, predicted)])
     metric.evaluate(1)
     written = json.loads((tmp_path / "in" / "matrix.json").read_text())
     assert written["matrix"] == [[1, 0, 0], [0, 0, 1], [0, 0, 0]] and written["classes"][2] == "class 2"
     assert by_file(tmp_path / "maps", "5.png").tolist() == [[7, 33, 33]]
 
 
-def test_images_without_truth_are_written_and_not_scored(tmp_path):
+def test_images_without_ground_truth_are_written_and_not_scored(tmp_path):
     sample = map_sample(5, "semantic", torch.zeros(2, 2).long(), torch.ones(2, 2).long())
     bare = {key: value for key, value in sample.items() if key != "gt_semantic"}
     metric = metric_of(3, out=str(tmp_path))
@@ -273,7 +283,7 @@ def test_images_without_truth_are_written_and_not_scored(tmp_path):
         metric_of(3, out=str(tmp_path / "results.json")).process(None, [bare])
 
 
-def test_files_in_colours_hold_the_same_values(tmp_path):
+def test_files_in_colors_hold_the_same_values(tmp_path):
     metric = metric_of(3, out=str(tmp_path), palette=True)
     metric.dataset_meta |= dict(palette=[(255, 0, 0), (0, 200, 0), (0, 0, 90)], label_values=(1, 2, 3))
     predicted = torch.tensor([[0, 1, 2]])
@@ -283,7 +293,7 @@ def test_files_in_colours_hold_the_same_values(tmp_path):
     assert np.array(picture.convert("RGB")).tolist() == [[[255, 0, 0], [0, 200, 0], [0, 0, 90]]]
     del metric.dataset_meta["palette"]
     metric.writer = None
-    with pytest.raises(ConfigError, match="states no colours"):
+    with pytest.raises(ConfigError, match="states no colors"):
         metric.process(None, [map_sample(5, "semantic", predicted, predicted)])
 
 
@@ -306,16 +316,16 @@ def test_a_predicted_class_that_there_is_not_is_named_with_its_image(value):
 @pytest.mark.parametrize("value", [4, 254, -1, 256])
 def test_ground_truth_that_is_no_class_is_not_scored(value, metric, capsys):
     torch.manual_seed(0)
-    truth, predicted = torch.randint(0, 4, (2, 20, 30))
+    ground_truth, predicted = torch.randint(0, 4, (2, 20, 30))
     results = []
     for ignored in (255, value):
         some = metric_of(4, metric=metric)
-        some.process(None, [map_sample(7, "semantic", truth.where(truth != 2, ignored), predicted)])
+        some.process(None, [map_sample(7, "semantic", ground_truth.where(ground_truth != 2, ignored), predicted)])
         results.append(some.evaluate(1))
     assert results[0] == results[1] or str(results[0]) == str(results[1])
 
 
-def test_mistakes_are_told_in_a_sentence():
+def test_mistakes_are_reported_in_a_sentence():
     maps = torch.zeros(4, 6, dtype=torch.int64)
     sample = map_sample(7, "semantic", maps, maps)
     with pytest.raises(ConfigError, match="knows no classes"):
@@ -336,5 +346,5 @@ def test_mistakes_are_told_in_a_sentence():
     with pytest.raises(ConfigError, match=r"no metric 'mIou' \(nearest: 'mIoU'\)"):
         SemanticMetric(metric="mIou")
     metric = metric_of(256)
-    with pytest.raises(ConfigError, match="up to 255 classes, and the data set has 256"):
+    with pytest.raises(ConfigError, match="up to 255 classes, and the dataset has 256"):
         metric.process(None, [sample])

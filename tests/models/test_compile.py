@@ -99,7 +99,7 @@ def test_of_two_stages_the_first_is_compiled():
     assert len(found) == 2
 
 
-def test_a_machine_without_a_compiler_is_told(monkeypatch, tmp_path):
+def test_a_machine_without_a_compiler_is_reported(monkeypatch, tmp_path):
     from torch._inductor import config, cpp_builder
 
     torch._dynamo.reset()

@@ -66,8 +66,8 @@ def test_a_training_step_lowers_the_loss():
 
 AUXILIARY = [
     dict(type="FCNHead", in_index=2, channels=8, losses=dict(type="CrossEntropyLoss", loss_weight=0.4)),
-    dict(type="FCNHead", in_index=(1,), after=1, num_convs=0, loss_weight=0.4),
-    dict(type="SemanticFPNHead", channels=8, after=1),
+    dict(type="FCNHead", in_index=(1,), neck_index=1, num_convs=0, loss_weight=0.4),
+    dict(type="SemanticFPNHead", channels=8, neck_index=1),
 ]
 
 
@@ -75,7 +75,7 @@ def test_auxiliary_heads_stand_on_the_maps_that_they_ask_for_and_learn_in_traini
     model = build(auxiliary=AUXILIARY, head=dict(type="SemanticFPNHead", channels=8)).train()
     assert [head.num_classes for head in model.auxiliary] == [3, 3, 3]
     assert model.auxiliary[0].convs[0].conv.in_channels == 24  # the backbone's own
-    assert model.auxiliary[1].classify.in_channels == 8  # the FPN's
+    assert model.auxiliary[1].cls_pred.in_channels == 8  # the FPN's
     assert [head.stride for head in model.auxiliary] == [16, 8, 4]
     data = model.data_preprocessor(tiny.batch(), True)
     losses = model(**data, mode="loss")
@@ -90,13 +90,13 @@ def test_auxiliary_heads_stand_on_the_maps_that_they_ask_for_and_learn_in_traini
         torch.testing.assert_close(model(data["inputs"]), plain(data["inputs"]))
         assert list(model.val_step(tiny.batch())[-1].loss) == ["loss_ce", "loss"]
         # the loss of an auxiliary head is that of its logits on its maps
-        levels = model.levels(data["inputs"])
-        logits = model.auxiliary[1](model.seen_by_auxiliary(1, levels))
+        levels = model.feature_levels(data["inputs"])
+        logits = model.auxiliary[1](model.select_auxiliary_features(1, levels))
         found = model(**data, mode="loss")["aux_1.loss_ce"]
-        truth = torch.stack([sample.gt_semantic for sample in data["data_samples"]])
-        logits = torch.nn.functional.interpolate(logits, truth.shape[1:], mode="bilinear")
+        ground_truth = torch.stack([sample.gt_semantic for sample in data["data_samples"]])
+        logits = torch.nn.functional.interpolate(logits, ground_truth.shape[1:], mode="bilinear")
         torch.testing.assert_close(
-            found, 0.4 * torch.nn.functional.cross_entropy(logits, truth, ignore_index=255), rtol=1e-5, atol=1e-6
+            found, 0.4 * torch.nn.functional.cross_entropy(logits, ground_truth, ignore_index=255), rtol=1e-5, atol=1e-6
         )
 
 
@@ -104,7 +104,7 @@ def test_auxiliary_heads_stand_on_the_maps_that_they_ask_for_and_learn_in_traini
     ("head", "said"),
     [
         (dict(type="FCNHead", in_index=4), r"auxiliary\[0\].in_index is \(4,\), but there are 4 maps"),
-        (dict(type="FCNHead", in_index=2, after=2), r"auxiliary\[0\].after is 2, but there are 1 necks"),
+        (dict(type="FCNHead", in_index=2, neck_index=2), r"auxiliary\[0\].neck_index is 2, but there are 1 necks"),
         (dict(type="FCNHead", in_index=2, num_classes=5), r"auxiliary\[0\].num_classes is 5"),
         (dict(type="FCNHead"), "FCNHead looks at one map, but 4 come in"),
     ],
@@ -115,10 +115,10 @@ def test_an_auxiliary_head_that_fits_nowhere_is_named(head, said):
 
 
 def test_losses_of_heads_are_balanced_and_auxiliary_ones_added_as_they_are():
-    heads = dict(one=dict(type="SemanticFPNHead", channels=8), two=dict(type="DepthFPNHead", channels=8, max_depth=9.0))
-    model = build(head=heads, auxiliary=AUXILIARY[:1], loss_balance=dict(type="UncertaintyBalance")).train()
+    heads = dict(one=dict(type="SemanticFPNHead", channels=8), two=dict(type="FPNDepthHead", channels=8, max_depth=9.0))
+    model = build(head=heads, auxiliary=AUXILIARY[:1], loss_weighting=dict(type="UncertaintyWeighting")).train()
     losses = model(**model.data_preprocessor(tiny.batch(), True), mode="loss")
-    assert set(losses) == {"one.loss_ce", "one.loss_balance", "two.loss_silog", "two.loss_balance", "aux_0.loss_ce"}
+    assert set(losses) == {"one.loss_ce", "one.loss_weighting", "two.loss_silog", "two.loss_weighting", "aux_0.loss_ce"}
 
 
 def test_frozen_parts_stay_as_they_are_while_the_rest_learns():
@@ -140,7 +140,7 @@ STILL = ("backbone.patch_embed.", "backbone.pos_embed", "backbone.blocks.0.", "b
 
 
 def test_blocks_and_single_parameters_are_frozen_and_nothing_else():
-    """They have no gradient, stand in no group of the optimiser, do not drop and keep their statistics."""
+    """They have no gradient, stand in no group of the optimizer, do not drop and keep their statistics."""
     arch = dict(embed_dim=16, depth=4, num_heads=2, mlp_ratio=2)
     backbone = dict(type="ViT", arch=arch, patch_size=8, img_size=32, drop_path_rate=0.9)
     model = build(backbone=backbone, neck=None, head=dict(type="FCNHead", num_convs=1, channels=8), frozen=PARTLY)

@@ -4,7 +4,7 @@ import torch
 from densevit.models.preprocessor import Preprocessor
 
 
-def test_images_are_normalised_in_rgb_and_padded_with_zeros_afterwards():
+def test_images_are_normalized_in_rgb_and_padded_with_zeros_afterwards():
     image = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8)
     data = Preprocessor(size_divisor=4)(dict(inputs=[image], data_samples=None))
     mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
@@ -16,7 +16,7 @@ def test_images_are_normalised_in_rgb_and_padded_with_zeros_afterwards():
     assert data["inputs"].is_contiguous(memory_format=torch.channels_last)
 
 
-def test_all_truth_is_padded_alike_and_each_image_knows_its_own_padded_size():
+def test_all_ground_truth_is_padded_alike_and_each_image_knows_its_own_padded_size():
     sizes = [(40, 50), (70, 33)]
     samples = [tiny.sample(size=s) for s in sizes]
     for sample, size in zip(samples, sizes, strict=True):

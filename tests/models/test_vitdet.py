@@ -26,7 +26,7 @@ def vitdet(head: dict, num_classes: int, **backbone) -> dict:
     return dict(
         type="DensePredictor",
         backbone=dict(type="ViT", **options, **backbone),
-        neck=dict(type="SimplePyramid"),
+        neck=dict(type="SimpleFeaturePyramid"),
         head=head,
         classes=[str(i) for i in range(num_classes)],
     )

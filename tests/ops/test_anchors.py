@@ -18,7 +18,7 @@ def test_base_anchors_have_the_asked_areas_and_ratios():
     width, height = (anchors[:, 2:] - anchors[:, :2]).unbind(1)
     torch.testing.assert_close(height / width, torch.tensor([0.5, 1.0, 2.0]).repeat_interleave(3))
     torch.testing.assert_close((width * height).sqrt(), 32 * 2 ** (torch.arange(3) / 3).repeat(3))
-    torch.testing.assert_close(anchors[:, :2], -anchors[:, 2:])  # centred at (0, 0), not rounded
+    torch.testing.assert_close(anchors[:, :2], -anchors[:, 2:])  # centered at (0, 0), not rounded
 
 
 def test_grid_runs_row_by_row_with_the_anchors_of_a_place_together():

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from densevit.layers.decomposed_positions import distances, marks_of
-from densevit.layers.deformable_attention import Grid, places_of
-from densevit.layers.resized_conv import shifted_resize
-from densevit.layers.self_attention import relative_places
+from densevit.kernels.resized_conv import shifted_resize
+from densevit.kernels.window_partition import WindowConfig, window_partition
+from densevit.models.layers.decomposed_rel_pos import distances, marks_of
+from densevit.models.layers.deformable_attention import SpatialShapes, sampling_locations
+from densevit.models.layers.self_attention import relative_places
 from densevit.ops.anchors import octave_scales, pyramid_anchors, pyramid_valid
 from densevit.ops.caching import ByteCache, by_bytes, size_of
-from densevit.ops.windows import Windowing, windows_of
 
 CPU = torch.device("cpu")
 
@@ -61,12 +61,12 @@ def test_a_fake_tensor_is_never_kept_nor_a_kept_one_given_to_fake_ones():
     [
         lambda i: pyramid_anchors(((200, 300 + i), (100, 150)), (8, 16), octave_scales(4, 3), (0.5, 1.0, 2.0), CPU),
         lambda i: pyramid_valid(((900, 1200 + i),), (50, 60), (8,), 9, CPU),
-        lambda i: windows_of(Windowing((7, 7), (3, 3)), 4, (200, 300 + i), CPU),
+        lambda i: window_partition(WindowConfig((7, 7), (3, 3)), 4, (200, 300 + i), CPU),
         lambda i: relative_places((16, 17 + i % 50), CPU),
         lambda i: distances(1000, 1000 + i, CPU),
         lambda i: marks_of((64, 65 + i), CPU),
         lambda i: shifted_resize(400, 800 + i, 3, False, torch.float32, CPU),
-        lambda i: places_of([Grid((200, 300 + i), 8)], [Grid((200, 300 + i), 8)], CPU),
+        lambda i: sampling_locations([SpatialShapes((200, 300 + i), 8)], [SpatialShapes((200, 300 + i), 8)], CPU),
     ],
     ids=["anchors", "valid", "windows", "relative", "distances", "marks", "resize", "deformable"],
 )
@@ -99,8 +99,8 @@ def test_what_is_kept_is_made_of_true_numbers_also_for_a_device_that_is_not_ther
     """How many windows a shift tears apart depends on numbers, which fake tensors have not."""
     by_bytes.clear()
     with FakeTensorMode():
-        fake = windows_of(Windowing((3, 3), (1, 1)), 2, (7, 8), torch.device("cuda", 0))
-    real = windows_of(Windowing((3, 3), (1, 1)), 2, (7, 8), CPU)
+        fake = window_partition(WindowConfig((3, 3), (1, 1)), 2, (7, 8), torch.device("cuda", 0))
+    real = window_partition(WindowConfig((3, 3), (1, 1)), 2, (7, 8), CPU)
     for a, b in zip(flat(fake), flat(real), strict=True):
         if isinstance(b, torch.Tensor):
             assert isinstance(a, FakeTensor) and not isinstance(b, FakeTensor)

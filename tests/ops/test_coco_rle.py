@@ -1,4 +1,4 @@
-"""Run lengths are recognised as whole or broken without decoding them to pixels."""
+"""Run lengths are recognized as whole or broken without decoding them to pixels."""
 
 import numpy as np
 from pycocotools import mask as rle_codec

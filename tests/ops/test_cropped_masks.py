@@ -6,7 +6,7 @@ import torch
 
 from densevit.datasets.transforms.pack import PackSample
 from densevit.datasets.transforms.random_crop import RandomCrop
-from densevit.metrics.coco_truth import true_objects
+from densevit.metrics.samples_to_coco import ground_truth_objects
 from densevit.models.preprocessor import Preprocessor
 from densevit.ops import cropped_masks, roi_align
 from densevit.ops.cropped_masks import CroppedMasks, marked
@@ -62,7 +62,7 @@ def test_targets_of_padded_masks_are_the_same_bits(pairs):
 
 
 def test_ground_truth_of_the_samples_is_the_same(pairs):
-    first, second = (true_objects(packed["data_samples"].to_dict())["masks"] for packed in pairs)
+    first, second = (ground_truth_objects(packed["data_samples"].to_dict())["masks"] for packed in pairs)
     assert first == second and len(first) == 40
 
 

@@ -13,12 +13,12 @@ SIZES = [(5, 3), (2, 4), (1, 1)]
 
 
 def drawn(batch=2, queries=3, heads=2, points=4, dtype=torch.float64, grad=False) -> tuple:
-    """Values, points (a third of them outside of the maps) and weights, not normalised."""
+    """Values, points (a third of them outside of the maps) and weights, not normalized."""
     generator = torch.Generator().manual_seed(0)
     value = torch.randn(batch, sum(h * w for h, w in SIZES), heads, 6, generator=generator, dtype=torch.float64)
-    places = torch.rand(batch, queries, heads, len(SIZES), points, 2, generator=generator, dtype=torch.float64)
+    locations = torch.rand(batch, queries, heads, len(SIZES), points, 2, generator=generator, dtype=torch.float64)
     weights = torch.rand(batch, queries, heads, len(SIZES), points, generator=generator, dtype=torch.float64)
-    return tuple(x.to(dtype).requires_grad_(grad) for x in (value, places * 1.5 - 0.25, weights))
+    return tuple(x.to(dtype).requires_grad_(grad) for x in (value, locations * 1.5 - 0.25, weights))
 
 
 def by_definition(value, sizes, points, weights):
@@ -53,10 +53,10 @@ def test_sums_and_gradients_are_those_of_a_loop_over_the_definition(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_sample_at_a_centre_is_the_pixel_and_one_outside_is_zero(form):
+def test_a_sample_at_a_center_is_the_pixel_and_one_outside_is_zero(form):
     value = torch.arange(1.0, 13.0).view(1, 12, 1, 1)
-    centres = [((j + 0.5) / 4, (i + 0.5) / 3) for i in range(3) for j in range(4)] + [(-1.0, 0.5), (0.5, 9.0)]
-    points = torch.tensor(centres).view(1, 14, 1, 1, 1, 2)
+    centers = [((j + 0.5) / 4, (i + 0.5) / 3) for i in range(3) for j in range(4)] + [(-1.0, 0.5), (0.5, 9.0)]
+    points = torch.tensor(centers).view(1, 14, 1, 1, 1, 2)
     out = deformable_attention(value, [(3, 4)], points, torch.ones(1, 14, 1, 1, 1), form)
     torch.testing.assert_close(out.flatten(), torch.tensor([*range(1, 13), 0, 0], dtype=torch.float32))
 

@@ -15,16 +15,16 @@ def some_depth(size=(30, 40)):
     return depth
 
 
-@pytest.mark.parametrize("per_metre", [1000, 256, 5000])
-def test_a_png_gives_back_the_metres_within_half_a_step(tmp_path, per_metre):
+@pytest.mark.parametrize("per_meter", [1000, 256, 5000])
+def test_a_png_gives_back_the_meters_within_half_a_step(tmp_path, per_meter):
     depth = some_depth()
-    assert write_depth(tmp_path / "new" / "a.png", depth, per_metre=per_metre) == 0
+    assert write_depth(tmp_path / "new" / "a.png", depth, per_meter=per_meter) == 0
     read = cv2.imread(str(tmp_path / "new" / "a.png"), cv2.IMREAD_UNCHANGED)
     assert read.dtype == np.uint16 and read.shape == depth.shape
-    np.testing.assert_allclose(read / per_metre, depth, atol=0.5001 / per_metre)
+    np.testing.assert_allclose(read / per_meter, depth, atol=0.5001 / per_meter)
     assert (read[:3] == 0).all() and (read[3:] > 0).all()
     with Image.open(tmp_path / "new" / "a.png") as image:
-        assert image.text["Description"] == f"depth: metres = value / {per_metre}, 0 = none"
+        assert image.text["Description"] == f"depth: meters = value / {per_meter}, 0 = none"
 
 
 def test_what_is_too_far_is_counted_and_set_to_the_farthest_value():
@@ -50,10 +50,10 @@ def test_relative_depth_is_stretched_and_its_zero_is_no_hole():
 def test_a_png_of_relative_depth_says_so(tmp_path):
     write_depth(tmp_path / "a.png", some_depth(), "relative")
     with Image.open(tmp_path / "a.png") as image:
-        assert "relative" in image.text["Description"] and "metre" not in image.text["Description"]
+        assert "relative" in image.text["Description"] and "meter" not in image.text["Description"]
 
 
-def test_an_npy_holds_metres_as_they_are_with_holes_of_zero(tmp_path):
+def test_an_npy_holds_meters_as_they_are_with_holes_of_zero(tmp_path):
     depth = some_depth()
     depth[5, :4] = np.nan, np.inf, -3, 1e6
     assert write_depth(tmp_path / "a.npy", depth) == 0
@@ -66,8 +66,8 @@ def test_an_npy_holds_metres_as_they_are_with_holes_of_zero(tmp_path):
 
 @pytest.mark.parametrize("scale", [0, -1000, float("nan"), float("inf")])
 def test_a_scale_that_is_none_is_refused(tmp_path, scale):
-    with pytest.raises(ConfigError, match="numbers a metre"):
-        write_depth(tmp_path / "a.png", some_depth(), per_metre=scale)
+    with pytest.raises(ConfigError, match="numbers a meter"):
+        write_depth(tmp_path / "a.png", some_depth(), per_meter=scale)
 
 
 def test_other_endings_and_places_that_cannot_be_written_are_one_sentence(tmp_path):

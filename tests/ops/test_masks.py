@@ -11,11 +11,11 @@ from densevit.ops import masks
 SIZE = (60, 90)
 
 
-def star(rng, points=9, centre=(45, 30), low=8, high=28):
+def star(rng, points=9, center=(45, 30), low=8, high=28):
     """A ragged outline, always simple."""
     angles = np.sort(rng.uniform(0, 2 * np.pi, points))
     radius = rng.uniform(low, high, points)
-    return np.round(np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius[:, None] + centre, 2)
+    return np.round(np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius[:, None] + center, 2)
 
 
 def whole_image(polygons, size):
@@ -27,37 +27,37 @@ def square(x, y, w, h):
     return np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], dtype=float)
 
 
-def test_rasterised_polygons_equal_pycocotools_pixel_by_pixel():
+def test_rasterized_polygons_equal_pycocotools_pixel_by_pixel():
     rng = np.random.default_rng(0)
     for _ in range(200):
-        polygons = [star(rng, centre=rng.uniform(-10, 90, 2)) for _ in range(rng.integers(1, 4))]
-        assert np.array_equal(masks.rasterise([polygons], SIZE)[0], whole_image(polygons, SIZE))
+        polygons = [star(rng, center=rng.uniform(-10, 90, 2)) for _ in range(rng.integers(1, 4))]
+        assert np.array_equal(masks.rasterize([polygons], SIZE)[0], whole_image(polygons, SIZE))
 
 
-def test_rasterise_takes_bitmaps_and_empty_masks():
+def test_rasterize_takes_bitmaps_and_empty_masks():
     bitmap = np.zeros(SIZE, np.uint8)
     bitmap[3:7, 5:11] = 1
-    filled = masks.rasterise([bitmap, [], [square(200, 200, 5, 5)]], SIZE)
+    filled = masks.rasterize([bitmap, [], [square(200, 200, 5, 5)]], SIZE)
     assert filled.dtype == bool and filled.shape == (3, *SIZE)
     assert np.array_equal(filled[0], bitmap.astype(bool))
     assert not filled[1:].any()
-    assert masks.rasterise([], SIZE).shape == (0, *SIZE)
+    assert masks.rasterize([], SIZE).shape == (0, *SIZE)
 
 
 def test_flip_of_polygons_is_flip_of_pixels():
     polygons = [square(10, 5, 20, 30), square(50, 20, 7, 11)]
-    flipped = masks.rasterise([masks.flip_mask(polygons, SIZE[1])], SIZE)[0]
-    assert np.array_equal(flipped, masks.rasterise([polygons], SIZE)[0][:, ::-1])
-    bitmap = masks.rasterise([polygons], SIZE)[0].astype(np.uint8)
+    flipped = masks.rasterize([masks.flip_mask(polygons, SIZE[1])], SIZE)[0]
+    assert np.array_equal(flipped, masks.rasterize([polygons], SIZE)[0][:, ::-1])
+    bitmap = masks.rasterize([polygons], SIZE)[0].astype(np.uint8)
     assert np.array_equal(masks.flip_mask(bitmap, SIZE[1]), bitmap[:, ::-1])
 
 
 def test_resized_polygons_and_bitmaps_scale_alike():
     new = (120, 180)
     polygons = [square(10, 5, 20, 30)]
-    big = masks.rasterise([masks.resize_mask(polygons, SIZE, new)], new)[0]
+    big = masks.rasterize([masks.resize_mask(polygons, SIZE, new)], new)[0]
     assert big[10:70, 20:60].all() and big.sum() == 60 * 40
-    bitmap = masks.rasterise([polygons], SIZE)[0].astype(np.uint8)
+    bitmap = masks.rasterize([polygons], SIZE)[0].astype(np.uint8)
     assert np.array_equal(masks.resize_mask(bitmap, SIZE, new), big)
 
 
@@ -65,11 +65,11 @@ def test_crop_of_polygons_is_crop_of_pixels_but_for_the_rounding_of_cut_edges():
     rng = np.random.default_rng(1)
     different = total = 0
     for _ in range(100):
-        polygons = [star(rng, centre=rng.uniform(10, 70, 2)) for _ in range(2)]
+        polygons = [star(rng, center=rng.uniform(10, 70, 2)) for _ in range(2)]
         x, y = rng.integers(0, 40), rng.integers(0, 25)
         height, width = rng.integers(15, 35, 2)
-        cut = masks.rasterise([masks.crop_mask(polygons, x, y, (height, width))], (height, width))[0]
-        expected = masks.rasterise([polygons], SIZE)[0][y : y + height, x : x + width]
+        cut = masks.rasterize([masks.crop_mask(polygons, x, y, (height, width))], (height, width))[0]
+        expected = masks.rasterize([polygons], SIZE)[0][y : y + height, x : x + width]
         assert (cut != expected).sum() <= 6  # new corners are rounded to a fifth of a pixel
         different, total = different + (cut != expected).sum(), total + expected.size
     assert different / total < 2e-3
@@ -87,7 +87,7 @@ def test_clipped_area_equals_shapely(seed):
     rng = np.random.default_rng(seed)
     window = shapely.box(0, 0, 40, 30)
     for _ in range(50):
-        outline = star(rng, points=12, centre=rng.uniform(-10, 50, 2), low=3, high=30)
+        outline = star(rng, points=12, center=rng.uniform(-10, 50, 2), low=3, high=30)
         x, y = masks.clip_polygon(outline, 40, 30).T
         area = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
         assert area == pytest.approx(shapely.Polygon(outline).intersection(window).area, abs=1e-9)
@@ -97,13 +97,13 @@ def test_clipped_pixels_equal_shapely_also_where_an_outline_falls_apart():
     shapely = pytest.importorskip("shapely")
     rng, window, apart = np.random.default_rng(0), shapely.box(0, 0, 40, 30), 0
     for _ in range(400):
-        outline = star(rng, points=14, centre=rng.uniform(-10, 50, 2), low=3, high=30)
+        outline = star(rng, points=14, center=rng.uniform(-10, 50, 2), low=3, high=30)
         if not shapely.Polygon(outline).is_valid:
             continue
         cut = shapely.Polygon(outline).intersection(window)
         pieces = [p for p in getattr(cut, "geoms", [cut]) if p.geom_type == "Polygon" and not p.is_empty]
-        expected = masks.rasterise([[np.array(p.exterior.coords)[:-1] for p in pieces]], (30, 40))
-        assert np.array_equal(masks.rasterise([masks.crop_mask([outline], 0, 0, (30, 40))], (30, 40)), expected)
+        expected = masks.rasterize([[np.array(p.exterior.coords)[:-1] for p in pieces]], (30, 40))
+        assert np.array_equal(masks.rasterize([masks.crop_mask([outline], 0, 0, (30, 40))], (30, 40)), expected)
         apart += len(pieces) > 1
     assert apart > 20
 
@@ -127,7 +127,7 @@ def test_outlines_filled_even_odd_are_the_bitmap(seed):
     rings, holes = masks.outlines(bitmap)
     filled = np.zeros(bitmap.shape, bool)
     for ring in rings:
-        filled ^= masks.rasterise([[ring.astype(float)]], bitmap.shape)[0]
+        filled ^= masks.rasterize([[ring.astype(float)]], bitmap.shape)[0]
     assert np.array_equal(filled, bitmap)
     assert any(holes) or seed % 3 == 0
 
@@ -178,14 +178,14 @@ def test_run_lengths_of_nothing():
 
 def test_clipping_keeps_the_even_odd_filling_of_an_outline_that_crosses_itself():
     bow_tie = np.array([[-20, 5], [50, 45], [50, 5], [-20, 45.0]])
-    cut = masks.rasterise([masks.crop_mask([bow_tie], 0, 0, (30, 40))], (30, 40))[0]
+    cut = masks.rasterize([masks.crop_mask([bow_tie], 0, 0, (30, 40))], (30, 40))[0]
     expected = whole_image([bow_tie], SIZE)[:30, :40]
     assert (cut != expected).mean() < 0.01 and 0.1 < expected.mean() < 0.9
 
 
 def test_padding_behind_a_crop_shows_nothing_of_what_was_cut_off():
     cropped = masks.crop_mask([square(20, 10, 40, 40)], 10, 5, (20, 20))
-    padded = masks.rasterise([masks.pad_mask(cropped, (50, 60))], (50, 60))[0]
+    padded = masks.rasterize([masks.pad_mask(cropped, (50, 60))], (50, 60))[0]
     assert not padded[20:].any() and not padded[:, 20:].any() and padded[5:20, 10:20].all()
     bitmap = np.ones((20, 20), np.uint8)
     assert masks.pad_mask(bitmap, (50, 60)).sum() == 400
@@ -226,7 +226,7 @@ def random_way(mask, size, steps):
             mask, size = masks.crop_mask(mask, x, y, tuple(size)), tuple(size)
         else:
             mask, size = masks.pad_mask(mask, tuple(numbers)), tuple(numbers)
-    return masks.rasterise([mask], size)[0]
+    return masks.rasterize([mask], size)[0]
 
 
 def draw_steps(rng, size):
@@ -267,7 +267,7 @@ def test_run_lengths_looked_at_through_transforms_are_the_bitmap_that_went_throu
 def test_run_lengths_that_are_not_those_of_their_image_are_refused():
     rle = masks.encode_bitmaps(np.ones((1, 20, 30), np.uint8))[0]
     with pytest.raises(DataError, match="do not add up"):
-        masks.rasterise([masks.RleMask({**rle, "size": [20, 31]})], (20, 31))
+        masks.rasterize([masks.RleMask({**rle, "size": [20, 31]})], (20, 31))
 
 
 @pytest.mark.parametrize("seed", range(5))

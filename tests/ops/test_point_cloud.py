@@ -27,16 +27,16 @@ def test_each_point_is_its_pixel_taken_back_by_hand(stride):
     points, colors = point_cloud(depth, image, CAMERA, stride)
     assert points.dtype == np.float32 and colors.dtype == np.uint8
     fx, fy, cx, cy = CAMERA
-    place = 0
+    location = 0
     for row in range(0, 40, stride):
         for column in range(0, 60, stride):
             z = float(depth[row, column])
             if z > 0:
                 expected = ((column - cx) * z / fx, (row - cy) * z / fy, z)
-                assert points[place] == pytest.approx(expected, rel=1e-5)
-                assert (colors[place] == image[row, column]).all()
-                place += 1
-    assert place == len(points) == len(colors)
+                assert points[location] == pytest.approx(expected, rel=1e-5)
+                assert (colors[location] == image[row, column]).all()
+                location += 1
+    assert location == len(points) == len(colors)
 
 
 def test_points_project_back_onto_their_pixels():

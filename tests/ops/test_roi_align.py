@@ -48,9 +48,9 @@ def test_each_region_is_read_from_its_own_map_and_image():
     torch.testing.assert_close(pooled, want.view(-1, 1, 1, 1).expand(70, 1, 5, 5))
 
 
-def test_a_linear_map_is_pooled_to_the_centres_of_the_bins():
+def test_a_linear_map_is_pooled_to_the_centers_of_the_bins():
     x = torch.arange(64.0).expand(64, 64)
-    maps = [torch.stack((x * 4 + 2, x.t() * 4 + 2))[None]]  # the coordinates of the pixels' centres
+    maps = [torch.stack((x * 4 + 2, x.t() * 4 + 2))[None]]  # the coordinates of the pixels' centers
     pooled = multilevel_roi_align(maps, (4,), torch.tensor([[0.0, 40.0, 60.0, 120.0, 180.0]]), 4)
     torch.testing.assert_close(pooled[0, 0, 0], 40 + 20 * (torch.arange(4) + 0.5))
     torch.testing.assert_close(pooled[0, 1, :, 0], 60 + 30 * (torch.arange(4) + 0.5))

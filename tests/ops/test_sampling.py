@@ -15,7 +15,7 @@ def matched(positive: int, background: int, ignored: int = 7) -> torch.Tensor:
     ("positive", "background", "wanted"),
     [
         (100, 1000, (16, 48)),  # enough of both
-        (5, 1000, (5, 59)),  # background takes the place of missing positives
+        (5, 1000, (5, 59)),  # background takes the location of missing positives
         (100, 20, (16, 20)),  # positives do not take that of missing background
         (0, 1000, (0, 64)),
         (3, 0, (3, 0)),

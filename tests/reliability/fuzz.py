@@ -32,10 +32,10 @@ import densevit.models  # noqa: F401
 from densevit import import_model, load_weights
 from densevit.checkpoints.config_text import ConfigText
 from densevit.checkpoints.reading import read_file
-from densevit.datasets.reading_images import read_image
+from densevit.datasets.io.image import read_image
 from densevit.engine.config import parse_options, read_config
 from densevit.errors import UserError
-from densevit.metrics.coco_figures import evaluate_coco
+from densevit.metrics.coco_eval import evaluate_coco
 from densevit.registry import DATASETS
 
 FOLDER = Path(sys.argv[1])
@@ -70,12 +70,12 @@ run_lengths = st.fixed_dictionaries({"size": sides, "counts": st.one_of(whole, c
 segmentations = st.one_of(polygons, run_lengths, junk)
 
 
-def places(value, place=()) -> list[tuple]:
+def locations(value, location=()) -> list[tuple]:
     """The ways to every part of nested lists and dicts."""
-    found = [place] if place else []
+    found = [location] if location else []
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
-        found += places(inner, (*place, key))
+        found += locations(inner, (*location, key))
     return found
 
 
@@ -84,7 +84,7 @@ def changed(draw, valid, replacements=junk):
     """A valid document with a few parts replaced, left out or doubled."""
     content = json.loads(json.dumps(valid))
     for _ in range(draw(st.integers(0, 4))):
-        ways = places(content)
+        ways = locations(content)
         if not ways:
             break
         *way, last = draw(st.sampled_from(ways))
@@ -112,18 +112,18 @@ def damaged(draw, files: list[bytes]) -> bytes:
         if not content:
             break
         # most of what a reader decides on stands at the beginning
-        place = draw(st.one_of(st.integers(0, len(content) - 1), st.integers(0, min(200, len(content) - 1))))
+        location = draw(st.one_of(st.integers(0, len(content) - 1), st.integers(0, min(200, len(content) - 1))))
         what = draw(st.integers(0, 4))
         if what == 0:
-            del content[place:]
+            del content[location:]
         elif what == 1:
-            content[place:place] = draw(st.binary(max_size=6))
+            content[location:location] = draw(st.binary(max_size=6))
         elif what == 2:
-            content[place : place + 4] = draw(
+            content[location : location + 4] = draw(
                 st.sampled_from([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f"])
             )
         else:
-            content[place] = draw(st.integers(0, 255))
+            content[location] = draw(st.integers(0, 255))
     return bytes(content)
 
 
@@ -186,12 +186,12 @@ def repaired(content: bytes) -> bytes:
     """A PNG whose checksums fit what it holds, so that a reader looks at its content."""
     if content[:8] != b"\x89PNG\r\n\x1a\n":
         return content
-    found, place = bytearray(content[:8]), 8
-    while place + 12 <= len(content):
-        (length,) = struct.unpack(">I", content[place : place + 4])
-        body = content[place + 4 : place + 8 + min(length, len(content))]
+    found, location = bytearray(content[:8]), 8
+    while location + 12 <= len(content):
+        (length,) = struct.unpack(">I", content[location : location + 4])
+        body = content[location + 4 : location + 8 + min(length, len(content))]
         found += struct.pack(">I", length) + body + struct.pack(">I", zlib.crc32(body))
-        place += 12 + length
+        location += 12 + length
     return bytes(found)
 
 
@@ -339,7 +339,7 @@ def safetensors(draw) -> bytes:
 
 
 RECIPE = read_config("pvt_retinanet_scenes")._cfg_dict.to_dict()
-ways = places(json.loads(json.dumps(RECIPE)))
+ways = locations(json.loads(json.dumps(RECIPE)))
 dotted = st.one_of(st.sampled_from([".".join(map(str, way)) for way in ways]), texts, st.just("a.b"))
 
 

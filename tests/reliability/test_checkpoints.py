@@ -15,7 +15,7 @@ from short_runs import full_disk, losses, train, weights, write_config
 
 import densevit
 from densevit.checkpoints.reading import read_file
-from densevit.engine.checkpointing import SaveFailed, find_last_good, save_atomically
+from densevit.engine.checkpointing import CheckpointSaveError, find_latest_checkpoint, save_atomically
 from densevit.errors import CheckpointError
 
 
@@ -98,9 +98,9 @@ def test_no_tool_has_a_switch_for_unsafe_loading(root):
         assert [option for option in options if any(word in option for word in words)] == []
 
 
-def flipped(raw: bytes, place: int) -> bytes:
+def flipped(raw: bytes, location: int) -> bytes:
     """With all bits of one byte inverted."""
-    return raw[:place] + bytes([raw[place] ^ 255]) + raw[place + 1 :]
+    return raw[:location] + bytes([raw[location] ^ 255]) + raw[location + 1 :]
 
 
 TEARS = {
@@ -135,12 +135,12 @@ def test_a_torn_checkpoint_is_named_and_the_one_before_is_used(tmp_path, two_epo
     )
     last = tmp_path / "run" / "epoch_2.pth"
     last.write_bytes(TEARS[tear](last.read_bytes()))
-    assert find_last_good(tmp_path / "run")[0].name == "epoch_1.pth"
+    assert find_latest_checkpoint(tmp_path / "run")[0].name == "epoch_1.pth"
     printed = capsys.readouterr().out
     assert str(last) in printed and "Traceback" not in printed
     (tmp_path / "run" / "epoch_1.pth").write_bytes(b"")
     with pytest.raises(CheckpointError, match="none of the 2 checkpoints"):
-        find_last_good(tmp_path / "run")
+        find_latest_checkpoint(tmp_path / "run")
 
 
 KILLED = """
@@ -189,7 +189,10 @@ def test_a_save_that_fails_leaves_the_file_before_and_nothing_else(tmp_path):
     """(6) A full disk."""
     path = tmp_path / "epoch_1.pth"
     save_atomically({"a": torch.zeros(1000)}, path)
-    with full_disk(10_000), pytest.raises(SaveFailed, match=r"epoch_1\.pth could not be written \(file too large\)"):
+    with (
+        full_disk(10_000),
+        pytest.raises(CheckpointSaveError, match=r"epoch_1\.pth could not be written \(file too large\)"),
+    ):
         save_atomically({"a": torch.ones(100_000)}, path)
     assert torch.equal(read_file(path, check_sums=True)["a"], torch.zeros(1000))
     assert [p.name for p in tmp_path.iterdir()] == ["epoch_1.pth"]

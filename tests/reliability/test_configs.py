@@ -16,8 +16,8 @@ from tiny_coco import make_tiny_coco
 
 import densevit.engine
 import densevit.models  # noqa: F401
-from densevit.engine import build_runner, read_config
-from densevit.engine.config import parse_options, shipped_configs
+from densevit.engine.build_runner import build_runner
+from densevit.engine.config import parse_options, read_config, shipped_configs
 from densevit.errors import ConfigError, UserError
 from densevit.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 
@@ -52,16 +52,16 @@ def test_every_recipe_builds_with_an_optimizer_for_all_that_learns(recipe):
 def shrunk(recipe: str) -> dict:
     """Options that make a recipe's backbone narrow; its depth, necks, heads and pipelines stay."""
     backbone = read_config(recipe).model.backbone
-    place, plain = "model.backbone", backbone.get("vit", backbone)
-    options = {f"{place}.init_cfg": None} if "init_cfg" in backbone else {}
+    location, plain = "model.backbone", backbone.get("vit", backbone)
+    options = {f"{location}.init_cfg": None} if "init_cfg" in backbone else {}
     if "vit" in backbone:
-        options[f"{place}.deform_num_heads"] = 2
-        place += ".vit"
-        options[f"{place}.init_cfg"] = None
+        options[f"{location}.deform_num_heads"] = 2
+        location += ".vit"
+        options[f"{location}.init_cfg"] = None
     if plain.type == "ViT":
         depth = 24 if plain.arch == "large" else 12
-        return {**options, f"{place}.arch": dict(_delete_=True, embed_dim=24, depth=depth, num_heads=2, mlp_ratio=1)}
-    return {**options, f"{place}.arch": dict(tiny.BACKBONES[plain.type][0]["arch"], _delete_=True)}
+        return {**options, f"{location}.arch": dict(_delete_=True, embed_dim=24, depth=depth, num_heads=2, mlp_ratio=1)}
+    return {**options, f"{location}.arch": dict(tiny.BACKBONES[plain.type][0]["arch"], _delete_=True)}
 
 
 def put_data(root, recipe: str) -> dict:
@@ -130,15 +130,15 @@ def test_every_recipe_trains_a_step_and_validates(tmp_path, recipe):
     assert runner.message_hub.get_info("best_score") is not None
 
 
-def keys_of(config: dict, place: str = "") -> list[str]:
-    """The dotted places of all keys of a config that are arguments, those inside lists included."""
+def keys_of(config: dict, location: str = "") -> list[str]:
+    """The dotted locations of all keys of a config that are arguments, those inside lists included."""
     found = []
     for key, value in config.items():
-        found.append(f"{place}{key}")
+        found.append(f"{location}{key}")
         parts = value if isinstance(value, (list, tuple)) else [value]
         for i, part in enumerate(parts):
             if isinstance(part, dict):
-                found += keys_of(part, f"{place}{key}.{i}." if part is not value else f"{place}{key}.")
+                found += keys_of(part, f"{location}{key}.{i}." if part is not value else f"{location}{key}.")
     return found
 
 
@@ -149,11 +149,11 @@ def test_a_misspelt_key_is_named_with_its_place_and_the_nearest(tmp_path, recipe
     """(12) Any key at any depth of a recipe, with a letter too many."""
     config = read_config(recipe)._cfg_dict.to_dict()
     free = ("custom_keys", "label_map", "data_prefix", "mp_cfg", "head.boxes", "head.classes", "head.depth")
-    places = [p for p in keys_of(config) if not any(word in p for word in free)]
-    places = [p for p in places if p.rsplit(".", 1)[-1] not in ("type", "_scope_")]
-    for place in random.Random(0).sample(places, 8):
+    locations = [p for p in keys_of(config) if not any(word in p for word in free)]
+    locations = [p for p in locations if p.rsplit(".", 1)[-1] not in ("type", "_scope_")]
+    for location in random.Random(0).sample(locations, 8):
         wrong = copy.deepcopy(config)
-        *way, key = place.split(".")
+        *way, key = location.split(".")
         part = wrong
         for step in way:
             part = part[int(step) if isinstance(part, (list, tuple)) else step]
@@ -163,8 +163,8 @@ def test_a_misspelt_key_is_named_with_its_place_and_the_nearest(tmp_path, recipe
         with pytest.raises(ConfigError) as caught:
             read_config(file)
         text = str(caught.value)
-        assert f"{key}x" in text and "\n" not in text, (place, text)
-        assert f"'{key}'" in text.split("nearest", 1)[-1], (place, text)
+        assert f"{key}x" in text and "\n" not in text, (location, text)
+        assert f"'{key}'" in text.split("nearest", 1)[-1], (location, text)
 
 
 PARTS = ("subprocess.Popen", "os.system", "builtins.exec", "builtins.open", "mmengine.fileio.get", "torch.hub.load")
@@ -176,15 +176,15 @@ def test_a_config_in_a_format_of_data_names_registered_parts_only(tmp_path, part
     """(13) JSON and YAML never import or call what a `type=` names, wherever in the tree it is."""
     mark = tmp_path / "ran"
     call = {"type": part, "args": ["touch", str(mark)]}
-    for place in ("model", "backbone", "init_cfg", "hook", "pipeline"):
+    for location in ("model", "backbone", "init_cfg", "hook", "pipeline"):
         config = read_config("pvt_retinanet_coco")._cfg_dict.to_dict()
-        if place == "model":
+        if location == "model":
             config["model"] = call
-        elif place == "hook":
+        elif location == "hook":
             config["custom_hooks"] = [call]
-        elif place == "pipeline":
+        elif location == "pipeline":
             config["train_dataloader"]["dataset"]["pipeline"][0] = call
-        elif place == "backbone":
+        elif location == "backbone":
             config["model"]["backbone"] = call
         else:
             config["model"]["backbone"]["init_cfg"] = call

@@ -17,7 +17,7 @@ from tiny_depth import make_tiny_depth, put_depth, tiny_depth, tiny_depth_datase
 from tiny_semantic import make_tiny_semantic, tiny_semantic_dataset
 
 from densevit import Predictor
-from densevit.datasets.reading_images import read_image
+from densevit.datasets.io.image import read_image
 from densevit.errors import DataError
 from densevit.models.losses.depth import DepthL1Loss, SILogLoss
 from densevit.registry import DATASETS, MODELS

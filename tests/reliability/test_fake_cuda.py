@@ -19,11 +19,11 @@ from densevit.registry import MODELS
 
 aten, CUDA = torch.ops.aten, torch.device("cuda", 0)
 FOUND = 6
-"""How many places, pairs or boxes there are wherever that depends on numbers."""
+"""How many locations, pairs or boxes there are wherever that depends on numbers."""
 WAITS = {"retinanet": (7, 18), "maskrcnn": (17, 20), "cascade": (37, 28), "multitask": (6, 16)}
 """How often at most the host waits in a training step and in a prediction of two images, by the recipe's head. Dense
-heads never do. What waits: of an image the places of the objects' anchors and regions, NMS, how many regions a map has,
-and the boxes and masks that are brought to the host."""
+heads never do. What waits: of an image the locations of the objects' anchors and regions, NMS, how many regions a map
+has, and the boxes and masks that are brought to the host."""
 FAST = ("pvt_retinanet_coco", "pvt_multitask_scenes", "mvitv2_cascade_coco", "swin_maskrcnn_coco", "vit_upernet_ade20k")
 
 
@@ -51,14 +51,14 @@ class HostWaits(TorchDispatchMode):
             with _disable_current_modes():
                 return self.on_host(torch.zeros, first.shape, dtype=kwargs.get("dtype") or first.dtype)
         if func is aten.nonzero.default:
-            return self.places(first)
+            return self.locations(first)
         if func in (aten.index.Tensor, aten.index_put.default, aten.index_put_.default):
             indices = []
             for index in args[1]:
                 if index is None or index.dtype != torch.bool:
                     indices.append(index)
                 else:
-                    indices += self.places(index).unbind(1)
+                    indices += self.locations(index).unbind(1)
             return func(first, indices, *args[2:], **kwargs)
         if func is torch.ops.torchvision.nms.default:
             self.count += 1
@@ -80,7 +80,7 @@ class HostWaits(TorchDispatchMode):
         assert x.device.type == "cpu"
         return torch.ones(x.shape, dtype=x.dtype)
 
-    def places(self, x: torch.Tensor) -> torch.Tensor:
+    def locations(self, x: torch.Tensor) -> torch.Tensor:
         self.count += 1
         return x.new_zeros(min(FOUND, x.numel()), x.dim(), dtype=torch.long)
 

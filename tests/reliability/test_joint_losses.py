@@ -13,12 +13,12 @@ from densevit.registry import MODELS
 ALL = dict(sample=dict(num=100_000))  # nothing is drawn: every anchor and region counts
 _MAP, _DEPTH = dict(num_classes=3, in_channels=(8,), in_strides=(16,)), dict(in_channels=(8,), in_strides=(2,))
 _CLASS_LOSSES = [
-    [dict(type="CrossEntropyLoss", class_weight=(1.0, 2.0, 5.0)), dict(type="CrossEntropyLoss", average="all")],
-    dict(type="CrossEntropyLoss", class_weight=(1.0, 2.0, 5.0), average="all"),
+    [dict(type="CrossEntropyLoss", class_weight=(1.0, 2.0, 5.0)), dict(type="CrossEntropyLoss", avg_non_ignore=False)],
+    dict(type="CrossEntropyLoss", class_weight=(1.0, 2.0, 5.0), avg_non_ignore=False),
     [dict(type="BinaryCrossEntropyLoss"), dict(type="DiceLoss"), dict(type="FocalLoss", alpha=0.25)],
 ]
 _DEPTH_LOSSES = [
-    dict(type="SILogLoss", over="batch", mean_share=0.85),
+    dict(type="SILogLoss", over="batch", variance_focus=0.85),
     [dict(type="SILogLoss"), dict(type="DepthL1Loss")],
     [dict(type="ScaleShiftInvariantLoss", alignment=name) for name in ("least_squares", "median")],
 ]
@@ -30,7 +30,7 @@ def heads() -> dict[str, dict]:
     for name, configs in tiny.HEADS.items():
         for i, config in enumerate(configs):
             config = dict(config, type=name)
-            if name in ("MaskRCNNHead", "CascadeHead"):
+            if name in ("MaskRCNNHead", "CascadeRCNNHead"):
                 config |= dict(rpn={**config["rpn"], **ALL}, box={**config["box"], **ALL})
             if "ohem" not in str(config):  # hard pixels are chosen by each process
                 found[f"{name}-{i}"] = config

@@ -13,9 +13,9 @@ from torch._dynamo.testing import CompileCounter
 
 import densevit.models  # noqa: F401
 from densevit import Predictor
-from densevit.layers import attention as attention_module
-from densevit.layers import decomposed_positions
-from densevit.layers.attention import attention
+from densevit.kernels import attention as attention_module
+from densevit.kernels.attention import attention
+from densevit.models.layers import decomposed_rel_pos
 from densevit.registry import MODELS
 
 ROWS = [pytest.param(*row[2:], id=f"{row[0]}-{row[1]}-{row[4][0]}") for row in DIAGONAL]
@@ -128,7 +128,7 @@ def test_maps_do_not_depend_on_the_kernel_of_attention(monkeypatch, name):
     torch.manual_seed(0)
     found = []
     for plain in (False, True):
-        for module in (attention_module, decomposed_positions):
+        for module in (attention_module, decomposed_rel_pos):
             monkeypatch.setattr(module, "plain_is_faster", lambda *_, plain=plain: plain)
         torch.manual_seed(0)
         backbone = MODELS.build(dict(type=name, **tiny.BACKBONES[name][0])).eval()

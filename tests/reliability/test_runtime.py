@@ -30,7 +30,8 @@ import torch
 from pathlib import Path
 from mmengine.hooks import Hook
 from short_runs import write_config
-from densevit.engine import build_runner, read_config
+from densevit.engine.build_runner import build_runner
+from densevit.engine.config import read_config
 
 torch.set_num_threads(1)
 folder = Path({folder!r})

@@ -12,7 +12,7 @@ from densevit import Predictor
 from densevit.checkpoints.exporting import write_imported
 from densevit.converters import import_model
 from densevit.engine.config import config_path, read_config
-from densevit.engine.dumping import config_text
+from densevit.engine.dump_config import config_text
 
 
 def here(root) -> dict[str, str]:

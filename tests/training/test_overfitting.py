@@ -1,4 +1,4 @@
-"""Sixteen real photographs learnt by heart: targets, losses, post-processing and metric agree with each other."""
+"""Sixteen real photographs overfitted: targets, losses, post-processing and metric agree with each other."""
 
 import json
 import re
@@ -59,13 +59,15 @@ model = dict(
     ],
     ids=["RetinaNet on PVT v2", "Mask R-CNN on a small Swin"],
 )
-def test_sixteen_photographs_are_learnt_by_heart(shared, root, tmp_path, recipe, model, masks, figure):
+def test_sixteen_photographs_are_overfitted(shared, root, tmp_path, recipe, model, masks, figure):
     source = shared / "data" / "coco_real"
-    truth = json.loads((source / "annotations" / "instances_train2017.json").read_text())
-    annotated = {a["image_id"] for a in truth["annotations"]}
-    images = [image for image in truth["images"] if image["id"] in annotated][:16]
+    ground_truth = json.loads((source / "annotations" / "instances_train2017.json").read_text())
+    annotated = {a["image_id"] for a in ground_truth["annotations"]}
+    images = [image for image in ground_truth["images"] if image["id"] in annotated][:16]
     chosen = {image["id"] for image in images}
-    part = dict(truth, images=images, annotations=[a for a in truth["annotations"] if a["image_id"] in chosen])
+    part = dict(
+        ground_truth, images=images, annotations=[a for a in ground_truth["annotations"] if a["image_id"] in chosen]
+    )
     (tmp_path / "data" / "annotations").mkdir(parents=True)
     (tmp_path / "data" / "annotations" / "instances_train2017.json").write_text(json.dumps(part))
     (tmp_path / "data" / "train2017").symlink_to(source / "train2017")

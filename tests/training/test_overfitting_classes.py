@@ -1,4 +1,4 @@
-"""Sixteen scenes learnt by heart by every head of class maps on a small plain ViT from random weights."""
+"""Sixteen scenes overfitted by every head of class maps on a small plain ViT from random weights."""
 
 import re
 import subprocess
@@ -47,7 +47,7 @@ CASES = {
         taps=ALL,
         neck=dict(_delete_=True, type="MLANeck", channels=64),
         head=dict(type="SETRHead", decoder="mla", channels=32),
-        auxiliary=[dict(type="FCNHead", in_index=0, after=1, num_convs=0, loss_weight=0.4)],
+        auxiliary=[dict(type="FCNHead", in_index=0, neck_index=1, num_convs=0, loss_weight=0.4)],
     ),
     "Segmenter": dict(taps=LAST, head=dict(type="SegmenterHead", num_layers=2, num_heads=3)),
     "UPerNet": dict(
@@ -61,7 +61,7 @@ CASES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_sixteen_scenes_are_learnt_by_heart(root, tmp_path, name):
+def test_sixteen_scenes_are_overfitted(root, tmp_path, name):
     case = {"neck": None, "auxiliary": [], "epochs": 400, **CASES[name]}
     config = tmp_path / "overfit.py"
     config.write_text(CONFIG.format(base=str(root / "configs" / "pvt_fpn_scenes.py"), **case))

@@ -1,4 +1,4 @@
-"""Seven real pairs of image and depth learnt by heart: units, holes, losses and metric agree with each other."""
+"""Seven real pairs of image and depth overfitted: units, holes, losses and metric agree with each other."""
 
 import re
 import subprocess
@@ -41,7 +41,7 @@ optim_wrapper = dict(optimizer=dict(lr=5e-4))
 
 
 @pytest.mark.slow
-def test_seven_pairs_are_learnt_by_heart(shared, root, dinov2_folder, tmp_path):
+def test_seven_pairs_are_overfitted(shared, root, dinov2_folder, tmp_path):
     nyu, others = shared / "data" / "nyu_sample", shared / "data" / "indoor_depth_extra"
     for folder in ("rgb", "depth"):
         (tmp_path / folder).mkdir()
@@ -50,7 +50,7 @@ def test_seven_pairs_are_learnt_by_heart(shared, root, dinov2_folder, tmp_path):
     (tmp_path / "rgb" / "motorcycle.jpg").symlink_to(others / "motorcycle_left.jpg")
     (tmp_path / "depth" / "motorcycle.png").symlink_to(others / "motorcycle_depth.png")
     (tmp_path / "rgb" / "tum_office.jpg").symlink_to(others / "tum_office.jpg")
-    fifths = cv2.imread(str(others / "tum_office_depth.png"), cv2.IMREAD_UNCHANGED)  # metres = value / 5000
+    fifths = cv2.imread(str(others / "tum_office_depth.png"), cv2.IMREAD_UNCHANGED)  # meters = value / 5000
     cv2.imwrite(str(tmp_path / "depth" / "tum_office.png"), (fifths + 2) // 5)
     config = tmp_path / "overfit.py"
     config.write_text(CONFIG.format(base=str(root / "configs" / "dinov2_dpt_nyu.py"), data=str(tmp_path)))

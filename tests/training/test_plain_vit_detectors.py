@@ -1,4 +1,4 @@
-"""Photographs learnt by heart with DINOv2's ViT-S, as it is, in ViTDet and in ViT-Adapter: weights, adapters, heads and
+"""Photographs overfitted with DINOv2's ViT-S, as it is, in ViTDet and in ViT-Adapter: weights, adapters, heads and
 metric agree with each other."""
 
 import json
@@ -53,7 +53,7 @@ VITDET = """
         window_size=14,
         window_blocks=(0, 1, 3, 4, 6, 7, 9, 10),
     ),
-    neck=dict(_delete_=True, type="SimplePyramid", channels=64),
+    neck=dict(_delete_=True, type="SimpleFeaturePyramid", channels=64),
 """
 ADAPTER = """
     frozen="backbone.vit",
@@ -64,11 +64,11 @@ ADAPTER = """
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("parts", "epochs"), [(VITDET, 120), (ADAPTER, 60)], ids=["ViTDet", "ViT-Adapter"])
-def test_sixteen_photographs_of_large_objects_are_learnt_by_heart(shared, root, dinov2_folder, tmp_path, parts, epochs):
+def test_sixteen_photographs_of_large_objects_are_overfitted(shared, root, dinov2_folder, tmp_path, parts, epochs):
     source = shared / "data" / "coco_real"
-    truth = json.loads((source / "annotations" / "instances_train2017.json").read_text())
-    objects = {image["id"]: [] for image in truth["images"]}
-    for annotation in truth["annotations"]:
+    ground_truth = json.loads((source / "annotations" / "instances_train2017.json").read_text())
+    objects = {image["id"]: [] for image in ground_truth["images"]}
+    for annotation in ground_truth["annotations"]:
         objects[annotation["image_id"]].append(annotation)
     # no crowds, and nothing below 32 pixels in the original, 13 at this size
     clear = {
@@ -76,9 +76,11 @@ def test_sixteen_photographs_of_large_objects_are_learnt_by_heart(shared, root, 
         for image, annotations in objects.items()
         if annotations and all(not a["iscrowd"] and a["bbox"][2] * a["bbox"][3] >= 32**2 for a in annotations)
     }
-    images = [image for image in truth["images"] if image["id"] in clear][:16]
+    images = [image for image in ground_truth["images"] if image["id"] in clear][:16]
     chosen = {image["id"] for image in images}
-    part = dict(truth, images=images, annotations=[a for a in truth["annotations"] if a["image_id"] in chosen])
+    part = dict(
+        ground_truth, images=images, annotations=[a for a in ground_truth["annotations"] if a["image_id"] in chosen]
+    )
     (tmp_path / "data" / "annotations").mkdir(parents=True)
     (tmp_path / "data" / "annotations" / "instances_train2017.json").write_text(json.dumps(part))
     (tmp_path / "data" / "train2017").symlink_to(source / "train2017")

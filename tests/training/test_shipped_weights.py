@@ -18,7 +18,7 @@ from densevit.engine.config import read_config
 GOALS = {"coco/bbox_AP": 0.45, "semantic/mIoU": 0.55, "depth/delta1": 0.85}
 
 
-def figures(root, tmp_path, images):
+def metrics(root, tmp_path, images):
     """The command of the model table, on the first so many held-out scenes."""
     options = [f"test_dataloader.dataset.images={images}", "test_dataloader.num_workers=0"]
     command = [sys.executable, "tools/test.py", "pvt_multitask_scenes", "scenes", "--work-dir", str(tmp_path)]
@@ -29,13 +29,13 @@ def figures(root, tmp_path, images):
 
 
 def test_a_few_scenes_are_seen_well(root, tmp_path):
-    found = figures(root, tmp_path, 32)
+    found = metrics(root, tmp_path, 32)
     assert all(found[name] > 0.9 * goal for name, goal in GOALS.items()), found
 
 
 @pytest.mark.slow
 def test_the_model_table_holds_on_five_hundred_scenes(root, tmp_path):
-    found = figures(root, tmp_path, 500)
+    found = metrics(root, tmp_path, 500)
     assert all(found[name] >= goal for name, goal in GOALS.items()), found
     row = next(line for line in (root / "README.md").read_text().splitlines() if line.startswith("| `scenes` |"))
     boxes, classes, depth = (float(cell.split("/")[0]) for cell in row.split("|")[4:7])

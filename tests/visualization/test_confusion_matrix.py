@@ -40,15 +40,17 @@ def test_what_is_written_is_read_and_anything_else_refused_in_a_sentence(tmp_pat
 
 
 def cells(path, count):
-    """The colours (R, G, B) of the matrix's cells: its area is the largest square of the picture without white."""
+    """The colors (R, G, B) of the matrix's cells: its area is the largest square of the picture without white."""
     picture = cv2.imread(str(path))[..., ::-1].astype(int)
     dark = (picture.sum(2) < 740).mean(1)
     rows = np.flatnonzero(dark > 0.5 * dark.max())
     columns = np.flatnonzero((picture[rows].sum(2) < 740).mean(0) > 0.95)
     columns = columns[: np.flatnonzero(np.diff(columns, append=10**6) > 1)[0] + 1]  # not the scale beside it
     (top, bottom), (left, right) = (rows[0], rows[-1]), (columns[0], columns[-1])
-    places = (np.arange(count) + 0.25) / count  # beside the values
-    return picture[np.ix_((top + places * (bottom - top)).astype(int), (left + places * (right - left)).astype(int))]
+    locations = (np.arange(count) + 0.25) / count  # beside the values
+    return picture[
+        np.ix_((top + locations * (bottom - top)).astype(int), (left + locations * (right - left)).astype(int))
+    ]
 
 
 @pytest.mark.parametrize("repeat", [1, 12])
@@ -56,7 +58,7 @@ def test_a_picture_shows_small_shares_and_greys_classes_that_are_not_there(tmp_p
     names = [f"{name} {i}" for i in range(repeat) for name in NAMES]
     draw_confusion_matrix(np.kron(np.eye(repeat, dtype=int), MATRIX), names, tmp_path / "deep" / "picture.png")
     seen = cells(tmp_path / "deep" / "picture.png", len(names))
-    assert np.abs(seen[1] - 217).max() <= 4  # grey
+    assert np.abs(seen[1] - 217).max() <= 4  # gray
     brightness = seen.sum(2)
     assert brightness[0, 0] > brightness[0, 1] > brightness[0, 2] and brightness[2, 0] > brightness[0, 2] + 30
 

@@ -1,4 +1,4 @@
-"""Boxes, labels, colours and sheets."""
+"""Boxes, labels, colors and sheets."""
 
 import cv2
 import numpy as np
@@ -11,11 +11,11 @@ from densevit.structures import DataSample, InstanceData
 from densevit.visualization import (
     class_color,
     contact_sheet,
+    draw_ground_truth_and_prediction,
     draw_instances,
-    draw_truth_and_prediction,
     enlarged,
-    lettering,
     palette,
+    text,
     text_color,
     write_image,
 )
@@ -44,13 +44,13 @@ def test_drawing_copies_the_picture_and_keeps_its_size(size):
     assert (drawn != 90).any()
 
 
-def places(monkeypatch, size, boxes, labels, scores):
+def locations(monkeypatch, size, boxes, labels, scores):
     """Where `draw_instances` puts its labels."""
     found = []
-    place = drawing._place
+    location = drawing._place
 
     def remember(*args):
-        found.append(place(*args))
+        found.append(location(*args))
         return found[-1]
 
     monkeypatch.setattr(drawing, "_place", remember)
@@ -60,7 +60,7 @@ def places(monkeypatch, size, boxes, labels, scores):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_labels_stay_inside_the_picture(monkeypatch, size):
-    found = places(monkeypatch, size, *some_boxes(size, 30, seed=1))
+    found = locations(monkeypatch, size, *some_boxes(size, 30, seed=1))
     assert len(found) == 30
     for rect in found:
         assert 0 <= rect.left < rect.right <= size[1] and 0 <= rect.top < rect.bottom <= size[0]
@@ -68,16 +68,16 @@ def test_labels_stay_inside_the_picture(monkeypatch, size):
 
 def test_labels_of_boxes_at_one_place_do_not_cover_each_other(monkeypatch):
     boxes = np.tile([[200, 150, 400, 300]], (5, 1)) + np.arange(5)[:, None]
-    found = places(monkeypatch, (480, 640), boxes, np.zeros(5, int), np.linspace(0.9, 0.5, 5))
+    found = locations(monkeypatch, (480, 640), boxes, np.zeros(5, int), np.linspace(0.9, 0.5, 5))
     assert all(a.overlap(b) == 0 for i, a in enumerate(found) for b in found[:i])
 
 
 def test_the_label_of_a_box_in_the_middle_stands_on_its_upper_edge(monkeypatch):
-    (rect,) = places(monkeypatch, (480, 640), [[200, 150, 400, 300]], [0], [0.9])
+    (rect,) = locations(monkeypatch, (480, 640), [[200, 150, 400, 300]], [0], [0.9])
     assert abs(rect.left - 200) <= 2 and abs(rect.bottom - 150) <= 2
 
 
-def test_a_box_is_drawn_in_the_colour_of_its_class_on_its_edge():
+def test_a_box_is_drawn_in_the_color_of_its_class_on_its_edge():
     drawn = draw_instances(np.zeros((400, 400, 3), np.uint8), [[100, 100, 300, 300]], [1])
     for y, x in ((100, 280), (300, 200), (200, 100), (200, 300)):
         assert tuple(drawn[y, x].tolist()) == class_color(1)
@@ -85,31 +85,31 @@ def test_a_box_is_drawn_in_the_colour_of_its_class_on_its_edge():
 
 
 def test_lines_and_letters_grow_with_the_picture():
-    small, large = lettering.style_for(300, 400), lettering.style_for(3000, 4000)
+    small, large = text.style_for(300, 400), text.style_for(3000, 4000)
     assert large.line >= 7 * small.line and large.scale >= 7 * small.scale
-    assert lettering.style_for(60, 80).scale >= 0.3
+    assert text.style_for(60, 80).scale >= 0.3
 
 
 def test_a_name_too_long_for_the_picture_is_cut_and_a_score_given_up_first():
-    style = lettering.style_for(60, 80)
-    text, (width, _), _ = lettering.fitting_text("a very long class name", 0.5, 80, style)
-    assert width <= 80 and text.endswith(".") and "a very long class name".startswith(text[:-1])
-    assert lettering.fitting_text("dog", 0.5, 80, style)[0] == "dog 0.50"
-    assert lettering.fitting_text("bench", 0.5, 45, style)[0] in ("bench", "benc.")
+    style = text.style_for(60, 80)
+    label, (width, _), _ = text.fitting_text("a very long class name", 0.5, 80, style)
+    assert width <= 80 and label.endswith(".") and "a very long class name".startswith(label[:-1])
+    assert text.fitting_text("dog", 0.5, 80, style)[0] == "dog 0.50"
+    assert text.fitting_text("bench", 0.5, 45, style)[0] in ("bench", "benc.")
 
 
-def test_names_outside_ascii_are_still_told_apart():
-    assert [lettering.class_name(NAMES, k) for k in range(5)] == ["person", "traffic light", "cafe", "#3", "#4"]
+def test_names_outside_ascii_are_still_distinguished():
+    assert [text.class_name(NAMES, k) for k in range(5)] == ["person", "traffic light", "cafe", "#3", "#4"]
 
 
-def test_boxes_of_nan_are_left_out_and_tensors_and_grey_pictures_taken():
-    grey = np.zeros((50, 50), np.uint8)
-    drawn = draw_instances(grey, torch.tensor([[float("nan"), 0, 5, 5]]), torch.tensor([0]), torch.tensor([0.5]))
+def test_boxes_of_nan_are_left_out_and_tensors_and_gray_pictures_taken():
+    gray = np.zeros((50, 50), np.uint8)
+    drawn = draw_instances(gray, torch.tensor([[float("nan"), 0, 5, 5]]), torch.tensor([0]), torch.tensor([0.5]))
     assert drawn.shape == (50, 50, 3) and not drawn.any()
-    assert not draw_instances(grey, np.zeros((0, 4)), []).any()
+    assert not draw_instances(gray, np.zeros((0, 4)), []).any()
 
 
-def test_every_class_has_a_colour_of_its_own_whatever_the_number_of_classes():
+def test_every_class_has_a_color_of_its_own_whatever_the_number_of_classes():
     colors = palette(1203)
     assert colors.shape == (1203, 3) and colors.dtype == np.uint8
     assert len(np.unique(colors, axis=0)) == 1203
@@ -128,7 +128,7 @@ def contrast(a, b):
     return (bright + 0.05) / (dark + 0.05)
 
 
-def test_text_stands_out_on_every_colour():
+def test_text_stands_out_on_every_color():
     # 4.5 is what WCAG 2.1 asks for; black or white reaches it on any ground.
     assert min(contrast(class_color(k), text_color(class_color(k))) for k in range(500)) >= 4.5
 
@@ -142,7 +142,7 @@ def test_a_sheet_shows_every_picture_in_its_cell():
         assert (column == color).all(1).sum() == 60
     assert ((sheet == (255, 0, 0)).all(2)).sum() == 60 * 120
     assert contact_sheet([]).ndim == 3
-    assert contact_sheet([[(np.zeros((5, 5), np.uint8), "grey")], []]).ndim == 3
+    assert contact_sheet([[(np.zeros((5, 5), np.uint8), "gray")], []]).ndim == 3
 
 
 def test_a_thumbnail_is_enlarged_by_a_whole_factor():
@@ -151,8 +151,8 @@ def test_a_thumbnail_is_enlarged_by_a_whole_factor():
     assert enlarged(np.zeros((400, 500, 3), np.uint8), 320)[1] == 1
 
 
-def test_truth_is_brought_back_to_the_original_image():
-    # The truth is in the frame of the network's input: twice the size, mirrored.
+def test_ground_truth_is_brought_back_to_the_original_image():
+    # The ground truth is in the frame of the network's input: twice the size, flipped.
     sample = DataSample(metainfo={"scale_factor": (2.0, 2.0), "flip": True, "img_shape": (200, 400)})
     sample.gt_instances = InstanceData(bboxes=torch.tensor([[40.0, 20, 120, 100]]), labels=torch.tensor([0]))
     sample.pred_instances = InstanceData(
@@ -161,9 +161,11 @@ def test_truth_is_brought_back_to_the_original_image():
         scores=torch.tensor([0.9, 0.1]),
     )
     image = np.zeros((100, 200, 3), np.uint8)
-    (truth, title), (found, other) = draw_truth_and_prediction(image, sample, ["thing", "other"], side=200)
-    assert title == "truth: 1 object" and other == "prediction: 1 object with score >= 0.3"
-    edges = {tuple(p) for p in np.argwhere((truth == class_color(0)).all(2)).tolist()}
+    (ground_truth, title), (found, other) = draw_ground_truth_and_prediction(
+        image, sample, ["thing", "other"], side=200
+    )
+    assert title == "ground truth: 1 object" and other == "prediction: 1 object with score >= 0.3"
+    edges = {tuple(p) for p in np.argwhere((ground_truth == class_color(0)).all(2)).tolist()}
     assert {(30, 140), (30, 180), (50, 150)} <= edges
     assert (found[30, 140] == class_color(0)).all() and not (found == class_color(1)).all(2).any()
     assert not image.any()
@@ -171,7 +173,7 @@ def test_truth_is_brought_back_to_the_original_image():
 
 def test_true_and_predicted_masks_are_drawn_where_they_are_in_the_original_image():
     sample = DataSample(metainfo={"scale_factor": (2.0, 2.0), "flip": True, "img_shape": (200, 400)})
-    seen = torch.zeros(1, 224, 416, dtype=torch.bool)  # mirrored, twice the size, padded
+    seen = torch.zeros(1, 224, 416, dtype=torch.bool)  # flipped, twice the size, padded
     seen[0, 20:100, 40:120] = True
     sample.gt_instances = InstanceData(
         bboxes=torch.tensor([[40.0, 20, 120, 100]]), labels=torch.tensor([0]), masks=seen
@@ -184,7 +186,7 @@ def test_true_and_predicted_masks_are_drawn_where_they_are_in_the_original_image
     )  # fmt: skip
     image = np.zeros((100, 200, 3), np.uint8)
     for side in (200, 400, 150):
-        cells = draw_truth_and_prediction(image, sample, ["thing", "other"], side=side)
+        cells = draw_ground_truth_and_prediction(image, sample, ["thing", "other"], side=side)
         expected = cv2.resize(original[0].astype(np.uint8), (side, side // 2), interpolation=cv2.INTER_AREA)
         for picture, _ in cells:
             inner = cv2.erode(expected, np.ones((7, 7))) > 0
@@ -221,7 +223,7 @@ def test_small_masks_are_not_hidden_under_large_ones():
         assert (drawn[52, 52] != lone[52, 52]).any()
 
 
-def test_objects_of_one_class_have_shades_of_its_colour_to_themselves():
+def test_objects_of_one_class_have_shades_of_its_color_to_themselves():
     colors = instance_colors([4] * 30 + [7] + [4])
     assert colors[0] == class_color(4) and colors[30] == class_color(7)
     assert len(set(colors)) >= 30
@@ -239,8 +241,8 @@ def test_empty_masks_and_no_objects_are_drawn():
 
 def test_letters_are_smaller_where_many_labels_would_cover_the_picture(monkeypatch):
     boxes, labels, scores = some_boxes((480, 640), 60, seed=2)
-    crowded = list(places(monkeypatch, (480, 640), boxes, labels, scores))
-    (alone,) = places(monkeypatch, (480, 640), boxes[:1], labels[:1], scores[:1])
+    crowded = list(locations(monkeypatch, (480, 640), boxes, labels, scores))
+    (alone,) = locations(monkeypatch, (480, 640), boxes[:1], labels[:1], scores[:1])
     assert max(r.bottom - r.top for r in crowded) < alone.bottom - alone.top
     covered = np.zeros((480, 640), int)
     for rect in crowded:
@@ -250,7 +252,7 @@ def test_letters_are_smaller_where_many_labels_would_cover_the_picture(monkeypat
 
 def test_labels_do_not_hide_small_objects_beside_theirs(monkeypatch):
     row = [[150 + 26 * k, 300, 164 + 26 * k, 350] for k in range(14)]  # bottles on a shelf
-    found = places(monkeypatch, (480, 640), row, np.zeros(14, int), np.linspace(0.9, 0.6, 14))
+    found = locations(monkeypatch, (480, 640), row, np.zeros(14, int), np.linspace(0.9, 0.6, 14))
     hidden = np.zeros((480, 640), bool)
     for rect in found:
         hidden[rect.top : rect.bottom, rect.left : rect.right] = True
@@ -286,13 +288,13 @@ def test_true_maps_are_brought_back_to_the_original_image():
     sample.pred_semantic = class_map
     sample.gt_depth = torch.nn.functional.pad(seen + 1.0, (0, 8, 0, 16))
     sample.pred_depth = class_map + 1.0
-    cells = draw_truth_and_prediction(np.zeros((40, 60, 3), np.uint8), sample, side=120)
+    cells = draw_ground_truth_and_prediction(np.zeros((40, 60, 3), np.uint8), sample, side=120)
     assert [title for _, title in cells] == [
-        *("truth: classes", "prediction: classes"),
-        *("truth: depth, 1.0 to 3.0 m", "prediction: depth"),
+        *("ground truth: classes", "prediction: classes"),
+        *("ground truth: depth, 1.0 to 3.0 m", "prediction: depth"),
     ]
-    for (truth, _), (found, _) in (cells[:2], cells[2:]):
-        assert truth.shape == (80, 120, 3) and (truth == found).all() and truth.any()
+    for (ground_truth, _), (found, _) in (cells[:2], cells[2:]):
+        assert ground_truth.shape == (80, 120, 3) and (ground_truth == found).all() and ground_truth.any()
 
 
 def test_pictures_are_written_with_any_name_and_refused_with_one_sentence(tmp_path):

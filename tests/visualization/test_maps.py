@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from densevit.visualization import class_color, draw_classes, side_by_side
-from densevit.visualization.lettering import BACKGROUND
+from densevit.visualization.text import BACKGROUND
 
 NAMES = ["wall", "floor", "traffic light", "café"]
 
 
 def plates(drawn, height, label):
-    """How many pixels of the legend below a picture `height` high have the class's own colour."""
+    """How many pixels of the legend below a picture `height` high have the class's own color."""
     return int((drawn[height:] == class_color(label)).all(2).sum())
 
 

@@ -44,7 +44,7 @@ def test_from_the_right_what_is_near_moves_to_the_left_and_from_above_down():
     assert rows[1] > rows[0] + 0.05
 
 
-def test_sides_are_not_mirrored_and_down_is_down():
+def test_sides_are_not_flipped_and_down_is_down():
     points = np.array([[-1, -1, 3], [1, -1, 3], [-1, 1, 3], [1, 1, 3.0]])
     drawn = draw_points(points.repeat(50, 0), np.array([RED, GREEN, BLUE, (9, 9, 9)], np.uint8).repeat(50, 0), 0, 0)
     height, width = drawn.shape[:2]

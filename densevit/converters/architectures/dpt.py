@@ -50,13 +50,13 @@ HEAD = CLASSIFIER.but(
     defaults={"norm_cfg": {"type": "BN"}}, finish=_finish,
 )  # fmt: skip
 """DPTHead of mmsegmentation: both necks, and the head that classifies what comes out."""
-SEQUENCE = {"0": "project.conv", "1": "project.norm", "4": "classify"}
+SEQUENCE = {"0": "project.conv", "1": "project.norm", "4": "cls_pred"}
 """isl-org's classifier, whose layers are counted."""
 ARCHITECTURE = Architecture(
     "DPTHead",
     keys={
         "dpt": [*renamed(**{f"output_conv.{i}": name for i, name in SEQUENCE.items()}), *ignored("auxlayer.*")],
-        "mmseg": [*conv_blocks("mmseg", "project", "project"), *renamed(conv_seg="classify")],
+        "mmseg": [*conv_blocks("mmseg", "project", "project"), *renamed(conv_seg="cls_pred")],
         "transformers": [*renamed(**{f"head.{i}": name for i, name in SEQUENCE.items()}), *ignored("auxiliary_head.*")],
     },
 )

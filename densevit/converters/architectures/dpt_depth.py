@@ -3,7 +3,7 @@
 from densevit.converters.architecture import Architecture
 from densevit.converters.key_mapping import renamed
 
-LAYERS = ("conv1", "conv2", "measure")
+LAYERS = ("conv1", "conv2", "depth_pred")
 
 
 def _layers(*theirs: str) -> dict[str, str]:

@@ -32,13 +32,13 @@ ARCHITECTURE = Architecture(
             source: [
                 *conv_blocks(source, "convs.{}", "convs.{}"),
                 *conv_blocks(source, "conv_cat", "join"),
-                KeyRule(f"{name}.*", "classify.*"),
+                KeyRule(f"{name}.*", "cls_pred.*"),
             ]
             for source, name in (("mmseg", "conv_seg"), ("transformers", "classifier"))
         },
         "segmenter": [
-            KeyRule("head.weight", "classify.weight", to_convolution, to_linear),
-            KeyRule("head.bias", "classify.bias"),
+            KeyRule("head.weight", "cls_pred.weight", to_convolution, to_linear),
+            KeyRule("head.bias", "cls_pred.bias"),
         ],
     },
 )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from densevit.converters.architecture import Architecture
-from densevit.converters.architectures.simple_pyramid import LAST_LEVEL
+from densevit.converters.architectures.simple_feature_pyramid import LAST_LEVEL
 from densevit.converters.config_spec import REQUIRED, ConfigReader, ConfigSpec, one_of
 from densevit.converters.key_mapping import KeyRule
 from densevit.converters.openmmlab import NO_CONVS

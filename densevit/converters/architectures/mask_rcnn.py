@@ -28,7 +28,7 @@ def mmdet_stage(number: str, box: str, mask: str) -> list[KeyRule]:
         KeyRule("shared_convs.{}.conv.*", "convs.{}.conv.*"),
         KeyRule("shared_convs.{}.bn.*", "convs.{}.norm.*"),
         KeyRule("shared_fcs.{}.*", "fcs.{}.*"),
-        *renamed(fc_cls="classify", fc_reg="regress"),
+        *renamed(fc_cls="cls_pred", fc_reg="bbox_pred"),
     ]
     masks = [
         KeyRule("convs.{}.conv.*", "convs.{}.conv.*"),
@@ -47,8 +47,8 @@ def detectron2_stage(number: str, box: str, mask: str) -> list[KeyRule]:
         KeyRule(f"box_head{number}.conv{{+1}}.norm.*", "convs.{}.norm.*"),
         KeyRule(f"box_head{number}.conv{{+1}}.*", "convs.{}.conv.*"),
         KeyRule(f"box_head{number}.fc{{+1}}.*", "fcs.{}.*"),
-        KeyRule(f"box_predictor{number}.cls_score.*", "classify.*"),
-        KeyRule(f"box_predictor{number}.bbox_pred.*", "regress.*"),
+        KeyRule(f"box_predictor{number}.cls_score.*", "cls_pred.*"),
+        KeyRule(f"box_predictor{number}.bbox_pred.*", "bbox_pred.*"),
     ]
     masks = [
         KeyRule("mask_fcn{+1}.norm.*", "convs.{}.norm.*"),

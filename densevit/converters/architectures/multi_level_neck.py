@@ -17,7 +17,7 @@ ARCHITECTURE = Architecture(
                     "in_channels": ("in_channels", REQUIRED, tuple), "out_channels": "channels",
                     "scales": ("scales", (0.5, 1, 2, 4), tuple),
                 },
-                constants={"odd_sizes": "floor"}, fixed={"norm_cfg": None, "act_cfg": None}, ignored=("init_cfg",),
+                constants={"ceil_mode": False}, fixed={"norm_cfg": None, "act_cfg": None}, ignored=("init_cfg",),
             )
         }
     },

@@ -148,7 +148,7 @@ def _of_style(config: dict[str, Any], reader: ConfigReader) -> dict[str, Any]:
         config["arch"]["linear"] = False
         return {"type": kind, **config}
     size = size[0] if isinstance(size, (list, tuple)) and len(size) == 1 else size
-    return {"type": kind, **config, "pretrain_size": size, "odd_sizes": "drop"}
+    return {"type": kind, **config, "pretrain_size": size, "ceil_mode": False}
 
 
 def named(prefix: str, archs: Mapping[str, Mapping], **options: Any) -> dict[str, dict]:
@@ -179,7 +179,7 @@ NAMED = named("pvt", PVT, drop_path_rate=0.1, patch_size=4)
 PVT_OFFICIAL = OFFICIAL.but(
     type="PVT",
     keys={"img_size": ("pretrain_size", 224), "patch_size": ("patch_size", 16)},
-    constants={"odd_sizes": "drop", "keep_table_on_equal_count": True},
+    constants={"ceil_mode": False, "keep_pos_embed_if_same_length": True},
     finish=lambda config, reader: (finish_official(config, reader), _patches_of_4(config, reader))[1],
 )
 

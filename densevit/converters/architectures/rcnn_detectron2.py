@@ -24,7 +24,7 @@ def _finish_matcher(config: dict[str, Any], reader: ConfigReader) -> None:
 
 MATCHER = ConfigSpec(
     keys={"allow_low_quality_matches": ("match_low_quality", False)},
-    constants={"min_pos_iou": 0.0, "best_taken_over": False},
+    constants={"min_pos_iou": 0.0, "allow_override": False},
     accepts=("Matcher",),
     finish=_finish_matcher,
 )
@@ -179,7 +179,7 @@ def from_detectron2(model: ConfigReader) -> tuple[dict[str, Any], int, tuple[int
     heads = model.part("roi_heads").of_type("StandardROIHeads", "CascadeROIHeads")
     classes = heads.pop("num_classes")
     sample = {"num": heads.pop("batch_size_per_image"), "pos_fraction": heads.pop("positive_fraction")}
-    sample["add_truth"] = heads.pop("proposal_append_gt", True)
+    sample["add_gt_as_proposals"] = heads.pop("proposal_append_gt", True)
     heads.require("train_on_pred_boxes", False)
     for key in ("keypoint_in_features", "keypoint_pooler", "keypoint_head"):
         heads.require(key, None)
@@ -201,7 +201,7 @@ def from_detectron2(model: ConfigReader) -> tuple[dict[str, Any], int, tuple[int
             for box, predictor, matcher in zip(*parts, strict=True)
         ]
         config |= {
-            "type": "CascadeHead",
+            "type": "CascadeRCNNHead",
             "box": {"pooling": pooling, "sample": sample},
             "stages": stages,
             "stage_weights": (1.0,) * len(stages),

@@ -56,7 +56,7 @@ RPN = ConfigSpec(
     accepts=("RPNHead",), finish=_octaves,
 )  # fmt: skip
 SAMPLER = ConfigSpec(
-    keys={"num": "num", "pos_fraction": "pos_fraction", "add_gt_as_proposals": ("add_truth", True)},
+    keys={"num": "num", "pos_fraction": "pos_fraction", "add_gt_as_proposals": ("add_gt_as_proposals", True)},
     fixed={"neg_pos_ub": -1},
     accepts=("RandomSampler",),
 )
@@ -282,7 +282,7 @@ def _cascade(head: ConfigReader, train: ConfigReader, test: ConfigReader, stride
             f"{head.where}.mask_head differs from stage to stage; densevit has one configuration for all."
         )
     return {
-        "type": "CascadeHead",
+        "type": "CascadeRCNNHead",
         "num_classes": classes,
         "stages": stages,
         "stage_weights": weights,

@@ -32,7 +32,7 @@ ARCHITECTURE = Architecture(
                 for i in range(LONGEST)  # mmsegmentation counts the enlargements between them
                 for theirs, ours in (("conv", 0), ("bn", 1))
             ),
-            *renamed(conv_seg="classify"),
+            *renamed(conv_seg="cls_pred"),
         ]
     },
 )

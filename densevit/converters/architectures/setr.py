@@ -40,7 +40,7 @@ ARCHITECTURE = Architecture(
                 for theirs, ours in (("conv", "conv"), ("bn", "norm"))
             ),
             *conv_blocks("mmseg", "up_convs.{}.0", "branches.0.{}"),
-            *renamed(conv_seg="classify"),
+            *renamed(conv_seg="cls_pred"),
         ]
     },
 )

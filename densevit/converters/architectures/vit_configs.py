@@ -61,7 +61,7 @@ VIT_OF_MMSEG = ConfigSpec(
         "interpolate_mode": ("table_mode", "bicubic"), "qkv_bias": ("qkv_bias", True),
         "patch_bias": ("patch_bias", False),
     },
-    constants={"keep_table_on_equal_count": True},
+    constants={"keep_pos_embed_if_same_length": True},
     fixed={**MAE_OF_MMSEG.fixed, "drop_rate": ZERO, "patch_pad": "corner", "out_origin": False, "pre_norm": False},
     ignored=(*MAE_OF_MMSEG.ignored, "with_cp", "frozen_exclude"), finish=_finish_mmseg,
 )  # fmt: skip
@@ -155,7 +155,7 @@ SEGMENTER = ConfigSpec(
         **arch_keys("d_model", "n_layers", "n_heads", "mlp_ratio"), **PLAIN, "image_size": ("img_size", 224, side_pair),
         "distilled": ("distillation_token", False),
     },
-    constants={"norm_eps": LN_EPS, "table_mode": "bilinear", "keep_table_on_equal_count": True},
+    constants={"norm_eps": LN_EPS, "table_mode": "bilinear", "keep_pos_embed_if_same_length": True},
     fixed={"dropout": ZERO}, ignored=("backbone", "encoder_n_cls", "channels"), prepare=_segmenter_ratio,
     finish=lambda config, reader: whole_ratio(config),
 )  # fmt: skip

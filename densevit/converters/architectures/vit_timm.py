@@ -130,7 +130,7 @@ def read_off(model: nn.Module, name: str) -> dict[str, Any]:
     if eva:
         norms = {"attn": attn.norm, "mlp": mlp.norm}
         kept = tuple(part for part, norm in norms.items() if not isinstance(norm, nn.Identity))
-        config |= {"key_bias": False, "inner_norms": kept}
+        config |= {"key_bias": False, "sub_ln": kept}
     if eva and model.rope is not None:
         rope = model.rope
         config["positions"] = "rotary" if model.pos_embed is None else "table+rotary"

@@ -4,7 +4,7 @@ from typing import Any
 
 from densevit.checkpoints.embedded_config import CheckpointFiles, EmbeddedConfig
 from densevit.checkpoints.lazy_config import read_lazy_config, size_of_test_images
-from densevit.converters.architectures import fpn, maps_of, rcnn_detectron2, simple_pyramid, translate_part
+from densevit.converters.architectures import fpn, maps_of, rcnn_detectron2, simple_feature_pyramid, translate_part
 from densevit.converters.config_spec import ConfigReader, UnsupportedModelError
 from densevit.converters.source import Prefix, Source
 from densevit.errors import ConfigError
@@ -48,11 +48,11 @@ def _pyramid(reader: ConfigReader) -> tuple[dict[str, Any], dict[str, Any], int]
     backbone = translate_part("detectron2", reader.part(PYRAMIDS[reader.type]))
     if reader.type == "FPN":
         return backbone, fpn.DETECTRON2(reader), 0
-    return backbone, *simple_pyramid.PYRAMID(reader)
+    return backbone, *simple_feature_pyramid.PYRAMID(reader)
 
 
 def pyramid_alone(source: str, reader: ConfigReader) -> dict[str, Any]:
-    """A pyramid without a detector: a model without heads, whose `extract` gives the maps."""
+    """A pyramid without a detector: a model without heads, whose `extract_features` gives the maps."""
     backbone, neck, _ = _pyramid(reader)
     return {"type": "DensePredictor", "backbone": backbone, "neck": neck, "head": {}}
 

@@ -83,7 +83,7 @@ def behind_backbone(
                 f"{part.where}.type is {part.type!r}; densevit has heads without a neck of their own there."
             )
         extra.setdefault("in_index", tuple(range(len(maps.channels))))
-        auxiliary.append({**extra, "after": len(necks)})
+        auxiliary.append({**extra, "neck_index": len(necks)})
     necks += fusing if isinstance(fusing, list) else [fusing] if fusing is not None else []
     config: dict[str, Any] = {"neck": necks[0] if len(necks) == 1 else necks} if necks else {}
     config["head"] = head

@@ -96,7 +96,7 @@ def upernet(source: str, model: ConfigReader) -> dict[str, Any]:
     auxiliary = {
         **common,
         "in_index": (2,),
-        "after": 0,
+        "neck_index": 0,
         "num_convs": model.pop("auxiliary_num_convs", 1),
         "channels": model.pop("auxiliary_channels", 256),
         "concat_input": model.pop("auxiliary_concat_input", False),

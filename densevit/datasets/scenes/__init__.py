@@ -1,9 +1,9 @@
 """A small labelled world, rendered: `render(seed, index, size)` gives a picture and labels that agree to the pixel.
 
-A test bed that runs where no data set is. No figure on it says anything about COCO, ADE20K, NYU or KITTI.
+A test bed that runs where no dataset is. No result on it says anything about COCO, ADE20K, NYU or KITTI.
 """
 
+from densevit.datasets.scenes.classes import CATEGORY_IDS, OBJECT_CLASSES, SEMANTIC_CLASSES
 from densevit.datasets.scenes.render import Scene, render
-from densevit.datasets.scenes.world import CATEGORY_IDS, OBJECT_CLASSES, SEMANTIC_CLASSES
 
 __all__ = ["CATEGORY_IDS", "OBJECT_CLASSES", "SEMANTIC_CLASSES", "Scene", "render"]

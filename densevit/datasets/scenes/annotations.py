@@ -1,6 +1,6 @@
 """A scene's labels in COCO's instances form.
 
-Polygons run along pixel edges, so that rasterising them gives the mask back, pixel for pixel. A mask with a hole, which
+Polygons run along pixel edges, so that rasterizing them gives the mask back, pixel for pixel. A mask with a hole, which
 polygons cannot say, becomes an RLE of plain counts.
 """
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from densevit.datasets.scenes.classes import CATEGORY_IDS, OBJECT_CLASSES
 from densevit.datasets.scenes.render import Scene
-from densevit.datasets.scenes.world import CATEGORY_IDS, OBJECT_CLASSES
 from densevit.ops.masks import outlines
 
 
@@ -42,16 +42,16 @@ def segmentation(mask: np.ndarray, box: np.ndarray) -> list | dict:
     polygons = mask_to_polygons(np.ascontiguousarray(mask[top:bottom, left:right]))
     if polygons is None:
         return mask_to_rle(mask)
-    return [[n + (top if place % 2 else left) for place, n in enumerate(polygon)] for polygon in polygons]
+    return [[n + (top if location % 2 else left) for location, n in enumerate(polygon)] for polygon in polygons]
 
 
 def coco_annotations(scene: Scene, image_id: int, kinds: Iterable[str] = ("boxes", "masks")) -> list[dict]:
     """COCO's `annotations` of one scene; ids are 100 * image_id + 1, 2, ...; without "masks" no segmentation."""
     found = []
-    for place, (label, mask, box) in enumerate(zip(scene.labels, scene.masks, scene.boxes, strict=True), start=1):
+    for location, (label, mask, box) in enumerate(zip(scene.labels, scene.masks, scene.boxes, strict=True), start=1):
         left, top, right, bottom = (int(n) for n in box)
         annotation = {
-            "id": 100 * image_id + place,
+            "id": 100 * image_id + location,
             "image_id": image_id,
             "category_id": CATEGORY_IDS[label],
             "bbox": [left, top, right - left, bottom - top],

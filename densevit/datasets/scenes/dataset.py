@@ -1,4 +1,4 @@
-"""ScenesDataset: the rendered world as a data set that needs no disk."""
+"""ScenesDataset: the rendered world as a dataset that needs no disk."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -6,9 +6,9 @@ import cv2
 from mmengine.dataset import Compose
 from torch.utils.data import Dataset, get_worker_info
 
+from densevit.datasets.scenes.classes import CATEGORY_IDS, OBJECT_CLASSES, SEMANTIC_CLASSES
 from densevit.datasets.scenes.render import render
-from densevit.datasets.scenes.tree import val_seed
-from densevit.datasets.scenes.world import CATEGORY_IDS, OBJECT_CLASSES, SEMANTIC_CLASSES
+from densevit.datasets.scenes.writer import val_seed
 from densevit.datasets.seeding import seeded
 from densevit.errors import ConfigError
 from densevit.registry import DATASETS, TRANSFORMS
@@ -16,43 +16,44 @@ from densevit.registry import DATASETS, TRANSFORMS
 
 @DATASETS.register_module()
 class ScenesDataset(Dataset):
-    """Scenes rendered when they are asked for, with boxes, masks, classes of pixels and metric depth.
+    """Scenes rendered when they are asked for, with boxes, masks, semantic classes and metric depth.
 
-    An item is `dataset[i]` or, in training, `dataset[(i, epoch)]`: the scene depends on (world, i) alone, its random
-    transforms on (seed, epoch, i). `metainfo` holds `classes`, `cat_ids` and `semantic_classes`.
+    An item is `dataset[i]` or, in training, `dataset[(i, epoch)]`: the scene depends on (scene seed, i) alone, its
+    random transforms on (seed, epoch, i). `metainfo` holds `classes`, `cat_ids` and `semantic_classes`.
 
-    The pipeline begins with image and truth there (keys as in `transforms.loading`), so it loads nothing.
+    The pipeline begins with image and ground truth there (keys as in `transforms.loading`), so it loads nothing.
 
     Args:
         images: how many scenes there are.
-        world: seed of the renderer; the validation scenes of a world (`held_out`) are of none that training uses.
+        seed: of the renderer. The validation scenes of a seed are of none that training uses.
         size: (height, width) in pixels.
-        held_out: the world's validation scenes: those that data/make_scenes.py writes as val.
+        split: 'train', or 'val': those that data/make_scenes.py writes as val.
         pipeline: transforms, as configs or callables.
         with_masks: give the objects' masks too.
         test_mode: nothing is random.
-        seed: first part of each item's random state; the Runner sets it.
     """
 
     def __init__(
         self,
         images: int,
-        world: int = 0,
+        seed: int = 0,
         size: Sequence[int] = (256, 256),
-        held_out: bool = False,
+        split: str = "train",
         pipeline: Sequence[dict | Callable] = (),
         with_masks: bool = False,
         test_mode: bool = False,
-        seed: int = 0,
     ) -> None:
-        if images < 1 or world < 0 or min(size) < 64:
+        if images < 1 or seed < 0 or min(size) < 64 or split not in ("train", "val"):
             raise ConfigError(
-                f"ScenesDataset takes at least one image, a world from 0 on and sides of at least 64 pixels, not "
-                f"images={images}, world={world}, size={tuple(size)}."
+                "ScenesDataset takes at least one image, a seed from 0 on, sides of at least 64 pixels and split "
+                "train or val, not "
+                f"images={images}, seed={seed}, size={tuple(size)}, split={split!r}."
             )
-        self.images, self.size, self.test_mode, self.seed = images, tuple(size), test_mode, seed
+        self.images, self.size, self.test_mode = images, tuple(size), test_mode
         self.with_masks = with_masks
-        self.world = val_seed(world) if held_out else world
+        self.scene_seed = val_seed(seed) if split == "val" else seed
+        self.seed = 0
+        """First part of each item's random state; the Runner sets it."""
         self.pipeline = Compose(
             [TRANSFORMS.build(dict(step)) if isinstance(step, Mapping) else step for step in pipeline]
         )
@@ -74,7 +75,7 @@ class ScenesDataset(Dataset):
 
     def scene(self, index: int) -> dict:
         """Scene `index` before the transforms."""
-        scene = render(self.world, index, self.size)
+        scene = render(self.scene_seed, index, self.size)
         masks = dict(gt_masks=list(scene.masks.view("uint8"))) if self.with_masks else {}
         return dict(
             img=scene.image,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from densevit.datasets.scenes import shapes
-from densevit.datasets.scenes.things import CLUTTER_LABEL, Camera, Room, Thing, crate, stand
+from densevit.datasets.scenes.objects import CLUTTER_LABEL, Camera, Room, SceneObject, crate, stand
 
 # An object is placed only if it covers this share of the picture to the end (118 pixels of 256x256) ...
 MIN_VISIBLE_AREA = 0.0018
@@ -48,17 +48,17 @@ class Stage:
 
     def __init__(self, camera: Camera, room: Room) -> None:
         self.camera, self.room = camera, room
-        self.things: list[Thing] = []
+        self.things: list[SceneObject] = []
         self.owner = np.full((camera.height, camera.width), -1, np.int16)  # index into things
         self.depth = np.full((camera.height, camera.width), np.inf, np.float32)  # z of the owner
         self.full: list[int] = []  # pixels of each whole silhouette, beyond the picture too
         self.seen: list[int] = []  # visible pixels
         self.least = MIN_VISIBLE_AREA * camera.height * camera.width
 
-    def _allowed(self, thing: Thing, seen: int, full: int) -> bool:
+    def _allowed(self, thing: SceneObject, seen: int, full: int) -> bool:
         return thing.label == CLUTTER_LABEL or (seen >= self.least and seen >= thing.keep * full)
 
-    def try_place(self, thing: Thing, on: int | None = None) -> bool:
+    def try_place(self, thing: SceneObject, on: int | None = None) -> bool:
         """Place `thing` (on the crate with index `on`), or leave the stage as it is and return False."""
         rows, columns, inner_rows, inner_columns = thing.frame(self.camera)
         h, w = thing.alpha.shape
@@ -97,9 +97,9 @@ class Stage:
 
 
 def _spot(rng: np.random.Generator, stage: Stage, reach: float, bulge: float) -> tuple[float, float]:
-    """A place (x, z) for a new thing: anywhere, or before or behind one that stands already.
+    """A location (x, z) for a new thing: anywhere, or before or behind one that stands already.
 
-    The thing is at most `reach` to the left and right of x and bulges by `bulge`, metres: walls keep that distance.
+    The thing is at most `reach` to the left and right of x and bulges by `bulge`, meters: walls keep that distance.
     """
     camera, room = stage.camera, stage.room
     nearest = camera.focal * camera.eye / (camera.height - camera.v0)
@@ -200,6 +200,6 @@ def furnish(rng: np.random.Generator, camera: Camera, room: Room) -> Stage:
             break
     for _ in range(clutter):
         _add_clutter(rng, stage)
-    while objects < MIN_OBJECTS:  # a rare crowd: other places are drawn until there is room
+    while objects < MIN_OBJECTS:  # a rare crowd: other locations are drawn until there is room
         objects += _add_object(rng, stage)
     return stage

@@ -3,14 +3,14 @@
 import cv2
 import numpy as np
 
+from densevit.datasets.scenes.classes import OBJECT_CLASSES, SEMANTIC_CLASSES
 from densevit.datasets.scenes.render import Scene
-from densevit.datasets.scenes.world import OBJECT_CLASSES, SEMANTIC_CLASSES
 
 _CELL = 256
 
 
 def palette() -> np.ndarray:
-    """(19, 3) uint8 BGR, one colour a semantic id; hues of objects go round the circle, surroundings are greyish."""
+    """(19, 3) uint8 BGR, one color a semantic id; hues of objects go round the circle, surroundings are greyish."""
     hues = np.arange(len(OBJECT_CLASSES)) * 180 // len(OBJECT_CLASSES)
     vivid = np.stack([hues, np.full_like(hues, 190), 255 - 70 * (hues % 2)], axis=1).astype(np.uint8)
     objects = cv2.cvtColor(vivid[None], cv2.COLOR_HSV2BGR)[0]
@@ -24,26 +24,26 @@ def _text(image: np.ndarray, words: str, x: int, y: int) -> None:
 
 
 def _with_instances(scene: Scene, zoom: float, size: tuple[int, int]) -> np.ndarray:
-    colours = palette()
+    colors = palette()
     image = scene.image.copy()
     for label, mask in zip(scene.labels, scene.masks, strict=True):
-        image[mask] = (image[mask] * 0.45 + colours[label + 1] * 0.55).astype(np.uint8)
+        image[mask] = (image[mask] * 0.45 + colors[label + 1] * 0.55).astype(np.uint8)
     image = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST)
     for label, box in zip(scene.labels, scene.boxes, strict=True):
         left, top, right, bottom = (int(n) for n in np.rint(box * zoom))
-        colour = tuple(int(n) for n in colours[label + 1])
-        cv2.rectangle(image, (left, top), (right - 1, bottom - 1), colour, 1)
+        color = tuple(int(n) for n in colors[label + 1])
+        cv2.rectangle(image, (left, top), (right - 1, bottom - 1), color, 1)
         _text(image, OBJECT_CLASSES[label], min(left + 2, size[0] - 48), max(top - 3, 10))
     return image
 
 
-def _depth_in_colour(depth: np.ndarray) -> np.ndarray:
+def _depth_in_color(depth: np.ndarray) -> np.ndarray:
     """Near red, far blue, none black; even in 1/depth over 1.5 to 14 m, the same for every scene."""
     with np.errstate(divide="ignore"):
         nearness = (1 / depth - 1 / 14) / (1 / 1.5 - 1 / 14)
-    colours = cv2.applyColorMap((np.clip(nearness, 0, 1) ** 0.6 * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
-    colours[depth <= 0] = 0
-    return colours
+    colors = cv2.applyColorMap((np.clip(nearness, 0, 1) ** 0.6 * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
+    colors[depth <= 0] = 0
+    return colors
 
 
 def row(scene: Scene) -> np.ndarray:
@@ -54,7 +54,7 @@ def row(scene: Scene) -> np.ndarray:
         scene.image,
         _with_instances(scene, zoom, size),
         palette()[scene.semantic],
-        _depth_in_colour(scene.depth),
+        _depth_in_color(scene.depth),
     ]
     return np.hstack([cv2.resize(cell, size, interpolation=cv2.INTER_NEAREST) for cell in cells])
 
@@ -64,11 +64,11 @@ def contact_sheet(scenes: list[Scene]) -> np.ndarray:
     rows = [row(scene) for scene in scenes]
     if len(rows) % 2:
         rows.append(np.zeros_like(rows[0]))
-    sheet = np.vstack([np.hstack(rows[place : place + 2]) for place in range(0, len(rows), 2)])
+    sheet = np.vstack([np.hstack(rows[location : location + 2]) for location in range(0, len(rows), 2)])
     legend = np.full((22, sheet.shape[1], 3), 30, np.uint8)
     step = sheet.shape[1] / len(SEMANTIC_CLASSES)
-    for place, name in enumerate(SEMANTIC_CLASSES):
-        left = int(place * step)
-        cv2.rectangle(legend, (left + 4, 5), (left + 15, 16), tuple(int(n) for n in palette()[place + 1]), -1)
+    for location, name in enumerate(SEMANTIC_CLASSES):
+        left = int(location * step)
+        cv2.rectangle(legend, (left + 4, 5), (left + 15, 16), tuple(int(n) for n in palette()[location + 1]), -1)
         _text(legend, name, left + 20, 15)
     return np.vstack([legend, sheet])

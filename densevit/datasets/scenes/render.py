@@ -2,7 +2,7 @@
 
 A pure function: the same arguments give the same bits in any process, at any time. Things are painted from far to near;
 a pixel belongs to the nearest thing that covers more than half of it, and that one thing gives the pixel its instance,
-its class and its depth. Depth is metres along the optical axis, as in NYU and KITTI; the sky has none and is 0.
+its class and its depth. Depth is meters along the optical axis, as in NYU and KITTI; the sky has none and is 0.
 """
 
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from densevit.datasets.scenes import world
+from densevit.datasets.scenes import classes
+from densevit.datasets.scenes.background import paint_surroundings
 from densevit.datasets.scenes.layout import Stage, furnish, sample_camera, sample_room
-from densevit.datasets.scenes.surroundings import paint_surroundings
-from densevit.datasets.scenes.textures import colour, grain, pattern, uneven
-from densevit.datasets.scenes.things import CLUTTER_LABEL, Camera, Room, Thing, cast_shadow
+from densevit.datasets.scenes.objects import CLUTTER_LABEL, Camera, Room, SceneObject, cast_shadow
+from densevit.datasets.scenes.textures import color, grain, pattern, uneven
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Scene:
     image: np.ndarray
     """(H, W, 3) uint8, BGR."""
     labels: np.ndarray
-    """(N,) int64 classes, 0..11: places in `world.OBJECT_CLASSES`."""
+    """(N,) int64 classes, 0..11: locations in `classes.OBJECT_CLASSES`."""
     masks: np.ndarray
     """(N, H, W) bool, the visible pixels of each object."""
     boxes: np.ndarray
@@ -32,14 +32,14 @@ class Scene:
     visible: np.ndarray
     """(N,) float32, visible pixels over pixels of the whole silhouette (hidden and out of the picture)."""
     distances: np.ndarray
-    """(N,) float32 metres at which each object stands: its farthest visible depth."""
+    """(N,) float32 meters at which each object stands: its farthest visible depth."""
     semantic: np.ndarray
     """(H, W) uint8, ids as in `world`: 1..18, ADE20K's form."""
     depth: np.ndarray
-    """(H, W) float32 metres, 0 = none (sky)."""
+    """(H, W) float32 meters, 0 = none (sky)."""
 
 
-def _surface(thing: Thing, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
+def _surface(thing: SceneObject, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
     """How far the thing bulges at each pixel of its window, in pixels, and the mask it belongs to."""
     mask = thing.alpha > 127
     inside = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 5)
@@ -62,8 +62,8 @@ def _lit(height: np.ndarray, light: tuple[float, float, float], ambient: float, 
     return shade
 
 
-def _paint_thing(
-    rng: np.random.Generator, camera: Camera, room: Room, thing: Thing, image: np.ndarray, depth: np.ndarray
+def _paint_object(
+    rng: np.random.Generator, camera: Camera, room: Room, thing: SceneObject, image: np.ndarray, depth: np.ndarray
 ) -> tuple[slice, slice, np.ndarray]:
     """Paint one thing over picture and depth; returns its window in the picture and its mask there."""
     rows, columns, inner_rows, inner_columns = thing.frame(camera)
@@ -72,7 +72,7 @@ def _paint_thing(
     h, w = alpha.shape
     u = np.arange(w, dtype=np.float32)[None] / np.float32(thing.scale)
     v = np.arange(h, dtype=np.float32)[:, None] / np.float32(thing.scale)
-    ink = colour(rng, 6)  # two for each slot
+    ink = color(rng, 6)  # two for each slot
     weight = pattern(rng, u, v, rng.uniform(0.12, 0.4))
     gloss = rng.uniform(0.2, 0.5) if rng.random() < 0.4 else 0.0
     ambient = rng.uniform(0.4, 0.6)
@@ -121,7 +121,7 @@ def _labels(stage: Stage, order: list[int], base: np.ndarray, depth: np.ndarray,
     objects = [index for index in order if stage.things[index].label != CLUTTER_LABEL]
     to_class = np.zeros(len(stage.things) + 1, np.uint8)
     for index, thing in enumerate(stage.things):
-        to_class[index + 1] = world.CLUTTER if thing.label == CLUTTER_LABEL else thing.label + 1
+        to_class[index + 1] = classes.CLUTTER if thing.label == CLUTTER_LABEL else thing.label + 1
     semantic = np.where(stage.owner >= 0, to_class[stage.owner + 1], base)
     masks = stage.owner[None] == np.array(objects, np.int16)[:, None, None]
     boxes = np.zeros((len(objects), 4), np.float32)
@@ -152,7 +152,7 @@ def render(seed: int, index: int, size: tuple[int, int] = (256, 256)) -> Scene:
     shadows = [outline for thing in stage.things for outline in cast_shadow(camera, room, thing)]
     image, base, depth = paint_surroundings(rng, camera, room, shadows)
     order = sorted(range(len(stage.things)), key=lambda index: -stage.things[index].z)
-    for index_of_thing in order:
-        _paint_thing(rng, camera, room, stage.things[index_of_thing], image, depth)
+    for index_of_object in order:
+        _paint_object(rng, camera, room, stage.things[index_of_object], image, depth)
     depth[np.isinf(depth)] = 0
     return _labels(stage, order, base, depth, _camera_look(rng, image))

@@ -27,14 +27,17 @@ def box(left: float, bottom: float, right: float, top: float) -> np.ndarray:
 
 
 def turned(heights: list[float], radii: list[float], smooth: bool = False) -> np.ndarray:
-    """Outline of a turned body: its radius at each height, mirrored; `smooth` rounds the course between them."""
+    """Outline of a turned body: its radius at each height, flipped; `smooth` rounds the course between them."""
     y, r = np.array(heights), np.array(radii)
     if smooth:
         fine = np.linspace(0.0, len(y) - 1.0, 33)
-        place = np.clip(fine.astype(int), 0, len(y) - 2)
-        part = fine - place
+        location = np.clip(fine.astype(int), 0, len(y) - 2)
+        part = fine - location
         ease = part * part * (3 - 2 * part)
-        y, r = y[place] + (y[place + 1] - y[place]) * part, r[place] + (r[place + 1] - r[place]) * ease
+        y, r = (
+            y[location] + (y[location + 1] - y[location]) * part,
+            r[location] + (r[location + 1] - r[location]) * ease,
+        )
     return np.concatenate([np.stack([r, y], axis=1), np.stack([-r[::-1], y[::-1]], axis=1)])
 
 
@@ -88,8 +91,8 @@ def mug(rng: np.random.Generator) -> Shape:
     ]
 
 
-def _wheels(places: list[float], radius: float) -> Shape:
-    return [(ellipse(x, radius, radius, radius), 2) for x in places]
+def _wheels(locations: list[float], radius: float) -> Shape:
+    return [(ellipse(x, radius, radius, radius), 2) for x in locations]
 
 
 def car(rng: np.random.Generator) -> Shape:
@@ -167,7 +170,7 @@ def star(rng: np.random.Generator) -> Shape:
     return [(points, 0)]
 
 
-# In the order of world.OBJECT_CLASSES: how to draw the class, and how far it bulges, as a share of its size.
+# In the order of classes.OBJECT_CLASSES: how to draw the class, and how far it bulges, as a share of its size.
 OBJECTS: tuple[tuple[Callable[[np.random.Generator], Shape], float], ...] = (
     (ball, 0.5),
     (ring, 0.13),

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from densevit.datasets.scenes.classes import OBJECT_CLASSES
 from densevit.datasets.scenes.render import Scene
-from densevit.datasets.scenes.world import OBJECT_CLASSES
 
 SMALL, LARGE = 32**2, 96**2  # COCO's limits, square pixels
 

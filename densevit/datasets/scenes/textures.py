@@ -1,6 +1,6 @@
 """Random paint. Drawn independently of what it is put on, so that it says nothing about a class.
 
-A pattern is a float32 weight in 0..1 that mixes two colours; `u` and `v` are coordinates on the surface, arrays that
+A pattern is a float32 weight in 0..1 that mixes two colors; `u` and `v` are coordinates on the surface, arrays that
 broadcast to the shape wanted (a row and a column for a part seen head on, full maps for a plane in perspective).
 """
 
@@ -74,11 +74,11 @@ def pattern(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, period: floa
     return tile[down, across]
 
 
-def colour(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Random BGR colours, (3, count) float32."""
+def color(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Random BGR colors, (3, count) float32."""
     return rng.uniform(25, 240, (3, count)).astype(np.float32)
 
 
 def muted(rng: np.random.Generator) -> np.ndarray:
-    """A random BGR colour of low saturation, for large surfaces."""
+    """A random BGR color of low saturation, for large surfaces."""
     return (rng.uniform(60, 215) + rng.uniform(-35, 35, 3)).astype(np.float32)

@@ -1,1 +1,9 @@
-from densevit.datasets.transforms import colour, geometry, kb_crop, loading, pack, random_crop, views  # noqa: F401
+from densevit.datasets.transforms import (  # noqa: F401
+    color,
+    geometry,
+    kb_crop,
+    loading,
+    pack,
+    random_crop,
+    test_time_augmentation,
+)

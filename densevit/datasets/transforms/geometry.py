@@ -1,7 +1,7 @@
 """Resize, flip and pad: image, boxes, masks, class map and depth move together.
 
 Class maps and depth are sampled (nearest), never mixed: no pixel gets a class or a distance that was not there, and a
-hole in the depth stays a hole. Depth stays in metres whatever the image's size.
+hole in the depth stays a hole. Depth stays in meters whatever the image's size.
 """
 
 import math
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from densevit.datasets.reading_reduced import UnreadJpeg, require_pixels
+from densevit.datasets.io.jpeg import LazyJpeg, require_pixels
 from densevit.errors import ConfigError
 from densevit.ops.masks import flip_mask, pad_mask, resize_mask
 from densevit.registry import TRANSFORMS
@@ -70,7 +70,7 @@ def resize(results: dict, size: tuple[int, int], clip_boxes: bool = True, cubic:
     old_size = results["img"].shape[:2]
     (old_h, old_w), (height, width) = old_size, size
     scale = (width / old_w, height / old_h)
-    if isinstance(results["img"], UnreadJpeg):
+    if isinstance(results["img"], LazyJpeg):
         results["img"] = results["img"].resized(size, cubic)
     elif cubic:
         image = results["img"].astype(np.float32)

@@ -2,8 +2,8 @@
 
 from mmcv.transforms import BaseTransform
 
-from densevit.datasets.reading_images import BrokenImage
-from densevit.datasets.reading_reduced import require_pixels
+from densevit.datasets.io.image import BrokenImage
+from densevit.datasets.io.jpeg import require_pixels
 from densevit.datasets.transforms.geometry import MAPS
 from densevit.errors import ConfigError
 from densevit.ops.depth_crops import KB_SIZE, kb_window
@@ -15,9 +15,9 @@ class KBCrop(BaseTransform):
     """Cut a KITTI image, and its maps, to the 1216 x 352 pixels at the bottom, in the middle (BTS's KB crop).
 
     It stands right behind LoadImage, in training behind LoadAnnotations. Predictions come back in the frame of the
-    whole image, 0 around the window (`window` of the sample); the truth of a test pipeline stays whole. DepthMetric's
-    crops 'garg' and 'eigen' lie within it; its 'kb_garg' and 'kb_eigen' are shares of what is left, which evaluations
-    take that throw the rest away.
+    whole image, 0 around the window (`window` of the sample); the ground truth of a test pipeline stays whole.
+    DepthMetric's crops 'garg' and 'eigen' lie within it; its 'kb_garg' and 'kb_eigen' are shares of what is left, which
+    evaluations take that throw the rest away.
 
     Args:
         size: (width, height) of the window.
@@ -31,7 +31,7 @@ class KBCrop(BaseTransform):
         if results.get("resized") or results.get("flip") or "gt_bboxes" in results:
             raise ConfigError(
                 "KBCrop cuts the image as it was loaded, for depth: put it right behind LoadImage (and, in training, "
-                "LoadAnnotations), on a data set without boxes."
+                "LoadAnnotations), on a dataset without boxes."
             )
         height, width = results["img"].shape[:2]
         top, bottom, left, right = kb_window(height, width, self.size[::-1])

@@ -1,11 +1,11 @@
-"""The first transforms: image and truth into the results dict that all others work on.
+"""The first transforms: image and ground truth into the results dict that all others work on.
 
 | key | value |
 |---|---|
-| `img` | uint8 (H, W, 3) BGR; an `UnreadJpeg` between LoadImage(reduced=True) and Resize |
-| `img_id`, `img_path` | of the data set |
+| `img` | uint8 (H, W, 3) BGR; an `LazyJpeg` between LoadImage(reduced=True) and Resize |
+| `img_id`, `img_path` | of the dataset |
 | `ori_shape`, `img_shape` | (height, width) of the file, and now, without padding |
-| `scale_factor`, `flip` | (x, y) resized / original; mirrored left to right |
+| `scale_factor`, `flip` | (x, y) resized / original; flipped left to right |
 | `resized` | True behind a Resize |
 | `window` | (top, left, height, width) of the original image that is left: behind a KBCrop |
 | `gt_bboxes` | (N, 4) float32 xyxy pixels |
@@ -14,17 +14,17 @@
 | `drawn_masks` | (`gt_masks`, their (N, H, W) bool bitmaps) where they are drawn already: those of that very list |
 | `gt_semantic` | (H, W) class of each pixel, 255 = ignore |
 | `original_semantic` | the same in the original image's frame, for metrics: what is loaded behind a Resize |
-| `gt_depth` | (H, W) float32 metres, 0 = no measurement |
+| `gt_depth` | (H, W) float32 meters, 0 = no measurement |
 | `original_depth` | the same in the original image's frame, as `original_semantic` |
 """
 
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from densevit.datasets.reading_depth import depth_size
-from densevit.datasets.reading_images import BrokenImage, read_image
-from densevit.datasets.reading_maps import map_size
-from densevit.datasets.reading_reduced import open_image
+from densevit.datasets.io.depth import depth_size
+from densevit.datasets.io.image import BrokenImage, read_image
+from densevit.datasets.io.jpeg import open_image
+from densevit.datasets.io.label_map import map_size
 from densevit.errors import ConfigError
 from densevit.ops.masks import RleMask, encode_rle
 from densevit.registry import TRANSFORMS
@@ -49,15 +49,15 @@ class LoadImage(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         if results.get("img") is None:
-            size, truth = None, "its annotations were made for"
+            size, ground_truth = None, "its annotations were made for"
             if "height" in results:
                 size = (results["height"], results["width"])
             elif "seg_path" in results:
-                size, truth = map_size(results["seg_path"]), f"class map {results['seg_path']} is"
+                size, ground_truth = map_size(results["seg_path"]), f"class map {results['seg_path']} is"
             elif "depth_path" in results:
-                size, truth = depth_size(results["depth_path"]), f"depth map {results['depth_path']} is"
+                size, ground_truth = depth_size(results["depth_path"]), f"depth map {results['depth_path']} is"
             read = open_image if self.reduced else read_image
-            results["img"] = read(results["img_path"], size, truth)
+            results["img"] = read(results["img_path"], size, ground_truth)
         results.setdefault("img_path", None)
         results.setdefault("img_id", 0)
         results["ori_shape"] = results["img_shape"] = results["img"].shape[:2]
@@ -68,14 +68,14 @@ class LoadImage(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadAnnotations(BaseTransform):
-    """The truth of a data set's entry: `gt_bboxes`, `gt_labels`, `gt_ignore` and, if asked for, `gt_masks` of its
+    """The ground truth of a dataset's entry: `gt_bboxes`, `gt_labels`, `gt_ignore` and, if asked for, `gt_masks` of its
     instances, `gt_semantic` of its class map, `gt_depth` of its depth map.
 
     In a test pipeline it stands behind Resize where there are maps: these stay as they are then and are called
     `original_semantic` and `original_depth`, as predictions are scored in the original image's frame.
 
     Args:
-        with_masks: load masks too; the data set must hold them (`with_masks=True` there).
+        with_masks: load masks too; the dataset must hold them (`with_masks=True` there).
     """
 
     def __init__(self, with_masks: bool = False) -> None:
@@ -106,7 +106,7 @@ class LoadAnnotations(BaseTransform):
         if self.with_masks:
             if "masks" not in results:
                 raise ConfigError(
-                    "LoadAnnotations wants masks that its data set does not hold: set with_masks=True there."
+                    "LoadAnnotations wants masks that its dataset does not hold: set with_masks=True there."
                 )
             results["gt_masks"] = [
                 RleMask(encode_rle(mask)) if isinstance(mask, dict) else mask for mask in results["masks"]

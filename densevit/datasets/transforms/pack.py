@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 
-from densevit.datasets.reading_reduced import require_pixels
+from densevit.datasets.io.jpeg import require_pixels
 from densevit.datasets.transforms.geometry import clip_to_image
 from densevit.ops.cropped_masks import CroppedMasks, too_large
-from densevit.ops.masks import rasterise
+from densevit.ops.masks import rasterize
 from densevit.registry import TRANSFORMS
 from densevit.structures import DataSample, InstanceData
 
@@ -18,9 +18,9 @@ META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "fl
 
 @TRANSFORMS.register_module()
 class PackSample(BaseTransform):
-    """dict(inputs=uint8 (3, H, W) BGR, data_samples=DataSample with whatever truth the results hold).
+    """dict(inputs=uint8 (3, H, W) BGR, data_samples=DataSample with whatever ground truth the results hold).
 
-    Boxes are clipped to the image, those without area dropped, polygons rasterised. Crowds go to `ignored_instances`.
+    Boxes are clipped to the image, those without area dropped, polygons rasterized. Crowds go to `ignored_instances`.
     `inputs` is a view of the image as it lies in memory (channels last): nothing is copied here.
 
     Args:
@@ -67,4 +67,4 @@ def _draw(results: dict, chosen: np.ndarray) -> torch.Tensor | CroppedMasks:
     if drawn_from is masks and bitmaps.shape[1:] == size:
         return torch.from_numpy(bitmaps if chosen.all() else bitmaps[chosen])
     masks = [masks[i] for i in np.flatnonzero(chosen)]
-    return CroppedMasks.of(masks, size) if too_large(len(masks), size) else torch.from_numpy(rasterise(masks, size))
+    return CroppedMasks.of(masks, size) if too_large(len(masks), size) else torch.from_numpy(rasterize(masks, size))

@@ -5,11 +5,11 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from densevit.datasets.class_names import IGNORED
-from densevit.datasets.reading_reduced import require_pixels
+from densevit.datasets.io.jpeg import require_pixels
 from densevit.datasets.transforms.geometry import MAPS, clip_to_image, require_unpadded
 from densevit.errors import ConfigError
 from densevit.ops.cropped_masks import draw_in_parts, too_large
-from densevit.ops.masks import bitmap_boxes, crop_mask, rasterise
+from densevit.ops.masks import bitmap_boxes, crop_mask, rasterize
 from densevit.registry import TRANSFORMS
 
 TRIES = 10
@@ -25,7 +25,7 @@ class RandomCrop(BaseTransform):
         size: (width, height): pixels for 'absolute', lowest and highest side for 'absolute_range', shares of the image
             for 'relative' and the lowest shares for 'relative_range'.
         size_type: 'absolute', 'absolute_range', 'relative' or 'relative_range', as in mmdetection's RandomCrop.
-        allow_empty: keep windows without an object; otherwise another image takes the place of this one.
+        allow_empty: keep windows without an object; otherwise another image takes the location of this one.
         boxes_from_masks: tighten boxes around what is left of their masks; objects whose mask is gone are dropped.
         cat_max_ratio: in a window with a class map no class shall have so large a share of the pixels that have one,
             and more than one class shall be there; up to ten more windows are drawn for it, the last is taken as it is
@@ -71,17 +71,17 @@ class RandomCrop(BaseTransform):
         self, classes: np.ndarray | None, rows: int, columns: int, size: tuple[int, int]
     ) -> tuple[int, int]:
         """Upper left corner (y, x) of a window of `size`, of so many `rows` and `columns` where it may begin."""
-        place = np.random.randint(rows), np.random.randint(columns)
+        location = np.random.randint(rows), np.random.randint(columns)
         if classes is None or self.cat_max_ratio == 1:
-            return place
+            return location
         for _ in range(TRIES):
-            y, x = place
+            y, x = location
             counts = _count_classes(classes[y : y + size[0], x : x + size[1]])
             counts[IGNORED] = 0
             if np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio:
                 break
-            place = np.random.randint(rows), np.random.randint(columns)
-        return place
+            location = np.random.randint(rows), np.random.randint(columns)
+        return location
 
     def _draw_size(self, full_h: int, full_w: int) -> tuple[int, int]:
         width, height = self.size
@@ -105,7 +105,7 @@ class RandomCrop(BaseTransform):
             if self.boxes_from_masks:
                 large = too_large(len(results["gt_masks"]), size)
                 parts = list(map(bitmap_boxes, draw_in_parts(results["gt_masks"], size))) if large else None
-                bitmaps = None if large else rasterise(results["gt_masks"], size)
+                bitmaps = None if large else rasterize(results["gt_masks"], size)
                 boxes = np.concatenate(parts) if large else bitmap_boxes(bitmaps)
                 left = boxes[:, 2] > 0
                 results["gt_bboxes"] = np.where(left[:, None], boxes, results["gt_bboxes"])

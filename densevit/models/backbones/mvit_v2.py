@@ -16,12 +16,12 @@ from torch.utils.checkpoint import checkpoint
 
 from densevit.archs import MVIT_V2 as ARCHS
 from densevit.errors import ConfigError
-from densevit.layers.block import Mlp
-from densevit.layers.drop_path import DropPath, drop_path_rates
-from densevit.layers.linear import apply_linear
-from densevit.layers.pooling_attention import PoolingAttention, pooled_size
-from densevit.layers.pyramid import checkpointed_stages, look_up_arch
-from densevit.layers.tokens import to_map, to_tokens
+from densevit.kernels.linear import apply_linear
+from densevit.models.backbones.pyramid_transformer import checkpointed_stages, look_up_arch
+from densevit.models.layers.block import Mlp
+from densevit.models.layers.drop_path import DropPath, drop_path_rates
+from densevit.models.layers.pooling_attention import PoolingAttention, pooled_size
+from densevit.models.layers.tokens import to_map, to_tokens
 from densevit.ops.resize import resize_table
 from densevit.registry import MODELS
 
@@ -78,7 +78,7 @@ class PoolingBlock(nn.Module):
         return skip + self.drop_path(self.mlp(normed, size))
 
     def pool_skip(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """The largest of 3 x 3 neighbours where the queries have a stride."""
+        """The largest of 3 x 3 neighbors where the queries have a stride."""
         stride, prefix = self.attn.q_stride, self.attn.prefix
         if stride == 1:
             return x
@@ -103,7 +103,7 @@ class MViTv2(BaseModule):
             before, whose map then has the channels of the next.
         residual_pooling: whether attention adds the pooled queries to what it gives.
         relative_positions: whether attention knows relative positions.
-        absolute_positions: whether the patches' tokens have a table of places.
+        absolute_positions: whether the patches' tokens have a table of locations.
         class_token: whether a token beside the patches takes part in attention; it needs window_size=0.
         class_residual: whether residual pooling includes that token, as in timm; it does not in the paper's repository.
         qkv_bias: whether the projections to query, key and value have a bias.

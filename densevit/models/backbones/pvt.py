@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.archs import PVT as ARCHS
-from densevit.layers.attention import SpatialReductionAttention
-from densevit.layers.block import Block, Mlp
-from densevit.layers.drop_path import drop_path_rates
-from densevit.layers.pyramid import PyramidTransformer, init_transformer, look_up_arch
-from densevit.layers.tokens import to_tokens
+from densevit.models.backbones.pyramid_transformer import PyramidTransformer, init_transformer, look_up_arch
+from densevit.models.layers.block import Block, Mlp
+from densevit.models.layers.drop_path import drop_path_rates
+from densevit.models.layers.spatial_reduction_attention import SpatialReductionAttention
+from densevit.models.layers.tokens import to_tokens
 from densevit.ops.resize import resize_table
 from densevit.registry import MODELS
 
@@ -56,10 +56,10 @@ class PVT(PyramidTransformer):
         out_indices: stages (0 to 3) whose maps are returned.
         norm_eps: eps of the blocks' norms.
         embed_norm_eps: eps of the norms after a patch embedding and a spatial reduction.
-        odd_sizes: 'pad' completes the last patches, so that a map is ceil(size / stride); 'drop' leaves them out, as
+        ceil_mode: complete the last patches, so that a map is ceil(size / stride); False leaves them out, as
             the original and mmdetection do. They differ only where a side is no multiple of 32.
-        keep_table_on_equal_count: as the original does, stage 1 uses its table without resizing when the number of
-            places is the same, even where height and width differ.
+        keep_pos_embed_if_same_length: as the original does, stage 1 uses its table without resizing when the number of
+            locations is the same, even where height and width differ.
         with_checkpointing: recompute each block in the backward pass instead of keeping its activations; or the numbers
             of the stages where that is done: the first, of the largest maps, hold most of it.
     """
@@ -73,21 +73,21 @@ class PVT(PyramidTransformer):
         out_indices: Sequence[int] = (0, 1, 2, 3),
         norm_eps: float = 1e-6,
         embed_norm_eps: float = 1e-5,
-        odd_sizes: str = "pad",
-        keep_table_on_equal_count: bool = False,
+        ceil_mode: bool = True,
+        keep_pos_embed_if_same_length: bool = False,
         with_checkpointing: bool | Sequence[int] = False,
         init_cfg: dict | None = None,
     ):
         size = look_up_arch("PVT", arch, ARCHS)
         dims, depths = size["embed_dims"], size["depths"]
         super().__init__(dims, out_indices, with_checkpointing, init_cfg)
-        self.keep_table_on_equal_count = keep_table_on_equal_count
+        self.keep_pos_embed_if_same_length = keep_pos_embed_if_same_length
         sides = (pretrain_size, pretrain_size) if isinstance(pretrain_size, int) else tuple(pretrain_size)
         self.grids = [(sides[0] // (4 * 2**i), sides[1] // (4 * 2**i)) for i in range(len(dims))]
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         channels = 3
         for i, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
-            embed = PatchEmbed(channels, dim, 2 if i else 4, odd_sizes == "pad", embed_norm_eps)
+            embed = PatchEmbed(channels, dim, 2 if i else 4, ceil_mode, embed_norm_eps)
             self.add_module(f"patch_embed{i + 1}", embed)
             table = nn.Parameter(torch.zeros(1, self.grids[i][0] * self.grids[i][1], dim))
             self.register_parameter(f"pos_embed{i + 1}", table)
@@ -106,7 +106,7 @@ class PVT(PyramidTransformer):
     def add_position(self, i: int, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         """tokens: (B, h*w, C) of stage i. Its table is resized bilinearly to (h, w)."""
         table = getattr(self, f"pos_embed{i}")
-        if i == 1 and self.keep_table_on_equal_count and tokens.shape[1] == table.shape[1]:
+        if i == 1 and self.keep_pos_embed_if_same_length and tokens.shape[1] == table.shape[1]:
             return tokens + table
         return tokens + resize_table(table, self.grids[i - 1], size)
 

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.archs import PVT_V2 as ARCHS
-from densevit.layers.attention import SpatialReductionAttention
-from densevit.layers.block import Block
-from densevit.layers.drop_path import drop_path_rates
-from densevit.layers.linear import apply_linear
-from densevit.layers.pyramid import PyramidTransformer, init_transformer, look_up_arch
-from densevit.layers.tokens import to_map, to_tokens
+from densevit.kernels.linear import apply_linear
+from densevit.models.backbones.pyramid_transformer import PyramidTransformer, init_transformer, look_up_arch
+from densevit.models.layers.block import Block
+from densevit.models.layers.drop_path import drop_path_rates
+from densevit.models.layers.spatial_reduction_attention import SpatialReductionAttention
+from densevit.models.layers.tokens import to_map, to_tokens
 from densevit.registry import MODELS
 
 
@@ -34,7 +34,7 @@ class OverlapPatchEmbed(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """3 x 3 depth-wise convolution on tokens: what tells them their places."""
+    """3 x 3 depth-wise convolution on tokens: what tells them their locations."""
 
     def __init__(self, dim: int):
         super().__init__()

@@ -9,24 +9,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.archs import SWIN as ARCHS
-from densevit.layers.block import Block, Mlp
-from densevit.layers.drop_path import drop_path_rates
-from densevit.layers.linear import apply_linear
-from densevit.layers.pyramid import look_up_arch
-from densevit.layers.window_attention import WindowAttention
-from densevit.layers.window_pyramid import PatchMerging, Stage, WindowPyramid, windowings
-from densevit.ops.windows import Windowing
+from densevit.kernels.linear import apply_linear
+from densevit.kernels.window_partition import WindowConfig
+from densevit.models.backbones.pyramid_transformer import look_up_arch
+from densevit.models.backbones.window_transformer import PatchMerging, Stage, WindowPyramid, window_configs
+from densevit.models.layers.block import Block, Mlp
+from densevit.models.layers.drop_path import drop_path_rates
+from densevit.models.layers.window_attention import WindowAttention
 from densevit.registry import MODELS
 
 
-class TableAttention(WindowAttention):
-    """Window attention with scaled dot products and a learnt table of biases (section 3.2, equation 4)."""
+class RelativePositionBiasAttention(WindowAttention):
+    """Window attention with scaled dot products and a learned table of biases (section 3.2, equation 4)."""
 
-    def __init__(self, dim: int, num_heads: int, windowing: Windowing, qkv_bias: bool, scale: float | None):
-        super().__init__(dim, num_heads, windowing)
+    def __init__(self, dim: int, num_heads: int, window_config: WindowConfig, qkv_bias: bool, scale: float | None):
+        super().__init__(dim, num_heads, window_config)
         self.scale = scale
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        rows, columns = (2 * side - 1 for side in windowing.window)
+        rows, columns = (2 * side - 1 for side in window_config.window)
         self.relative_position_bias_table = nn.Parameter(self.qkv.weight.new_zeros(rows * columns, num_heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
@@ -46,7 +46,7 @@ class TableAttention(WindowAttention):
             side = round(table.shape[0] ** 0.5)
             if side * side == table.shape[0] and table.shape[1] == ours.shape[1]:
                 image = table.t().unflatten(1, (side, side))[None]
-                size = tuple(2 * n - 1 for n in self.windowing.window)
+                size = tuple(2 * n - 1 for n in self.window_config.window)
                 state_dict[name] = F.interpolate(image, size, mode="bicubic", align_corners=False)[0].flatten(1).t()
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -104,12 +104,12 @@ class Swin(WindowPyramid):
         depths, heads, ratio = sizes["depths"], sizes["num_heads"], sizes["mlp_ratio"]
         dims = [sizes["embed_dim"] * 2**i for i in range(len(depths))]
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
-        how = windowings(window_size, shift_size, len(dims), shift_small_maps=shift_small_maps, pad_first=pad_first)
+        how = window_configs(window_size, shift_size, len(dims), shift_small_maps=shift_small_maps, pad_first=pad_first)
         stages = []
         for i, dim in enumerate(dims):
             blocks = []
             for j in range(depths[i]):
-                attn = TableAttention(dim, heads[i], how[i][j % 2], qkv_bias, qk_scale)
+                attn = RelativePositionBiasAttention(dim, heads[i], how[i][j % 2], qkv_bias, qk_scale)
                 blocks.append(Block(dim, attn, Mlp(dim, int(dim * ratio)), next(rates), norm_eps))
             merging = PatchMerging(dim, "before" if merge_norm else "none", norm_eps) if i + 1 < len(dims) else None
             stages.append(Stage(blocks, merging))

@@ -10,23 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from densevit.archs import SWIN as ARCHS
-from densevit.layers.block import Mlp
-from densevit.layers.drop_path import DropPath, drop_path_rates
-from densevit.layers.linear import linear
-from densevit.layers.pyramid import look_up_arch
-from densevit.layers.window_attention import WindowAttention
-from densevit.layers.window_pyramid import PatchMerging, Stage, WindowPyramid, pairs, windowings
-from densevit.ops.windows import Windowing
+from densevit.kernels.linear import linear
+from densevit.kernels.window_partition import WindowConfig
+from densevit.models.backbones.pyramid_transformer import look_up_arch
+from densevit.models.backbones.window_transformer import PatchMerging, Stage, WindowPyramid, pairs, window_configs
+from densevit.models.layers.block import Mlp
+from densevit.models.layers.drop_path import DropPath, drop_path_rates
+from densevit.models.layers.window_attention import WindowAttention
 from densevit.registry import MODELS
 
 LARGEST_SCALE = math.log(100)
-"""Where the learnt logarithm of the cosines' factor is cut."""
+"""Where the learned logarithm of the cosines' factor is cut."""
 
 
 def log_spaced_offsets(window: tuple[int, int], pretrained: tuple[int, int]) -> Tensor:
-    """((2h-1)*(2w-1), 2): the offsets down and to the right between places of a window (section 3.3, equation 4).
+    """((2h-1)*(2w-1), 2): the offsets down and to the right between locations of a window (section 3.3, equation 4).
 
-    They are measured in half windows of the pretraining (0: of this window), so that a bias learnt there carries over.
+    They are measured in half windows of the pretraining (0: of this window), so that a bias learned there carries over.
     """
     axes = []
     for side, before in zip(window, pretrained, strict=True):
@@ -40,14 +40,16 @@ class CosineAttention(WindowAttention):
 
     scale = 1.0
 
-    def __init__(self, dim: int, num_heads: int, windowing: Windowing, pretrained: tuple[int, int], qkv_bias: bool):
-        super().__init__(dim, num_heads, windowing)
+    def __init__(
+        self, dim: int, num_heads: int, window_config: WindowConfig, pretrained: tuple[int, int], qkv_bias: bool
+    ):
+        super().__init__(dim, num_heads, window_config)
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
         self.v_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
         self.logit_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(10)))
         self.cpb_mlp = nn.Sequential(nn.Linear(2, 512), nn.ReLU(inplace=True), nn.Linear(512, num_heads, bias=False))
-        offsets = log_spaced_offsets(windowing.window, pretrained)
+        offsets = log_spaced_offsets(window_config.window, pretrained)
         self.register_buffer("relative_coords_table", offsets, persistent=False)
 
     def project(self, x: Tensor) -> Tensor:
@@ -136,7 +138,7 @@ class SwinV2(WindowPyramid):
         depths, heads, ratio = sizes["depths"], sizes["num_heads"], sizes["mlp_ratio"]
         dims = [sizes["embed_dim"] * 2**i for i in range(len(depths))]
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
-        how = windowings(window_size, shift_size, len(dims), pad_first=pad_first)
+        how = window_configs(window_size, shift_size, len(dims), pad_first=pad_first)
         before = pairs(pretrained_window_sizes, len(dims), "pretrained_window_sizes")
         stages = []
         for i, dim in enumerate(dims):

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from densevit.errors import ConfigError, nearest
-from densevit.layers.position_table import TableResizing, fit_table
+from densevit.errors import ConfigError, suggest
+from densevit.models.layers.pos_embed import TableResizing, fit_table
 from densevit.registry import MODELS
 
 ANY_SIZE = dict(dynamic_img_size=True, strict_img_size=False, always_partition=True)
@@ -156,7 +156,9 @@ class TimmBackbone(BaseModule):
     def _layers(self) -> dict[str, int]:
         from timm.models import group_parameters
 
-        with _said(f"{self.name} of timm does not say the order of its layers: leave LayerDecay out"):
+        with _said(
+            f"{self.name} of timm does not say the order of its layers: leave LayerDecayOptimWrapperConstructor out"
+        ):
             return group_parameters(self.model, self.model.group_matcher(coarse=False), reverse=True)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
@@ -187,7 +189,7 @@ def create(name: str, given: Mapping[str, Any]) -> nn.Module:
     except ImportError as error:
         raise ConfigError(f"TimmBackbone({name!r}) needs timm: pip install timm") from error
     if ":" in name or not timm.is_model(name.split(".")[0]):
-        close = nearest(name.split(".")[0], timm.list_models())
+        close = suggest(name.split(".")[0], timm.list_models())
         raise ConfigError(f"timm {timm.__version__} has no model {name!r}{close}: see timm.list_models()")
     with _said(f"timm cannot build {name} with {dict(given)}"):
         with torch.device("meta"):

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from densevit.archs import VIT as ARCHS
-from densevit.errors import ConfigError, nearest
-from densevit.layers.block import Block, Mlp, SwiGLU
-from densevit.layers.conv_residual import ConvBottleneck
-from densevit.layers.drop_path import drop_path_rates
-from densevit.layers.position_table import TableResizing, fit_table, sincos_table, table_for
-from densevit.layers.pyramid import look_up_arch
-from densevit.layers.rotary import COORDS, RotaryPositions, Rotation
-from densevit.layers.self_attention import DecomposedSelfAttention, RelativeSelfAttention, SelfAttention
-from densevit.layers.tokens import to_map, to_tokens
+from densevit.errors import ConfigError, suggest
+from densevit.models.backbones.pyramid_transformer import look_up_arch
+from densevit.models.layers.block import Block, Mlp, SwiGLU
+from densevit.models.layers.drop_path import drop_path_rates
+from densevit.models.layers.pos_embed import TableResizing, fit_table, sincos_table, table_for
+from densevit.models.layers.residual_conv import ConvBottleneck
+from densevit.models.layers.rotary import COORDS, RotaryPositions, Rotation
+from densevit.models.layers.self_attention import DecomposedSelfAttention, RelativeSelfAttention, SelfAttention
+from densevit.models.layers.tokens import to_map, to_tokens
 from densevit.ops.resize import resize_kernel
 from densevit.registry import MODELS
 
@@ -80,12 +80,12 @@ class ViT(BaseModule):
         norm_eps: eps of all norms.
         class_token, distillation_token, register_tokens: which tokens stand before the patches (DeiT; DINOv2), the
             registers by their number.
-        append_cls_token: each map has the class token's channels after its own, at every place.
+        append_cls_token: each map has the class token's channels after its own, at every location.
         class_norm: the class token's own final norm (DINOv3); it is trained where the token is appended.
-        positions: 'table', learnt; 'sincos', a table that starts as MAE's sines and cosines; 'rotary' (DINOv3);
+        positions: 'table', learned; 'sincos', a table that starts as MAE's sines and cosines; 'rotary' (DINOv3);
             'table+rotary', both (EVA-02); None.
         table_rows: how many of the tokens before the patches have rows in the table; None: class and distillation.
-        table_mode, table_antialias, table_offset, keep_table_on_equal_count: how the table is resized for maps of
+        table_mode, table_antialias, table_offset, keep_pos_embed_if_same_length: how the table is resized for maps of
             another size, see TableResizing: 'bicubic' to the map's size where nothing is said.
         rotary_base, rotary_coords, rotary_steps: see RotaryPositions; rotary_steps: EVA-02's.
         relative_positions: what each block learns of them: 'bias', one for each pair of distances (BEiT), or
@@ -95,7 +95,7 @@ class ViT(BaseModule):
         qkv_bias, proj_bias, mlp_bias, patch_bias: whether the projections have a bias.
         key_bias: whether the key's part of `qkv_bias` takes part.
         mlp: 'gelu' or 'swiglu'; its hidden width is round(embed_dim * mlp_ratio).
-        inner_norms: which branches have a norm before their last projection (EVA-02): 'attn', 'mlp' with mlp='swiglu'.
+        sub_ln: which branches have a norm before their last projection (EVA-02): 'attn', 'mlp' with mlp='swiglu'.
         layer_scale: where the factors of the branches' channels start; None: no such factors.
         window_size: side in tokens of the windows that `window_blocks` attend within (ViTDet, arXiv 2203.16527), one
             for all of them or one for each.
@@ -126,7 +126,7 @@ class ViT(BaseModule):
         table_mode: str = "bicubic",
         table_antialias: bool = False,
         table_offset: float = 0.0,
-        keep_table_on_equal_count: bool = False,
+        keep_pos_embed_if_same_length: bool = False,
         rotary_base: float | Sequence[float] = 100.0,
         rotary_coords: str = "separate",
         rotary_steps: int | None = None,
@@ -138,7 +138,7 @@ class ViT(BaseModule):
         mlp_bias: bool = True,
         patch_bias: bool = True,
         mlp: str = "gelu",
-        inner_norms: Sequence[str] = (),
+        sub_ln: Sequence[str] = (),
         layer_scale: float | None = None,
         window_size: int | Sequence[int] = 0,
         window_blocks: Sequence[int] = (),
@@ -151,7 +151,7 @@ class ViT(BaseModule):
         given = locals()
         for name, allowed in CHOICES.items():
             if given[name] not in allowed:
-                close = nearest(str(given[name]), [str(a) for a in allowed])
+                close = suggest(str(given[name]), [str(a) for a in allowed])
                 raise ConfigError(
                     f"ViT's {name} is {given[name]!r}{close}: choose from {', '.join(map(repr, allowed))}"
                 )
@@ -206,20 +206,18 @@ class ViT(BaseModule):
             raise ConfigError(
                 f"ViT's table_rows is {table_rows}, but {self.num_prefix} tokens stand before the patches"
             )
-        self.resizing = TableResizing(table_mode, table_antialias, table_offset, keep_table_on_equal_count)
+        self.resizing = TableResizing(table_mode, table_antialias, table_offset, keep_pos_embed_if_same_length)
         self.pos_embed, self.rope_embed = None, None
         if turned:
             self.rope_embed = RotaryPositions(dim // heads, rotary_base, rotary_coords, rotary_steps)
         if positions not in ("rotary", None):
             self.pos_embed = nn.Parameter(torch.zeros(1, self.table_rows + self.grid[0] * self.grid[1], dim))
         self.patch_embed = PatchEmbed(dim, patch_size, patch_bias)
-        if not set(inner_norms) <= {"attn", "mlp"} or ("mlp" in inner_norms and mlp != "swiglu"):
-            raise ConfigError(
-                f"ViT's inner_norms are {inner_norms!r}: 'attn', and with mlp='swiglu' 'mlp', may have one"
-            )
+        if not set(sub_ln) <= {"attn", "mlp"} or ("mlp" in sub_ln and mlp != "swiglu"):
+            raise ConfigError(f"ViT's sub_ln are {sub_ln!r}: 'attn', and with mlp='swiglu' 'mlp', may have one")
         biases = dict(qkv_bias=qkv_bias, key_bias=key_bias, proj_bias=proj_bias)
-        biases |= dict(inner_eps=norm_eps) if "attn" in inner_norms else {}
-        inner_eps = dict(inner_eps=norm_eps) if "mlp" in inner_norms else {}
+        biases |= dict(inner_eps=norm_eps) if "attn" in sub_ln else {}
+        inner_eps = dict(inner_eps=norm_eps) if "mlp" in sub_ln else {}
         relative_grid = (relative_img_size // patch_size,) * 2 if relative_img_size else self.grid
         self.blocks = nn.ModuleList()
         for i, rate in enumerate(drop_path_rates(drop_path_rate, self.depth)):

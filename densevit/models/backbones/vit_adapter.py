@@ -3,7 +3,7 @@
 Parameter names are those of github.com/czczup/ViT-Adapter, those of its ViT behind `vit.`.
 
 Shape letters: B batch, C channels, H, W size of the image completed to multiples of 32, P tokens before the patches,
-N patches, S places of the maps at strides 8, 16 and 32 together.
+N patches, S locations of the maps at strides 8, 16 and 32 together.
 """
 
 import math
@@ -15,14 +15,19 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from densevit.errors import ConfigError, nearest
-from densevit.layers.conv_tower import BatchNorm
-from densevit.layers.deformable_attention import DeformableAttention, Grid, Places, places_of
-from densevit.layers.drop_path import DropPath
-from densevit.layers.linear import apply_linear
-from densevit.layers.pyramid import init_transformer
-from densevit.layers.tokens import to_map, to_tokens
+from densevit.errors import ConfigError, suggest
+from densevit.kernels.linear import apply_linear
+from densevit.models.backbones.pyramid_transformer import init_transformer
 from densevit.models.backbones.vit import ViT
+from densevit.models.layers.conv_tower import BatchNorm
+from densevit.models.layers.deformable_attention import (
+    DeformableAttention,
+    SamplingLocations,
+    SpatialShapes,
+    sampling_locations,
+)
+from densevit.models.layers.drop_path import DropPath
+from densevit.models.layers.tokens import to_map, to_tokens
 from densevit.registry import MODELS
 
 STRIDES = (4, 8, 16, 32)
@@ -87,13 +92,13 @@ class Injector(nn.Module):
         self.attn = DeformableAttention(dim, levels=3, **attention)
         self.gamma = nn.Parameter(torch.full((dim,), float(init_value)))
 
-    def forward(self, patches: Tensor, maps: Tensor, places: Places) -> Tensor:
-        """patches: (B, N, C), maps: (B, S, C), places: of the patches on the maps. Returns (B, N, C)."""
-        return patches + self.gamma * self.attn(self.query_norm(patches), self.feat_norm(maps), places)
+    def forward(self, patches: Tensor, maps: Tensor, locations: SamplingLocations) -> Tensor:
+        """patches: (B, N, C), maps: (B, S, C), locations: of the patches on the maps. Returns (B, N, C)."""
+        return patches + self.gamma * self.attn(self.query_norm(patches), self.feat_norm(maps), locations)
 
 
 class Extractor(nn.Module):
-    """The branch's three maps look at the ViT's patches, and at their neighbours (`hidden_dim`; 0: they do not)."""
+    """The branch's three maps look at the ViT's patches, and at their neighbors (`hidden_dim`; 0: they do not)."""
 
     def __init__(self, dim: int, eps: float, hidden_dim: int, drop_path: float, **attention: float):
         super().__init__()
@@ -104,9 +109,9 @@ class Extractor(nn.Module):
             self.drop_path = DropPath(drop_path)
         self.hidden_dim = hidden_dim
 
-    def forward(self, maps: Tensor, patches: Tensor, places: Places, sizes: Sizes) -> Tensor:
-        """maps: (B, S, C), patches: (B, N, C), places: of the maps on the patches. Returns (B, S, C)."""
-        maps = maps + self.attn(self.query_norm(maps), self.feat_norm(patches), places)
+    def forward(self, maps: Tensor, patches: Tensor, locations: SamplingLocations, sizes: Sizes) -> Tensor:
+        """maps: (B, S, C), patches: (B, N, C), locations: of the maps on the patches. Returns (B, S, C)."""
+        maps = maps + self.attn(self.query_norm(maps), self.feat_norm(patches), locations)
         return maps + self.drop_path(self.ffn(self.ffn_norm(maps), sizes)) if self.hidden_dim else maps
 
 
@@ -124,8 +129,8 @@ class ViTAdapter(BaseModule):
     """Four maps at strides 4, 8, 16 and 32 from a plain ViT of any patch size.
 
     The image is completed with zeros to multiples of 32. Where the ViT's own grid is another (a patch of 14 pixels),
-    both keep their places in the image, and the ViT's maps are resized by the ratio of the strides. Tokens before the
-    patches go through the blocks and take no other part.
+    both keep their locations in the image, and the ViT's maps are resized by the ratio of the strides. Tokens before
+    the patches go through the blocks and take no other part.
 
     Args:
         vit: config of the ViT, `dict(type='ViT', ...)`, which has no norm behind its last block.
@@ -177,7 +182,7 @@ class ViTAdapter(BaseModule):
             raise ConfigError(f"ViTAdapter's out_indices are {self.out_indices}: choose from the maps 0 to 3")
         self.interaction_indexes = self._ranges(interaction_indexes)
         if add_vit_feature not in VIT_MAPS:
-            close = nearest(str(add_vit_feature), [str(name) for name in VIT_MAPS])
+            close = suggest(str(add_vit_feature), [str(name) for name in VIT_MAPS])
             raise ConfigError(f"ViTAdapter's add_vit_feature is {add_vit_feature!r}{close}: 'last', 'each' or None")
         if add_vit_feature == "each" and len(self.interaction_indexes) != 4:
             raise ConfigError(
@@ -274,9 +279,12 @@ class ViTAdapter(BaseModule):
         tokens: (B, P + N, C), the first block's; grid: (h, w) of the patches; maps: (B, S, C), of `sizes`. Returns the
         three maps in the end, and the patches (B, N, C) that are added to each of the four; () where nothing is.
         """
-        prior = [Grid(size, stride) for size, stride in zip(sizes, STRIDES[1:], strict=True)]
-        plain, first = [Grid(grid, self.patch)], self.vit.num_prefix
-        on_maps, on_patches = places_of(plain, prior, maps.device), places_of(prior, plain, maps.device)
+        prior = [SpatialShapes(size, stride) for size, stride in zip(sizes, STRIDES[1:], strict=True)]
+        plain, first = [SpatialShapes(grid, self.patch)], self.vit.num_prefix
+        on_maps, on_patches = (
+            sampling_locations(plain, prior, maps.device),
+            sampling_locations(prior, plain, maps.device),
+        )
         rotation, after = self.vit.rotation(grid), []
         for blocks, layer in zip(self.interaction_indexes, self.interactions, strict=True):
             patches = self.run(layer.injector, tokens[:, first:], maps, on_maps)

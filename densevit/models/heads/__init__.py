@@ -1,13 +1,13 @@
 """Maps to losses and predictions: `loss(features, samples)`, `predict(features, samples)`."""
 
 from densevit.models.heads import (  # noqa: F401
-    cascade,
-    depth_dpt,
-    depth_fpn,
+    cascade_rcnn,
     dpt,
+    dpt_depth,
     fcn,
+    fpn_depth,
+    gradual_depth,
     mask_rcnn,
-    progressive,
     retinanet,
     segmenter,
     semantic_fpn,

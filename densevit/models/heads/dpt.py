@@ -6,14 +6,14 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from densevit.layers.conv_tower import conv_block
-from densevit.models.heads.pixel_classes import PixelClassHead
-from densevit.models.heads.pixel_maps import last_map
+from densevit.models.heads.dense_head import last_map
+from densevit.models.heads.semantic_head import SemanticHead
+from densevit.models.layers.conv_tower import conv_block
 from densevit.registry import MODELS
 
 
 @MODELS.register_module()
-class DPTHead(PixelClassHead):
+class DPTHead(SemanticHead):
     """A 3x3 convolution with batch norm and ReLU, dropout, and one logit a class.
 
     Args:
@@ -22,7 +22,7 @@ class DPTHead(PixelClassHead):
         num_classes: K.
         norm: of the convolution, 'BN' or None.
         doubled: the logits are first enlarged twice with aligned corners (isl-org, transformers), then to the image.
-        rest: the other arguments of PixelClassHead: dropout, losses, loss_weight, align_corners, init_cfg.
+        rest: the other arguments of SemanticHead: dropout, losses, loss_weight, align_corners, init_cfg.
     """
 
     def __init__(

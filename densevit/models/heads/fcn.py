@@ -6,15 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from densevit.layers.conv_tower import conv_block, conv_tower
-from densevit.models.heads.pixel_classes import PixelClassHead
-from densevit.models.heads.pixel_maps import last_map
+from densevit.models.heads.dense_head import last_map
+from densevit.models.heads.semantic_head import SemanticHead
+from densevit.models.layers.conv_tower import conv_block, conv_tower
 from densevit.registry import MODELS
 
 
 @MODELS.register_module()
-class FCNHead(PixelClassHead):
-    """The class of each pixel from one map; with no convolutions a linear classifier of each place.
+class FCNHead(SemanticHead):
+    """The class of each pixel from one map; with no convolutions a linear classifier of each location.
 
     Args:
         in_channels: channels of the incoming map.
@@ -26,7 +26,7 @@ class FCNHead(PixelClassHead):
         kernel_size: theirs.
         concat_input: one more convolution on the incoming map and theirs together.
         norm: of the convolutions, 'BN', 'LN' or None.
-        rest: the arguments of PixelClassHead: dropout, losses, loss_weight, align_corners, init_cfg.
+        rest: the arguments of SemanticHead: dropout, losses, loss_weight, align_corners, init_cfg.
     """
 
     def __init__(

@@ -48,16 +48,16 @@ class MaskRCNNHead(RCNNHead):
     def mask_parts(self) -> Sequence[RoIMask]:
         return [self.mask]
 
-    def region_losses(
+    def roi_losses(
         self, features: Sequence[Tensor], proposals: Sequence[Tensor], samples: Sequence[DataSample]
     ) -> dict[str, Tensor]:
         """`loss_cls`, `loss_box` and `loss_mask` for given proposals (n, 4) of each image."""
-        regions = [self.box.choose(boxes, sample) for boxes, sample in zip(proposals, samples, strict=True)]
+        regions = [self.box.sample_rois(boxes, sample) for boxes, sample in zip(proposals, samples, strict=True)]
         labels = self.box.labels(regions, samples)
         logits, deltas = self.box(self.box.pool(features, as_rois([r.boxes for r in regions])))
         class_loss, box_loss = self.box.loss(logits, deltas, regions, samples, labels)
         mask_loss = self.mask.loss(
-            features, [r.positive for r in regions], [r.truth_of_positive for r in regions], samples
+            features, [r.positive for r in regions], [r.matched_gt_of_positive for r in regions], samples
         )
         return {"loss_cls": class_loss, "loss_box": box_loss, "loss_mask": mask_loss}
 

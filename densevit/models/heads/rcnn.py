@@ -8,11 +8,11 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from densevit.errors import ConfigError, nearest
+from densevit.errors import ConfigError, suggest
 from densevit.models.heads.roi_box import RoIBox
 from densevit.models.heads.roi_mask import RoIMask
 from densevit.models.heads.rpn import RPN
-from densevit.models.restore import restore_boxes, restore_masks
+from densevit.models.postprocess import rescale_boxes, rescale_masks
 from densevit.ops.roi_align import as_rois
 from densevit.structures import DataSample, InstanceData
 
@@ -21,7 +21,7 @@ class RCNNHead(BaseModule):
     """A head of two stages: RPN, and whatever a subclass makes of its proposals.
 
     A subclass builds its parts with `part`, lists the mask parts in `mask_parts`, and defines
-    `region_losses(features, proposals, samples)` and `detect(features, proposals, samples)`.
+    `roi_losses(features, proposals, samples)` and `detect(features, proposals, samples)`.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class RCNNHead(BaseModule):
             if key not in options:
                 head = type(self).__name__
                 raise ConfigError(
-                    f"{head}'s {where} has no {key!r}{nearest(key, options)}: it has {', '.join(options)}"
+                    f"{head}'s {where} has no {key!r}{suggest(key, options)}: it has {', '.join(options)}"
                 )
         return part(**known, **(given or {}))
 
@@ -58,7 +58,7 @@ class RCNNHead(BaseModule):
         """The parts whose masks are averaged."""
         raise NotImplementedError
 
-    def region_parts(self) -> list[tuple[str, nn.Module, tuple[int, int, int], int]]:
+    def roi_parts(self) -> list[tuple[str, nn.Module, tuple[int, int, int], int]]:
         """The parts that look at regions: name, part, shape of a pooled region, and how many at most."""
         parts = {name: part for name, part in self.named_modules() if isinstance(part, RoIBox | RoIMask)}
         proposals = self.rpn.test_proposals["max_per_image"]
@@ -77,7 +77,7 @@ class RCNNHead(BaseModule):
         """torch.compile the RPN: how many regions there are changes from image to image."""
         self.rpn.compile(**options)
 
-    def region_losses(
+    def roi_losses(
         self, features: Sequence[Tensor], proposals: Sequence[Tensor], samples: Sequence[DataSample]
     ) -> dict[str, Tensor]:
         """The losses after the proposals (n, 4) of each image."""
@@ -94,10 +94,10 @@ class RCNNHead(BaseModule):
         return self.rpn(features)
 
     def loss(self, features: Sequence[Tensor], samples: Sequence[DataSample]) -> dict[str, Tensor | list[Tensor]]:
-        """`loss_rpn_cls` and `loss_rpn_box`, a value a level, and those of `region_losses`."""
+        """`loss_rpn_cls` and `loss_rpn_box`, a value a level, and those of `roi_losses`."""
         logits, deltas = self.rpn(features)
         proposals = [boxes for boxes, _ in self.rpn.proposals(logits, deltas, samples)]
-        return self.rpn.loss(logits, deltas, samples) | self.region_losses(readable(features), proposals, samples)
+        return self.rpn.loss(logits, deltas, samples) | self.roi_losses(readable(features), proposals, samples)
 
     def predict(self, features: Sequence[Tensor], samples: Sequence[DataSample]) -> list[dict[str, InstanceData]]:
         """`pred_instances` of each image, in the original image's frame, by falling score; `masks` are COCO RLE."""
@@ -107,8 +107,8 @@ class RCNNHead(BaseModule):
         rois, labels = as_rois([f.bboxes for f in found]), torch.cat([f.labels for f in found])
         masks = sum(part.probabilities(features, rois, labels) for part in self.mask_parts) / len(self.mask_parts)
         for instances, mask, sample in zip(found, masks.split([len(f) for f in found]), samples, strict=True):
-            instances.bboxes = restore_boxes(instances.bboxes, sample)
-            instances.masks = restore_masks(mask, instances.bboxes, sample, self.mask_parts[0].threshold)
+            instances.bboxes = rescale_boxes(instances.bboxes, sample)
+            instances.masks = rescale_masks(mask, instances.bboxes, sample, self.mask_parts[0].threshold)
         return [{"pred_instances": instances} for instances in found]
 
 

@@ -12,11 +12,11 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from densevit.errors import ConfigError, fill_options
-from densevit.layers.conv import Conv2d
+from densevit.errors import ConfigError, merge_options
+from densevit.kernels.conv import Conv2d
 from densevit.models.losses.detection import box_regression_loss, sigmoid_focal_loss
 from densevit.models.losses.processes import mean_over_processes
-from densevit.models.restore import restore_boxes
+from densevit.models.postprocess import rescale_boxes
 from densevit.ops.anchors import octave_scales, pyramid_anchors, usable_anchors
 from densevit.ops.boxes import decode_deltas, encode_deltas
 from densevit.ops.matching import match_by_iou
@@ -26,7 +26,7 @@ from densevit.structures import DataSample, InstanceData
 
 ASSIGN = dict(
     pos_iou=0.5, neg_iou=0.4, min_pos_iou=0.0, ignore_iof=-1.0, ignore_of_region=False, match_low_quality=True,
-    all_best=True, allowed_border=-1,
+    match_all_best=True, allowed_border=-1,
 )  # fmt: skip
 TEST = dict(nms_pre=1000, score_thr=0.05, nms_iou=0.5, max_per_image=100, min_size=0.0)
 
@@ -94,8 +94,8 @@ class RetinaNetHead(BaseModule):
         self.scales = tuple(map(float, scales)) if scales else octave_scales(octave_base_scale, scales_per_octave)
         self.ratios = tuple(float(r) for r in ratios)
         self.num_anchors = len(self.scales) * len(self.ratios)
-        self.assign = fill_options("RetinaNetHead's assign", assign, ASSIGN)
-        self.test = fill_options("RetinaNetHead's test", test, TEST)
+        self.assign = merge_options("RetinaNetHead's assign", assign, ASSIGN)
+        self.test = merge_options("RetinaNetHead's test", test, TEST)
         self.allowed_border = self.assign.pop("allowed_border")
         self.coder = dict(means=tuple(target_means), stds=tuple(target_stds))
         self.focal = dict(gamma=focal_gamma, alpha=focal_alpha)
@@ -145,16 +145,16 @@ class RetinaNetHead(BaseModule):
         sizes, levels = self.anchors(logits)
         anchors = torch.cat(levels)
         targets = [self.targets(anchors, sizes, sample) for sample in samples]
-        labels, places, boxes, counts = (list(column) for column in zip(*targets, strict=True))
+        labels, locations, boxes, counts = (list(column) for column in zip(*targets, strict=True))
         labels = torch.stack(labels).split([len(a) for a in levels], dim=1)
         divisor = mean_over_processes(torch.stack(counts).clamp(min=1).sum().float())
 
-        offsets = torch.cat([p + i * len(anchors) for i, p in enumerate(places)])
+        offsets = torch.cat([p + i * len(anchors) for i, p in enumerate(locations)])
         flat_deltas = torch.cat([self.rows(x, 4) for x in deltas], dim=1)
-        wanted = encode_deltas(anchors[torch.cat(places)], torch.cat(boxes), **self.coder)
+        wanted = encode_deltas(anchors[torch.cat(locations)], torch.cat(boxes), **self.coder)
         box_loss = box_regression_loss(flat_deltas.flatten(0, 1)[offsets], wanted, self.smooth_l1_beta).sum(1)
         ends = torch.tensor([len(a) for a in levels], device=anchors.device).cumsum(0)
-        level = torch.bucketize(torch.cat(places), ends, right=True)
+        level = torch.bucketize(torch.cat(locations), ends, right=True)
         box_losses = box_loss.new_zeros(len(levels)).index_add(0, level, box_loss)
         box_losses = box_losses * (self.box_loss_weight / divisor)
         # an image without objects must still give every parameter a gradient (of zero)
@@ -173,20 +173,20 @@ class RetinaNetHead(BaseModule):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What one image wants of its anchors (N, 4).
 
-        Returns the label of each anchor (N,): K background, -1 does not count; the places (P,) of the positive ones,
+        Returns the label of each anchor (N,): K background, -1 does not count; the locations (P,) of the positive ones,
         the true box of each (P, 4), and P as a tensor.
         """
-        truth = sample.gt_instances
+        ground_truth = sample.gt_instances
         padded = tuple(sample.metainfo.get("pad_shape", sample.img_shape))
         valid = usable_anchors(
             anchors, sizes, padded, sample.img_shape, self.strides, self.num_anchors, self.allowed_border
         )
         ignored = sample.ignored_instances.bboxes if "ignored_instances" in sample else None
-        index = match_by_iou(anchors, truth.bboxes, ignored=ignored, valid=valid, **self.assign).index
-        places = (index >= 0).nonzero().flatten()
+        index = match_by_iou(anchors, ground_truth.bboxes, ignored=ignored, valid=valid, **self.assign).index
+        locations = (index >= 0).nonzero().flatten()
         labels = torch.full_like(index, self.num_classes).masked_fill_(index == -2, -1)
-        labels[places] = truth.labels[index[places]]
-        return labels, places, truth.bboxes[index[places]], index.new_tensor(len(places))
+        labels[locations] = ground_truth.labels[index[locations]]
+        return labels, locations, ground_truth.bboxes[index[locations]], index.new_tensor(len(locations))
 
     def predict(self, features: Sequence[Tensor], samples: Sequence[DataSample]) -> list[dict[str, InstanceData]]:
         """`pred_instances` of each image, in the original image's frame, by falling score."""
@@ -221,7 +221,7 @@ class RetinaNetHead(BaseModule):
             bases.append(level_anchors[pairs[:, 0]])
         best, labels = torch.cat(best), torch.cat(labels)
         boxes = decode_deltas(torch.cat(bases), torch.cat(boxes), **self.coder, shape=sample.img_shape)
-        boxes = restore_boxes(boxes, sample)
+        boxes = rescale_boxes(boxes, sample)
         if self.test["min_size"] >= 0:
             large = ((boxes[:, 2:] - boxes[:, :2]) > self.test["min_size"]).all(1)
             best, labels, boxes = best[large], labels[large], boxes[large]

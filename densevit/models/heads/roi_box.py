@@ -12,9 +12,9 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from densevit.errors import ConfigError, fill_options
-from densevit.layers.conv_tower import conv_tower
-from densevit.layers.linear import apply_linear
+from densevit.errors import ConfigError, merge_options
+from densevit.kernels.linear import apply_linear
+from densevit.models.layers.conv_tower import conv_tower
 from densevit.models.losses.detection import box_regression_loss, class_loss, giou_loss
 from densevit.models.losses.processes import mean_over_processes
 from densevit.ops.boxes import decode_deltas, encode_deltas
@@ -26,23 +26,23 @@ from densevit.structures import DataSample, InstanceData
 
 ASSIGN = dict(
     pos_iou=0.5, neg_iou=0.5, min_pos_iou=0.5, ignore_iof=-1.0, ignore_of_region=False, match_low_quality=True,
-    all_best=True, best_taken_over=True,
+    match_all_best=True, allow_override=True,
 )  # fmt: skip
 POOLING = dict(levels=4, size=7, sampling_ratio=0, aligned=True, level_rule="finest", finest_size=56.0)
-SAMPLE = dict(num=512, pos_fraction=0.25, add_truth=True)
+SAMPLE = dict(num=512, pos_fraction=0.25, add_gt_as_proposals=True)
 BOX_LOSSES = ("deltas", "giou")
 TEST = dict(score_thr=0.05, nms_iou=0.5, max_per_image=100, min_size=-1.0)
 
 
-class Regions(NamedTuple):
+class SampledRois(NamedTuple):
     """The regions of one image that a training step looks at, the positive ones first.
 
-    boxes: (n, 4). truth: (n,) int64, number of the true box, -1 background. positives: how many. added: (n,) bool,
-    whether the region is itself a true box.
+    boxes: (n, 4). ground truth: (n,) int64, number of the true box, -1 background. positives: how many. added: (n,)
+    bool, whether the region is itself a true box.
     """
 
     boxes: Tensor
-    truth: Tensor
+    ground_truth: Tensor
     positives: int
     added: Tensor
 
@@ -52,9 +52,9 @@ class Regions(NamedTuple):
         return self.boxes[: self.positives]
 
     @property
-    def truth_of_positive(self) -> Tensor:
+    def matched_gt_of_positive(self) -> Tensor:
         """The numbers of their true boxes: (positives,)."""
-        return self.truth[: self.positives]
+        return self.target_key[: self.positives]
 
 
 class RoIBox(BaseModule):
@@ -82,7 +82,7 @@ class RoIBox(BaseModule):
         box_loss_weight: factor of the box loss.
         assign: what differs from ASSIGN, arguments of `ops.matching.match_by_iou`.
         sample: what differs from SAMPLE: regions an image that count (num), at most what part of them positive, and
-            whether true boxes join the proposals (add_truth).
+            whether true boxes join the proposals (add_gt_as_proposals).
         test: what differs from TEST: lowest score (score_thr), IoU of the class-wise NMS (nms_iou), boxes an image
             (max_per_image), the side in pixels that a box must exceed (min_size; -1 none).
     """
@@ -114,29 +114,29 @@ class RoIBox(BaseModule):
         if box_loss not in BOX_LOSSES:
             raise ConfigError(f"box has no box_loss={box_loss!r}: choose from {', '.join(BOX_LOSSES)}")
         self.num_classes, self.class_agnostic, self.box_loss = num_classes, class_agnostic, box_loss
-        self.pooling = fill_options("box.pooling", pooling, POOLING)
+        self.pooling = merge_options("box.pooling", pooling, POOLING)
         self.strides = tuple(in_strides[: self.pooling.pop("levels")])
         self.coder = dict(means=tuple(target_means), stds=tuple(target_stds))
         self.limit_shrink, self.smooth_l1_beta = limit_shrink, smooth_l1_beta
         self.class_loss_weight, self.box_loss_weight = class_loss_weight, box_loss_weight
         self.assign, self.sample = (
-            fill_options("box.assign", assign, ASSIGN),
-            fill_options("box.sample", sample, SAMPLE),
+            merge_options("box.assign", assign, ASSIGN),
+            merge_options("box.sample", sample, SAMPLE),
         )
-        self.add_truth = self.sample.pop("add_truth")
-        self.test = fill_options("box.test", test, TEST)
+        self.add_gt_as_proposals = self.sample.pop("add_gt_as_proposals")
+        self.test = merge_options("box.test", test, TEST)
 
         widths = [in_channels, *[conv_channels] * num_convs]
         self.convs = conv_tower(widths, norm)
         widths = [widths[-1] * self.pooling["size"] ** 2, *[fc_channels] * num_fcs]
         self.fcs = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        self.classify = nn.Linear(widths[-1], num_classes + 1)
-        self.regress = nn.Linear(widths[-1], 4 if class_agnostic else 4 * num_classes)
+        self.cls_pred = nn.Linear(widths[-1], num_classes + 1)
+        self.bbox_pred = nn.Linear(widths[-1], 4 if class_agnostic else 4 * num_classes)
         for fc in self.fcs:
             nn.init.xavier_uniform_(fc.weight)
-        nn.init.normal_(self.classify.weight, std=0.01)
-        nn.init.normal_(self.regress.weight, std=0.001)
-        for fc in (*self.fcs, self.classify, self.regress):
+        nn.init.normal_(self.cls_pred.weight, std=0.01)
+        nn.init.normal_(self.bbox_pred.weight, std=0.001)
+        for fc in (*self.fcs, self.cls_pred, self.bbox_pred):
             nn.init.zeros_(fc.bias)
 
     def pool(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
@@ -148,43 +148,45 @@ class RoIBox(BaseModule):
         x = self.convs(pooled).flatten(1)
         for fc in self.fcs:
             x = apply_linear(fc, x).relu_()
-        logits, deltas = (apply_linear(layer, x).float() for layer in (self.classify, self.regress))
+        logits, deltas = (apply_linear(layer, x).float() for layer in (self.cls_pred, self.bbox_pred))
         return logits, deltas.unflatten(1, (-1, 4))
 
     @torch.no_grad()
-    def choose(self, proposals: Tensor, sample: DataSample) -> Regions:
-        """Match the proposals (P, 4) of one image with its truth and draw those that count."""
-        truth = sample.gt_instances.bboxes
+    def sample_rois(self, proposals: Tensor, sample: DataSample) -> SampledRois:
+        """Match the proposals (P, 4) of one image with its ground truth and draw those that count."""
+        ground_truth = sample.gt_instances.bboxes
         index = self.match(proposals, sample)
         added = torch.zeros(len(proposals), dtype=torch.bool, device=proposals.device)
-        if self.add_truth:
-            proposals = torch.cat((truth.to(proposals), proposals))
-            index = torch.cat((torch.arange(len(truth), device=index.device), index))
-            added = torch.cat((added.new_ones(len(truth)), added))
+        if self.add_gt_as_proposals:
+            proposals = torch.cat((ground_truth.to(proposals), proposals))
+            index = torch.cat((torch.arange(len(ground_truth), device=index.device), index))
+            added = torch.cat((added.new_ones(len(ground_truth)), added))
         drawn = sample_matches(index, **self.sample)
         positive = (drawn & (index >= 0)).nonzero().flatten()
-        places = torch.cat((positive, (drawn & (index < 0)).nonzero().flatten()))
-        return Regions(proposals[places], index[places], len(positive), added[places])
+        locations = torch.cat((positive, (drawn & (index < 0)).nonzero().flatten()))
+        return SampledRois(proposals[locations], index[locations], len(positive), added[locations])
 
     @torch.no_grad()
-    def keep_all(self, boxes: Tensor, sample: DataSample) -> Regions:
-        """Match the boxes (P, 4) of one image with its truth; all count but those in ignored regions."""
+    def keep_all(self, boxes: Tensor, sample: DataSample) -> SampledRois:
+        """Match the boxes (P, 4) of one image with its ground truth; all count but those in ignored regions."""
         index = self.match(boxes, sample)
         positive = (index >= 0).nonzero().flatten()
-        places = torch.cat((positive, (index == -1).nonzero().flatten()))
-        return Regions(boxes[places], index[places], len(positive), torch.zeros_like(places, dtype=torch.bool))
+        locations = torch.cat((positive, (index == -1).nonzero().flatten()))
+        return SampledRois(
+            boxes[locations], index[locations], len(positive), torch.zeros_like(locations, dtype=torch.bool)
+        )
 
     def match(self, boxes: Tensor, sample: DataSample) -> Tensor:
         """The true box of each box (P, 4): (P,) int64, -1 background, -2 inside an ignored region."""
         ignored = sample.ignored_instances.bboxes if "ignored_instances" in sample else None
         return match_by_iou(boxes, sample.gt_instances.bboxes, ignored=ignored, **self.assign).index
 
-    def labels(self, regions: Sequence[Regions], samples: Sequence[DataSample]) -> Tensor:
+    def labels(self, regions: Sequence[SampledRois], samples: Sequence[DataSample]) -> Tensor:
         """Class of each region of the batch: (N,) int64, K background."""
         labels = []
         for region, sample in zip(regions, samples, strict=True):
-            label = torch.full_like(region.truth, self.num_classes)
-            label[: region.positives] = sample.gt_instances.labels[region.truth_of_positive]
+            label = torch.full_like(region.ground_truth, self.num_classes)
+            label[: region.positives] = sample.gt_instances.labels[region.matched_gt_of_positive]
             labels.append(label)
         return torch.cat(labels)
 
@@ -192,7 +194,7 @@ class RoIBox(BaseModule):
         self,
         logits: Tensor,
         deltas: Tensor,
-        regions: Sequence[Regions],
+        regions: Sequence[SampledRois],
         samples: Sequence[DataSample],
         labels: Tensor,
     ) -> tuple[Tensor, Tensor]:
@@ -202,18 +204,20 @@ class RoIBox(BaseModule):
         logits: (N, K + 1). deltas: (N, K or 1, 4). labels: (N,) as `labels` gives them.
         """
         divisor = mean_over_processes(len(labels), labels.device)
-        places, start = [], 0
+        locations, start = [], 0
         for region in regions:
-            places.append(torch.arange(start, start + region.positives, device=labels.device))
+            locations.append(torch.arange(start, start + region.positives, device=labels.device))
             start += len(region.boxes)
-        places = torch.cat(places)
+        locations = torch.cat(locations)
         boxes = torch.cat([r.positive for r in regions])
-        truth = torch.cat([s.gt_instances.bboxes[r.truth_of_positive] for r, s in zip(regions, samples, strict=True)])
-        given = deltas[places, 0 if self.class_agnostic else labels[places]]
+        ground_truth = torch.cat(
+            [s.gt_instances.bboxes[r.matched_gt_of_positive] for r, s in zip(regions, samples, strict=True)]
+        )
+        given = deltas[locations, 0 if self.class_agnostic else labels[locations]]
         if self.box_loss == "giou":
-            each = giou_loss(decode_deltas(boxes, given, **self.coder, limit_shrink=self.limit_shrink), truth)
+            each = giou_loss(decode_deltas(boxes, given, **self.coder, limit_shrink=self.limit_shrink), ground_truth)
         else:
-            each = box_regression_loss(given, encode_deltas(boxes, truth, **self.coder), self.smooth_l1_beta)
+            each = box_regression_loss(given, encode_deltas(boxes, ground_truth, **self.coder), self.smooth_l1_beta)
         box_loss = each.sum() * (self.box_loss_weight / divisor)
         return class_loss(logits, labels).sum() * (self.class_loss_weight / divisor), box_loss
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from densevit.errors import DataError, fill_options
-from densevit.layers.conv_tower import conv_tower
+from densevit.errors import DataError, merge_options
+from densevit.models.layers.conv_tower import conv_tower
 from densevit.models.losses.detection import mask_loss
 from densevit.ops.cropped_masks import marked
 from densevit.ops.roi_align import as_rois, crop_masks, multilevel_roi_align
@@ -50,7 +50,7 @@ class RoIMask(BaseModule):
         threshold: float = 0.5,
     ):
         super().__init__()
-        self.pooling = fill_options("mask.pooling", pooling, POOLING)
+        self.pooling = merge_options("mask.pooling", pooling, POOLING)
         self.strides = tuple(in_strides[: self.pooling.pop("levels")])
         self.class_agnostic, self.loss_weight, self.threshold = class_agnostic, loss_weight, threshold
         widths = [in_channels, *[channels] * num_convs]
@@ -73,8 +73,8 @@ class RoIMask(BaseModule):
             return self.logits(self.upsample(x).relu_()).float()
         if self.class_agnostic:
             labels = torch.zeros_like(labels)
-        # kernels of the doubling do not overlap: each place of x gives 2 x 2 by products of its own, and what moves to
-        # its place in the mask is one logit of each, not its channels
+        # kernels of the doubling do not overlap: each location of x gives 2 x 2 by products of its own, and what moves
+        # to its place in the mask is one logit of each, not its channels
         kernel = self.upsample.weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None]  # (2 * 2 * C, C, 1, 1)
         x = F.conv2d(x, kernel, self.upsample.bias.repeat(4)).relu_()
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2).unflatten(2, (4, -1))  # (N, s * s, 2 * 2, C)
@@ -87,7 +87,7 @@ class RoIMask(BaseModule):
         self,
         features: Sequence[Tensor],
         boxes: Sequence[Tensor],
-        truth: Sequence[Tensor],
+        ground_truth: Sequence[Tensor],
         samples: Sequence[DataSample],
     ) -> Tensor:
         """The mask loss of the positive regions of each image: boxes (P_i, 4), numbers of their true objects (P_i,).
@@ -95,21 +95,21 @@ class RoIMask(BaseModule):
         It is the mean over the regions of the whole batch, over all processes. A region of an object whose mask is
         empty does not count: what is there is not known.
         """
-        labels = torch.cat([s.gt_instances.labels[index] for index, s in zip(truth, samples, strict=True)])
-        targets = self.targets(boxes, truth, samples)
+        labels = torch.cat([s.gt_instances.labels[index] for index, s in zip(ground_truth, samples, strict=True)])
+        targets = self.targets(boxes, ground_truth, samples)
         logits = self(self.pool(features, as_rois(boxes)), labels)
-        known = [marked(s.gt_instances.masks, index) for index, s in zip(truth, samples, strict=True)]
+        known = [marked(s.gt_instances.masks, index) for index, s in zip(ground_truth, samples, strict=True)]
         return self.loss_weight * mask_loss(logits, targets, torch.cat(known))
 
     @torch.no_grad()
-    def targets(self, boxes: Sequence[Tensor], truth: Sequence[Tensor], samples: Sequence[DataSample]) -> Tensor:
+    def targets(self, boxes: Sequence[Tensor], ground_truth: Sequence[Tensor], samples: Sequence[DataSample]) -> Tensor:
         """The true masks inside the regions, as `loss` takes them: (P, m, m) float32 of 0 and 1."""
         targets = []
-        for box, index, sample in zip(boxes, truth, samples, strict=True):
+        for box, index, sample in zip(boxes, ground_truth, samples, strict=True):
             if "masks" not in sample.gt_instances:
                 raise DataError(
                     "the training data has no masks, which Mask R-CNN learns from: set with_masks=True "
-                    "of the data set (and of LoadAnnotations), or use a head of boxes alone."
+                    "of the dataset (and of LoadAnnotations), or use a head of boxes alone."
                 )
             targets.append(crop_masks(sample.gt_instances.masks, box, index, 2 * self.pooling["size"]))
         return torch.cat(targets)

@@ -10,8 +10,8 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from densevit.errors import ConfigError, fill_options
-from densevit.layers.conv import Conv2d
+from densevit.errors import ConfigError, merge_options
+from densevit.kernels.conv import Conv2d
 from densevit.models.losses.detection import box_regression_loss, object_loss
 from densevit.models.losses.processes import mean_over_processes
 from densevit.ops.anchors import pyramid_anchors, usable_anchors
@@ -23,7 +23,7 @@ from densevit.structures import DataSample
 
 ASSIGN = dict(
     pos_iou=0.7, neg_iou=0.3, min_pos_iou=0.3, ignore_iof=-1.0, ignore_of_region=False, match_low_quality=True,
-    all_best=True, best_taken_over=True, allowed_border=-1, in_padding=False,
+    match_all_best=True, allow_override=True, allowed_border=-1, in_padding=False,
 )  # fmt: skip
 SAMPLE = dict(num=256, pos_fraction=0.5)
 TRAIN = dict(nms_pre=2000, nms_iou=0.7, max_per_image=1000, min_size=0.0)
@@ -89,12 +89,12 @@ class RPN(BaseModule):
         self.limit_shrink, self.smooth_l1_beta, self.divisor = limit_shrink, smooth_l1_beta, divisor
         self.class_loss_weight, self.box_loss_weight = class_loss_weight, box_loss_weight
         self.assign, self.sample = (
-            fill_options("rpn.assign", assign, ASSIGN),
-            fill_options("rpn.sample", sample, SAMPLE),
+            merge_options("rpn.assign", assign, ASSIGN),
+            merge_options("rpn.sample", sample, SAMPLE),
         )
         self.allowed_border, self.in_padding = self.assign.pop("allowed_border"), self.assign.pop("in_padding")
-        self.train_proposals = fill_options("rpn.train", train, TRAIN)
-        self.test_proposals = fill_options("rpn.test", test, TEST)
+        self.train_proposals = merge_options("rpn.train", train, TRAIN)
+        self.test_proposals = merge_options("rpn.test", test, TEST)
 
         widths = [in_channels, *[feat_channels] * num_convs]
         self.convs = nn.ModuleList(Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
@@ -139,17 +139,17 @@ class RPN(BaseModule):
             for x, i, c in zip(self.rows(logits), index.split(lengths, 1), counted.split(lengths, 1), strict=True)
         ]
 
-        image, place = ((index >= 0) & counted).nonzero(as_tuple=True)
-        starts = [0]  # truths of all images one after the other
+        image, location = ((index >= 0) & counted).nonzero(as_tuple=True)
+        starts = [0]  # ground truth of all images one after the other
         for sample in samples:
             starts.append(starts[-1] + len(sample.gt_instances))
-        truth = torch.cat([sample.gt_instances.bboxes for sample in samples])
-        truth = truth[index[image, place] + torch.tensor(starts, device=place.device)[image]]
+        ground_truth = torch.cat([sample.gt_instances.bboxes for sample in samples])
+        ground_truth = ground_truth[index[image, location] + torch.tensor(starts, device=location.device)[image]]
         flat = torch.cat(self.rows(deltas), 1).unflatten(1, (-1, 4))
-        wanted = encode_deltas(anchors[place], truth, **self.coder)
-        each = box_regression_loss(flat[image, place], wanted, self.smooth_l1_beta).sum(1)
-        ends = torch.tensor(lengths, device=place.device).cumsum(0)
-        level = torch.bucketize(place, ends, right=True)
+        wanted = encode_deltas(anchors[location], ground_truth, **self.coder)
+        each = box_regression_loss(flat[image, location], wanted, self.smooth_l1_beta).sum(1)
+        ends = torch.tensor(lengths, device=location.device).cumsum(0)
+        level = torch.bucketize(location, ends, right=True)
         box_losses = each.new_zeros(len(levels)).index_add(0, level, each) * (self.box_loss_weight / divisor)
         return {"loss_rpn_cls": class_losses, "loss_rpn_box": list(box_losses)}
 
@@ -162,15 +162,15 @@ class RPN(BaseModule):
 
     @torch.no_grad()
     def targets(self, anchors: Tensor, sizes: tuple[tuple[int, int], ...], sample: DataSample) -> tuple[Tensor, Tensor]:
-        """What one image wants of its anchors (N, 4): the truth of each (N,), negative without one, and which were
-        drawn to count (N,) bool."""
+        """What one image wants of its anchors (N, 4): the ground truth of each (N,), negative without one, and which
+        were drawn to count (N,) bool."""
         padded = None if self.in_padding else tuple(sample.metainfo.get("pad_shape", sample.img_shape))
         valid = usable_anchors(
             anchors, sizes, padded, sample.img_shape, self.strides, self.num_anchors, self.allowed_border
         )
         ignored = sample.ignored_instances.bboxes if "ignored_instances" in sample else None
-        truth = sample.gt_instances.bboxes
-        index = match_by_iou(anchors, truth, ignored=ignored, valid=valid, **self.assign).index
+        ground_truth = sample.gt_instances.bboxes
+        index = match_by_iou(anchors, ground_truth, ignored=ignored, valid=valid, **self.assign).index
         return index, sample_matches(index, **self.sample)
 
     @torch.no_grad()

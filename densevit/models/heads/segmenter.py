@@ -1,6 +1,6 @@
 """Segmenter's mask transformer (arXiv 2105.05633, section 3.2); parameters are named as in its own repository.
 
-Shape letters: B images, N = h*w places of the map, K classes, D width of the decoder.
+Shape letters: B images, N = h*w locations of the map, K classes, D width of the decoder.
 """
 
 from collections.abc import Sequence
@@ -11,19 +11,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError
-from densevit.layers.block import Block, Mlp
-from densevit.layers.drop_path import drop_path_rates
-from densevit.layers.linear import apply_linear
-from densevit.layers.self_attention import SelfAttention
-from densevit.layers.tokens import to_map, to_tokens
-from densevit.models.heads.pixel_classes import PixelClassHead
-from densevit.models.heads.pixel_maps import last_map
+from densevit.kernels.linear import apply_linear
+from densevit.models.heads.dense_head import last_map
+from densevit.models.heads.semantic_head import SemanticHead
+from densevit.models.layers.block import Block, Mlp
+from densevit.models.layers.drop_path import drop_path_rates
+from densevit.models.layers.self_attention import SelfAttention
+from densevit.models.layers.tokens import to_map, to_tokens
 from densevit.registry import MODELS
 
 
 @MODELS.register_module()
-class SegmenterHead(PixelClassHead):
-    """Blocks over the places of a map and one learned token a class; a logit is the cosine of the two, then a
+class SegmenterHead(SemanticHead):
+    """Blocks over the locations of a map and one learned token a class; a logit is the cosine of the two, then a
     LayerNorm over the classes.
 
     The linear decoder of the paper is `FCNHead(num_convs=0, dropout=0.0)`.
@@ -38,7 +38,7 @@ class SegmenterHead(PixelClassHead):
         mlp_ratio: hidden channels of a block's MLP are so many times D.
         drop_path: rate of the last block, rising evenly from 0 at the first.
         norm_eps: of all its LayerNorms.
-        rest: the other arguments of PixelClassHead: losses, loss_weight, align_corners, init_cfg.
+        rest: the other arguments of SemanticHead: losses, loss_weight, align_corners, init_cfg.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class SegmenterHead(PixelClassHead):
         x = torch.cat([x, self.cls_emb.to(x.dtype).expand(len(x), -1, -1)], dim=1)  # (B, N + K, D)
         for block in self.blocks:
             x = block(x, size)
-        places, classes = self.decoder_norm(x).split([x.shape[1] - self.num_classes, self.num_classes], dim=1)
-        places = F.normalize(places @ self.proj_patch, dim=-1)
+        locations, classes = self.decoder_norm(x).split([x.shape[1] - self.num_classes, self.num_classes], dim=1)
+        locations = F.normalize(locations @ self.proj_patch, dim=-1)
         classes = F.normalize(classes @ self.proj_classes, dim=-1)
-        return to_map(self.mask_norm(places @ classes.transpose(1, 2)), size)
+        return to_map(self.mask_norm(locations @ classes.transpose(1, 2)), size)

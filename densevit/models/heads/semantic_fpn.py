@@ -1,17 +1,17 @@
-"""Semantic FPN: the class of each pixel from a feature pyramid (Panoptic FPN, arXiv 1901.02446, section 4.1)."""
+"""Semantic FPN: each pixel's class from a feature pyramid (Panoptic FPN, arXiv 1901.02446, section 4.1)."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
-from densevit.layers.merged_pyramid import MergedPyramid
-from densevit.models.heads.pixel_classes import PixelClassHead
+from densevit.models.heads.semantic_head import SemanticHead
+from densevit.models.layers.fused_pyramid import FusedPyramid
 from densevit.registry import MODELS
 
 
 @MODELS.register_module()
-class SemanticFPNHead(PixelClassHead):
+class SemanticFPNHead(SemanticHead):
     """The maps of a pyramid merged at the finest one's stride, dropout, and one logit a class.
 
     Args:
@@ -19,7 +19,7 @@ class SemanticFPNHead(PixelClassHead):
         in_strides: their strides, each double the one before.
         num_classes: K.
         channels: of the merged map.
-        rest: the arguments of PixelClassHead: dropout, losses, loss_weight, align_corners, init_cfg.
+        rest: the arguments of SemanticHead: dropout, losses, loss_weight, align_corners, init_cfg.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class SemanticFPNHead(PixelClassHead):
         **rest: Any,
     ):
         super().__init__(in_strides[0], num_classes, channels, **rest)
-        self.merge = MergedPyramid(in_channels, in_strides, channels, self.align_corners)
+        self.merge = FusedPyramid(in_channels, in_strides, channels, self.align_corners)
 
     def decode(self, features: Sequence[Tensor]) -> Tensor:
         """features: maps (B, C_i, h_i, w_i). Returns (B, channels, h_0, w_0)."""

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError
-from densevit.layers.conv_tower import ChannelNorm, conv_tower
-from densevit.models.heads.pixel_classes import PixelClassHead
-from densevit.models.heads.pixel_maps import last_map
+from densevit.models.heads.dense_head import last_map
+from densevit.models.heads.semantic_head import SemanticHead
+from densevit.models.layers.conv_tower import ChannelNorm, conv_tower
 from densevit.registry import MODELS
 
 DECODERS = {
@@ -25,10 +25,10 @@ DECODERS = {
 
 
 @MODELS.register_module()
-class SETRHead(PixelClassHead):
+class SETRHead(SemanticHead):
     """Convolutions with batch norm and ReLU, and bilinear enlargements, before the classifier.
 
-    'naive' and 'pup' look at one map: LayerNorm of its places, then each convolution and an enlargement after it.
+    'naive' and 'pup' look at one map: LayerNorm of its locations, then each convolution and an enlargement after it.
     'mla' looks at several, `MLANeck`'s: convolutions on each, one enlargement, and all of them side by side.
 
     Args:
@@ -41,7 +41,7 @@ class SETRHead(PixelClassHead):
         channels: theirs.
         up_scale: factor of each enlargement.
         dropout: share of the channels before the classifier that a training step leaves out.
-        rest: the other arguments of PixelClassHead: losses, loss_weight, align_corners, init_cfg.
+        rest: the other arguments of SemanticHead: losses, loss_weight, align_corners, init_cfg.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class SETRHead(PixelClassHead):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """features: M maps (B, C, h, w). Returns logits (B, K, enlarged h, enlarged w).
 
-        The classifier looks at single places and is linear, so that it may come before the last enlargement, where
+        The classifier looks at single locations and is linear, so that it may come before the last enlargement, where
         there are fewer of them; the logits are the same.
         """
         return self.up(super().forward(features))

@@ -1,1 +1,1 @@
-"""Losses as functions: elementwise values, summed and normalised by the head that knows over what."""
+"""Losses as functions: elementwise values, summed and normalized by the head that knows over what."""

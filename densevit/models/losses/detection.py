@@ -31,12 +31,12 @@ class _FocalLoss(torch.autograd.Function):
         rows = max(1, BLOCK // logits.shape[1]) if logits.device.type == "cpu" else max(1, len(logits))
         for x, *out in zip(logits.split(rows), loss.split(rows), slope.split(rows), strict=True):
             _focal_terms(x, 1 - alpha, gamma, *out)  # as if all were background
-        place = (target < logits.shape[1]).nonzero().squeeze(1)
-        own = target[place]
+        location = (target < logits.shape[1]).nonzero().squeeze(1)
+        own = target[location]
         weight = alpha[own] if isinstance(alpha, Tensor) and alpha.ndim else alpha
-        x = logits[place, own]
+        x = logits[location, own]
         hit, fall = _focal_terms(-x, weight, gamma, torch.empty_like(x), torch.empty_like(x))
-        loss[place, own], slope[place, own] = hit, -fall
+        loss[location, own], slope[location, own] = hit, -fall
         ctx.save_for_backward(slope)
         return loss
 
@@ -64,7 +64,7 @@ def box_regression_loss(pred: Tensor, target: Tensor, beta: float = 0.0) -> Tens
 
 
 def giou_loss(pred: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
-    """1 - generalised IoU (arXiv 1902.09630, algorithm 1) of boxes in pairs: (N, 4), (N, 4) -> (N,) in 0 to 2."""
+    """1 - generalized IoU (arXiv 1902.09630, algorithm 1) of boxes in pairs: (N, 4), (N, 4) -> (N,) in 0 to 2."""
     shared = torch.minimum(pred[:, 2:], target[:, 2:]) - torch.maximum(pred[:, :2], target[:, :2])
     shared = shared.clamp(min=0).prod(1)
     union = (box_area(pred) + box_area(target) - shared).clamp(min=eps)

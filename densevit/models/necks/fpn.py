@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError
-from densevit.layers.conv import Conv2d
+from densevit.kernels.conv import Conv2d
 from densevit.registry import MODELS
 
 EXTRA_LEVELS = ("max_pool", "conv_on_input", "conv_on_lateral", "conv_on_output")
@@ -27,7 +27,7 @@ class FPN(BaseModule):
         start_level: first incoming map that is used.
         end_level: last incoming map that is used; None: all that come.
         num_levels: number of outgoing maps; those beyond the incoming ones each halve the one before.
-        extra_levels: how the first extra level is made: 'max_pool' (take every second place of the last map: Mask
+        extra_levels: how the first extra level is made: 'max_pool' (take every second location of the last map: Mask
             R-CNN's P6), or a 3x3 stride-2 convolution on the last incoming map ('conv_on_input': RetinaNet's P6), on
             its lateral or on its output. Later ones are convolutions of the level before.
         relu_before_extra: ReLU before the convolutions of the second and later extra levels.

@@ -10,8 +10,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError
-from densevit.layers.conv import Conv2d
-from densevit.layers.conv_tower import BatchNorm
+from densevit.kernels.conv import Conv2d
+from densevit.models.layers.conv_tower import BatchNorm
 from densevit.registry import MODELS
 
 FITS = ("path", "skip")
@@ -48,7 +48,8 @@ class FusionBlock(nn.Module):
             if skip.shape != path.shape:
                 skip = F.interpolate(skip, path.shape[2:], mode="bilinear")
             path = path + self.unit1(skip)
-        # a 1x1 convolution and a bilinear enlargement may change places; behind it there would be four times the work
+        # a 1x1 convolution and a bilinear enlargement may change locations; behind it there would be four times the
+        # work
         return F.interpolate(self.out_conv(self.unit2(path)), tuple(size), mode="bilinear", align_corners=True)
 
 

@@ -6,7 +6,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError
-from densevit.layers.conv_tower import ChannelNorm, conv_block
+from densevit.models.layers.conv_tower import ChannelNorm, conv_block
 from densevit.registry import MODELS
 
 

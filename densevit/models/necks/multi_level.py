@@ -7,7 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError
-from densevit.layers.conv import Conv2d
+from densevit.kernels.conv import Conv2d
 from densevit.registry import MODELS
 
 
@@ -20,8 +20,8 @@ class MultiLevelNeck(BaseModule):
         in_strides: their strides.
         channels: of each outgoing map; None: as many as the first incoming one has.
         scales: factors of the size, fine to coarse; each makes a map. One incoming map serves them all.
-        odd_sizes: a side that halving does not divide is rounded up ('ceil': the last row or column counts twice) or
-            down ('floor', which leaves it out: mmsegmentation's).
+        ceil_mode: a side that halving does not divide is rounded up, and the last row or column counts twice; False:
+            down, which leaves it out: mmsegmentation's.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class MultiLevelNeck(BaseModule):
         in_strides: Sequence[int],
         channels: int | None = None,
         scales: Sequence[float] = (4, 2, 1, 0.5),
-        odd_sizes: str = "ceil",
+        ceil_mode: bool = True,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
@@ -38,11 +38,9 @@ class MultiLevelNeck(BaseModule):
             raise ConfigError(
                 f"MultiLevelNeck has {len(scales)} scales, but {len(in_channels)} maps come in: give one scale a map"
             )
-        if odd_sizes not in ("ceil", "floor"):
-            raise ConfigError(f"MultiLevelNeck has no odd_sizes={odd_sizes!r}: choose from ceil, floor")
         channels = channels or in_channels[0]
         strides = list(in_strides) if len(in_strides) > 1 else [in_strides[0]] * len(scales)
-        self.scales, self.odd_sizes = tuple(scales), odd_sizes
+        self.scales, self.ceil_mode = tuple(scales), ceil_mode
         self.out_channels = (channels,) * len(scales)
         self.out_strides = tuple(_stride(stride, scale) for stride, scale in zip(strides, scales, strict=True))
         self.lateral_convs = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in in_channels)
@@ -64,14 +62,14 @@ class MultiLevelNeck(BaseModule):
         """(B, C, h, w) -> (B, C, scale * h, scale * w), bilinear; the step between samples is 1 / scale exactly."""
         if scale == 1:
             return x
-        if self.odd_sizes == "ceil" and scale < 1:
+        if self.ceil_mode and scale < 1:
             parts = round(1 / scale)
             missing = [-side % parts for side in x.shape[2:]]
             x = F.pad(x, (0, missing[1], 0, missing[0]), mode="replicate") if any(missing) else x
         elif scale < 1 and min(x.shape[2:]) * scale < 1:
             raise ConfigError(
-                f"MultiLevelNeck cannot shrink a map of {x.shape[2]}x{x.shape[3]} by {scale} with odd_sizes='floor': "
-                f"nothing is left; use larger images or odd_sizes='ceil'"
+                f"MultiLevelNeck cannot shrink a map of {x.shape[2]}x{x.shape[3]} by {scale} with ceil_mode=False: "
+                f"nothing is left; use larger images or ceil_mode=True"
             )
         return F.interpolate(x, scale_factor=float(scale), mode="bilinear")
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from densevit.errors import ConfigError, nearest
+from densevit.errors import ConfigError, suggest
 from densevit.registry import MODELS
 
 READOUTS = ("ignore", "add", "project")
@@ -17,15 +17,15 @@ READOUTS = ("ignore", "add", "project")
 
 @MODELS.register_module()
 class DPTReassemble(BaseModule):
-    """On each map the readout of the class token, a 1x1 convolution, and a learnt resize by the map's own factor.
+    """On each map the readout of the class token, a 1x1 convolution, and a learned resize by the map's own factor.
 
     Args:
         in_channels: channels of the incoming maps, shallow to deep. With readout 'add' or 'project' they are the
             block's own and the class token's after them, as ViT(append_cls_token=True) gives them.
         in_strides: their strides, all one.
         channels: of the outgoing maps, fine to coarse; the default is that of ViT-L.
-        readout: the class token is left out ('ignore'; then it is not to come in), added to each place ('add'), or its
-            channels are mixed with each place's by a layer with GELU, 2 C to C ('project').
+        readout: the class token is left out ('ignore'; then it is not to come in), added to each location ('add'), or
+            its channels are mixed with each location's by a layer with GELU, 2 C to C ('project').
         scales: factors of the maps' sizes: whole ones enlarge by a deconvolution, 1 keeps, 1/n shrinks by a 3x3
             convolution of stride n.
     """
@@ -42,7 +42,7 @@ class DPTReassemble(BaseModule):
         super().__init__(init_cfg)
         if readout not in READOUTS:
             raise ConfigError(
-                f"DPTReassemble has no readout={readout!r}{nearest(str(readout), READOUTS)}: choose from "
+                f"DPTReassemble has no readout={readout!r}{suggest(str(readout), READOUTS)}: choose from "
                 f"{', '.join(READOUTS)}"
             )
         if not len(in_channels) == len(channels) == len(scales):
@@ -81,7 +81,7 @@ class DPTReassemble(BaseModule):
 
 
 def _resize(channels: int, scale: float) -> nn.Module:
-    """A learnt resize by `scale`."""
+    """A learned resize by `scale`."""
     if scale >= 1 and scale == int(scale):
         return nn.Identity() if scale == 1 else nn.ConvTranspose2d(channels, channels, int(scale), int(scale))
     if 0 < scale < 1 and 1 / scale == int(1 / scale):

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from densevit.layers.conv_tower import conv_block
-from densevit.layers.resized_conv import conv_of_resized
+from densevit.kernels.resized_conv import conv_of_resized
+from densevit.models.layers.conv_tower import conv_block
 from densevit.registry import MODELS
 
 

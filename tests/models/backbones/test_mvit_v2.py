@@ -10,7 +10,7 @@ from densevit.models.backbones.mvit_v2 import MViTv2
 
 TINY = dict(embed_dims=(8, 16, 32, 64), depths=(1, 2, 2, 2), num_heads=(1, 2, 2, 4), mlp_ratio=2)
 VITDET_HEAD = dict(
-    type="CascadeHead",
+    type="CascadeRCNNHead",
     rpn=dict(num_convs=2),
     box=dict(num_convs=4, num_fcs=1, norm="LN"),
     mask=dict(norm="LN"),

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from densevit.errors import ConfigError
-from densevit.layers.attention import SpatialReductionAttention
 from densevit.models.backbones.pvt import PVT
 from densevit.models.backbones.pvt_v2 import PVTv2
+from densevit.models.layers.spatial_reduction_attention import SpatialReductionAttention
 
 TINY = dict(embed_dims=(8, 16, 24, 32), depths=(1, 1, 1, 1), num_heads=(1, 2, 3, 4), mlp_ratios=(2,) * 4)
 TINY_V1 = dict(TINY, sr_ratios=(8, 4, 2, 1))
@@ -33,7 +33,7 @@ def test_pvt_v2_has_the_published_number_of_parameters(arch, published):
         assert round(millions_with_classifier(PVTv2(arch), class_token=False), 1) == published
 
 
-def test_unknown_sizes_are_told_with_the_nearest():
+def test_unknown_sizes_are_reported_with_the_nearest():
     with pytest.raises(ConfigError, match="'tiny'"):
         PVT("tinny")
     with pytest.raises(ConfigError, match="'depths'"):
@@ -45,7 +45,7 @@ def test_unknown_sizes_are_told_with_the_nearest():
 def test_padding_and_dropping_agree_where_the_sides_are_multiples_of_32_and_differ_elsewhere():
     torch.manual_seed(0)
     padding = PVT(TINY_V1, pretrain_size=64).eval()
-    dropping = PVT(TINY_V1, pretrain_size=64, odd_sizes="drop").eval()
+    dropping = PVT(TINY_V1, pretrain_size=64, ceil_mode=False).eval()
     dropping.load_state_dict(padding.state_dict())
     with torch.no_grad():
         for x, y in zip(padding(torch.ones(1, 3, 64, 96)), dropping(torch.ones(1, 3, 64, 96)), strict=True):
@@ -63,9 +63,9 @@ def test_position_tables_of_another_size_are_resized_at_loading():
     torch.testing.assert_close(got[1, 1], (9 * table[0, 0] + 3 * table[0, 1] + 3 * table[1, 0] + table[1, 1]) / 16)
 
 
-def test_stage_1_keeps_its_table_on_an_equal_count_only_when_told():
+def test_stage_1_keeps_its_table_on_an_equal_count_only_when_reported():
     torch.manual_seed(0)
-    kept = PVT(TINY_V1, pretrain_size=64, keep_table_on_equal_count=True)
+    kept = PVT(TINY_V1, pretrain_size=64, keep_pos_embed_if_same_length=True)
     resized = PVT(TINY_V1, pretrain_size=64)
     tokens = torch.zeros(1, 8 * 32, 8)
     torch.testing.assert_close(kept.add_position(1, tokens, (8, 32)), kept.pos_embed1)

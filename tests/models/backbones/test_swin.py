@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from densevit.errors import ConfigError
-from densevit.models.backbones.swin import Swin, TableAttention
+from densevit.kernels.window_partition import WindowConfig, relative_positions
+from densevit.models.backbones.swin import RelativePositionBiasAttention, Swin
 from densevit.models.backbones.swin_v2 import CosineAttention, SwinV2, log_spaced_offsets
-from densevit.ops.windows import Windowing, relative_positions
 
 TINY = dict(embed_dim=8, depths=(2, 2, 2, 2), num_heads=(1, 2, 2, 4), mlp_ratio=2)
 
@@ -52,13 +52,13 @@ def drawn(module: torch.nn.Module) -> torch.nn.Module:
 
 def attention_by_hand(attn, x, size, scores):
     """Window attention on a map of whole windows, unshifted, one window and head at a time."""
-    (height, width), heads = attn.windowing.window, attn.num_heads
+    (height, width), heads = attn.window_config.window, attn.num_heads
     bias = attn.bias_table()[relative_positions((height, width))]
     out = torch.zeros_like(x)
-    places = torch.arange(size[0] * size[1]).view(size)
+    locations = torch.arange(size[0] * size[1]).view(size)
     for top in range(0, size[0], height):
         for left in range(0, size[1], width):
-            window = places[top : top + height, left : left + width].flatten()
+            window = locations[top : top + height, left : left + width].flatten()
             query, key, value = attn.split(attn.project(x[:, window]))
             mixed = [scores(query[:, h], key[:, h]).add(bias[..., h]).softmax(-1) @ value[:, h] for h in range(heads)]
             out[:, window] = attn.proj(torch.cat(mixed, -1))
@@ -67,18 +67,18 @@ def attention_by_hand(attn, x, size, scores):
 
 def test_attention_equals_its_definition_window_by_window():
     torch.manual_seed(0)
-    windowing, x = Windowing((2, 3), (0, 0)), torch.rand(2, 24, 8)
+    window_config, x = WindowConfig((2, 3), (0, 0)), torch.rand(2, 24, 8)
     with torch.no_grad():
-        table = drawn(TableAttention(8, 2, windowing, True, None))
+        table = drawn(RelativePositionBiasAttention(8, 2, window_config, True, None))
         want = attention_by_hand(table, x, (4, 6), lambda q, k: q @ k.mT / 2)
         torch.testing.assert_close(table(x, (4, 6)), want)
-        cosine = drawn(CosineAttention(8, 2, windowing, (0, 0), True))
+        cosine = drawn(CosineAttention(8, 2, window_config, (0, 0), True))
         want = attention_by_hand(cosine, x, (4, 6), lambda q, k: q @ k.mT)
         torch.testing.assert_close(cosine(x, (4, 6)), want)
 
 
 def test_cosines_are_scaled_by_no_more_than_100_and_keys_have_no_bias():
-    attn = drawn(CosineAttention(8, 2, Windowing((2, 2), (0, 0)), (0, 0), True))
+    attn = drawn(CosineAttention(8, 2, WindowConfig((2, 2), (0, 0)), (0, 0), True))
     attn.logit_scale.data[:, 0, 0] = torch.tensor([1.0, 9.0])
     with torch.no_grad():
         query, key, _ = attn.split(attn.project(torch.rand(3, 4, 8)))
@@ -97,7 +97,7 @@ def test_offsets_of_the_pretraining_keep_their_coordinates_in_a_larger_window():
 
 def test_a_padded_key_equals_the_bias_and_takes_part():
     """A 3 x 3 map in a window of 4: as a 4 x 4 map whose last row and column are zero, without padding."""
-    attn, x = drawn(TableAttention(8, 2, Windowing((4, 4), (0, 0)), True, None)), torch.rand(1, 9, 8)
+    attn, x = drawn(RelativePositionBiasAttention(8, 2, WindowConfig((4, 4), (0, 0)), True, None)), torch.rand(1, 9, 8)
     padded = F.pad(x.view(1, 3, 3, 8), (0, 0, 0, 1, 0, 1)).view(1, 16, 8)
     with torch.no_grad():
         want = attn(padded, (4, 4)).view(1, 4, 4, 8)[:, :3, :3].flatten(1, 2)
@@ -175,7 +175,7 @@ def test_a_new_v2_block_passes_its_input_on():
         (dict(arch=TINY, out_indices=(1, 4)), "0 to 3"),
     ],
 )
-def test_wrong_sizes_are_told(args, said):
+def test_wrong_sizes_are_reported(args, said):
     for kind in (Swin, SwinV2):
         with pytest.raises(ConfigError, match=said):
             kind(**args)

@@ -40,7 +40,7 @@ WIDE = [
 
 
 def both(name: str, given: dict, options: dict) -> tuple:
-    """timm's model with drawn weights, and TimmBackbone with those weights, loaded as from a file of timm's."""
+    """timm's model with random weights, and TimmBackbone with those weights, loaded as from a file of timm's."""
     torch.manual_seed(0)
     args = dict(given)
     if "img_size" in options:

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from densevit.errors import ConfigError
-from densevit.layers.position_table import TableResizing, sincos_table, table_for
-from densevit.layers.rotary import RotaryPositions, rotate
-from densevit.layers.self_attention import DecomposedSelfAttention, RelativeSelfAttention, SelfAttention
 from densevit.models.backbones.vit import ViT
+from densevit.models.layers.pos_embed import TableResizing, sincos_table, table_for
+from densevit.models.layers.rotary import RotaryPositions, rotate
+from densevit.models.layers.self_attention import DecomposedSelfAttention, RelativeSelfAttention, SelfAttention
 
 SMALL = dict(arch=dict(embed_dim=16, depth=4, num_heads=2, mlp_ratio=2), patch_size=8, img_size=32)
 
@@ -129,10 +129,10 @@ def test_windows_completed_with_keys_of_zeros_by_hand():
     """On a map of 3 x 5 in windows of 2, one has two tokens beside two zero keys, one a single token beside three."""
     attn = drawn(SelfAttention(8, 2, window=2, window_padding="keys"))
     x = torch.randn(1, 3 * 5, 8)
-    places, want = torch.arange(15).view(3, 5), torch.zeros_like(x)
+    locations, want = torch.arange(15).view(3, 5), torch.zeros_like(x)
     for top in (0, 2):
         for left in (0, 2, 4):
-            inside = places[top : top + 2, left : left + 2].flatten()
+            inside = locations[top : top + 2, left : left + 2].flatten()
             query, key, value = F.linear(x[0, inside], attn.qkv.weight, attn.qkv.bias).unflatten(1, (3, 2, 4)).unbind(1)
             logits = torch.einsum("nhd,mhd->hnm", query, key) / 2
             logits = F.pad(logits, (0, 4 - len(inside)))  # a key of zeros has the logit 0, its value adds nothing
@@ -145,7 +145,12 @@ def test_windows_completed_with_keys_of_zeros_by_hand():
 def test_blocks_may_have_windows_of_different_sides():
     options = dict(SMALL, class_token=False, window_padding="keys")
     several = drawn(ViT(**options, window_blocks=(2, 0), window_size=(3, 4)))
-    assert [b.attn.windowing and b.attn.windowing.window for b in several.blocks] == [(4, 4), None, (3, 3), None]
+    assert [b.attn.window_config and b.attn.window_config.window for b in several.blocks] == [
+        (4, 4),
+        None,
+        (3, 3),
+        None,
+    ]
 
 
 def test_a_window_as_large_as_the_map_is_global():
@@ -161,11 +166,11 @@ def test_a_window_as_large_as_the_map_is_global():
 def test_relative_biases_by_hand():
     attn = drawn(RelativeSelfAttention(8, 2, (2, 3)))
     table = attn.relative_position_bias_table
-    places = [(i, j) for i in range(2) for j in range(3)]
+    locations = [(i, j) for i in range(2) for j in range(3)]
     bias = torch.zeros(2, 7, 7)
     bias[:, 0, :], bias[:, :, 0], bias[:, 0, 0] = table[-3][:, None], table[-2][:, None], table[-1]
-    for a, (i, j) in enumerate(places):
-        for b, (k, n) in enumerate(places):
+    for a, (i, j) in enumerate(locations):
+        for b, (k, n) in enumerate(locations):
             bias[:, a + 1, b + 1] = table[(i - k + 1) * 5 + (j - n + 2)]
     x = torch.randn(1, 7, 8)
     with torch.no_grad():
@@ -181,10 +186,10 @@ def test_decomposed_positions_by_hand(window):
 
     def by_hand(tokens: torch.Tensor) -> torch.Tensor:
         query = F.linear(tokens, attn.qkv.weight[:8], attn.qkv.bias[:8])[0].unflatten(1, (2, 4))
-        places = [(i, j) for i in range(side) for j in range(side)]
-        bias = torch.zeros(2, len(places), len(places))
-        for a, (i, j) in enumerate(places):
-            for b, (k, n) in enumerate(places):
+        locations = [(i, j) for i in range(side) for j in range(side)]
+        bias = torch.zeros(2, len(locations), len(locations))
+        for a, (i, j) in enumerate(locations):
+            for b, (k, n) in enumerate(locations):
                 row, column = attn.rel_pos_h[i - k + side - 1], attn.rel_pos_w[j - n + side - 1]
                 bias[:, a, b] = query[a] @ row + query[a] @ column
         return attention_by_hand(attn, tokens, bias)
@@ -194,8 +199,8 @@ def test_decomposed_positions_by_hand(window):
     with torch.no_grad():
         for top in range(0, full.shape[1], side):
             for left in range(0, full.shape[2], side):
-                places = (slice(None), slice(top, top + side), slice(left, left + side))
-                want[places] = by_hand(full[places].flatten(1, 2)).unflatten(1, (side, side))
+                locations = (slice(None), slice(top, top + side), slice(left, left + side))
+                want[locations] = by_hand(full[locations].flatten(1, 2)).unflatten(1, (side, side))
         torch.testing.assert_close(attn(x, (3, 3)), want[:, :3, :3].flatten(1, 2))
 
 
@@ -241,7 +246,7 @@ def test_a_vit_may_do_without_absolute_positions():
     model = drawn(ViT(**SMALL, class_token=False, positions=None))
     assert not any("pos_embed" in name for name in model.state_dict())
     images = torch.randn(1, 3, 32, 32)
-    with torch.no_grad():  # nothing tells the patches apart: turned round, they give the same maps turned round
+    with torch.no_grad():  # nothing tells the patches apart: inverted, they give the same maps inverted
         turned = images.unflatten(3, (4, 8)).flip(3).flatten(3)
         torch.testing.assert_close(model(turned)[0], model(images)[0].flip(3), rtol=1e-4, atol=1e-5)
 
@@ -291,7 +296,7 @@ def test_a_table_of_the_same_count_is_kept_only_where_that_is_asked_for():
 
 def test_sines_and_cosines_of_the_column_come_first():
     table = sincos_table((2, 3), 8)[0]
-    column, row = 2.0, 1.0  # the last place
+    column, row = 2.0, 1.0  # the last location
     angles = torch.tensor([1.0, 0.01])
     want = torch.cat([(column * angles).sin(), (column * angles).cos(), (row * angles).sin(), (row * angles).cos()])
     torch.testing.assert_close(table[5], want)
@@ -318,22 +323,22 @@ def test_rotary_angles_by_hand(coords):
     rotary = RotaryPositions(8, 100.0, coords)
     angles = rotary.angles((2, 6)).view(2, 6, 8)
     side = {"separate": (2, 6), "max": (6, 6), "min": (2, 2)}[coords]
-    place = [2 * (n + 0.5) / s - 1 for n, s in zip((1, 4), side, strict=True)]
-    want = torch.tensor([2 * torch.pi * p / period for p in place for period in (1.0, 10.0)]).repeat(2)
+    location = [2 * (n + 0.5) / s - 1 for n, s in zip((1, 4), side, strict=True)]
+    want = torch.tensor([2 * torch.pi * p / period for p in location for period in (1.0, 10.0)]).repeat(2)
     torch.testing.assert_close(angles[1, 4], want)
 
 
-def test_eva02s_pairs_are_neighbours_turned_by_places_that_span_the_pretrainings_grid():
+def test_eva02s_pairs_are_neighbors_turned_by_places_that_span_the_pretrainings_grid():
     rotation = RotaryPositions(8, 10000.0, steps=16)((4, 8), 0)
     x = torch.randn(32, 8)
     turned = rotate(x, rotation)
     row, column = 3, 5
-    place = 8 * row + column
+    location = 8 * row + column
     for pair, angle in enumerate((row / 4 * 16, row / 4 * 16 / 100, column / 8 * 16, column / 8 * 16 / 100)):
-        a, b = x[place, 2 * pair : 2 * pair + 2]
+        a, b = x[location, 2 * pair : 2 * pair + 2]
         cos, sin = math.cos(angle), math.sin(angle)
         want = torch.stack((a * cos - b * sin, b * cos + a * sin))
-        torch.testing.assert_close(turned[place, 2 * pair : 2 * pair + 2], want)
+        torch.testing.assert_close(turned[location, 2 * pair : 2 * pair + 2], want)
 
 
 def test_rotary_periods_rise_geometrically_between_given_ends():
@@ -375,7 +380,7 @@ def test_without_its_key_bias_rotary_attention_ignores_that_third():
         (dict(arch=dict(embed_dim=15, depth=4, num_heads=2, mlp_ratio=2)), "heads"),
     ],
 )
-def test_options_that_do_not_fit_are_told(options, said):
+def test_options_that_do_not_fit_are_reported(options, said):
     with pytest.raises(ConfigError, match=said):
         ViT(**{**SMALL, **options})
 

@@ -5,8 +5,8 @@ import torch
 from tiny import BACKBONES
 
 from densevit.errors import ConfigError
-from densevit.layers.deformable_attention import DeformableAttention, Grid, places_of
 from densevit.models.backbones.vit_adapter import ViTAdapter
+from densevit.models.layers.deformable_attention import DeformableAttention, SpatialShapes, sampling_locations
 from densevit.registry import MODELS
 
 VIT = dict(
@@ -59,17 +59,20 @@ def test_parameters_of_the_published_models(arch, heads, ratio, detector, segmen
 
 def test_queries_stand_at_their_pixels_on_maps_of_another_grid():
     """A patch of 14 pixels on a map of stride 8, and the other way round, in pixels of the image."""
-    patches, prior = [Grid((3, 5), 14)], [Grid((4, 8), 8), Grid((2, 4), 16), Grid((1, 2), 32)]
-    there = places_of(patches, prior, torch.device("cpu"))
+    patches, prior = (
+        [SpatialShapes((3, 5), 14)],
+        [SpatialShapes((4, 8), 8), SpatialShapes((2, 4), 16), SpatialShapes((1, 2), 32)],
+    )
+    there = sampling_locations(patches, prior, torch.device("cpu"))
     assert there.sizes == ((4, 8), (2, 4), (1, 2))
     assert there.sides.flatten(1).tolist() == [[8, 4], [4, 2], [2, 1]]
     for row in range(3):
         for column in range(5):
-            pixels = there.centres[row * 5 + column] * torch.tensor([64.0, 32.0])
+            pixels = there.centers[row * 5 + column] * torch.tensor([64.0, 32.0])
             assert pixels.tolist() == pytest.approx([14 * column + 7, 14 * row + 7])
-    back = places_of(prior, patches, torch.device("cpu")).centres * torch.tensor([70.0, 42.0])
-    centres = [(x + s / 2, y + s / 2) for s in (8, 16, 32) for y in range(0, 32, s) for x in range(0, 64, s)]
-    torch.testing.assert_close(back, torch.tensor(centres))
+    back = sampling_locations(prior, patches, torch.device("cpu")).centers * torch.tensor([70.0, 42.0])
+    centers = [(x + s / 2, y + s / 2) for s in (8, 16, 32) for y in range(0, 32, s) for x in range(0, 64, s)]
+    torch.testing.assert_close(back, torch.tensor(centers))
 
 
 @pytest.mark.parametrize("patch", [8, 14, 16, 32])
@@ -81,7 +84,7 @@ def test_the_vits_map_is_resized_in_its_place(patch):
     for stride in (4, 8, 16, 32):
         resized = adapter.at_stride(x, stride)[0, 0, 0, : 448 // stride]
         want = (torch.arange(448 // stride) + 0.5) * stride
-        inner = (want > patch / 2) & (want < x.max())  # beyond the outer centres the border is repeated
+        inner = (want > patch / 2) & (want < x.max())  # beyond the outer centers the border is repeated
         torch.testing.assert_close(resized[inner], want[inner])
         assert inner.sum() > 10
 
@@ -158,7 +161,7 @@ def test_a_frozen_vit_passes_gradients_on_to_the_injectors():
         (dict(deform_num_heads=3), "16 channels by 1.0 do not divide among 3 heads"),
     ],
 )
-def test_options_that_do_not_fit_are_told(options, said):
+def test_options_that_do_not_fit_are_reported(options, said):
     with pytest.raises(ConfigError, match=said):
         ViTAdapter(**{"vit": VIT, **SMALL, **options})
 

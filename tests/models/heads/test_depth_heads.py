@@ -9,9 +9,9 @@ import torch.nn.functional as F
 
 from densevit.errors import ConfigError
 from densevit.metrics import DepthMetric
-from densevit.models.heads.depth_dpt import DPTDepthHead
 from densevit.models.heads.dpt import DPTHead
-from densevit.models.heads.progressive import ProgressiveDepthHead
+from densevit.models.heads.dpt_depth import DPTDepthHead
+from densevit.models.heads.gradual_depth import GradualDepthHead
 from densevit.registry import MODELS
 
 PLAIN = dict(
@@ -70,18 +70,18 @@ def test_every_parameter_of_a_whole_model_learns(name):
     assert list(losses) == [{"classes": "loss_ce", "relative": "loss_ssi"}.get(name, "loss_silog")]
     sum(losses.values()).backward()
     still = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    # nothing sees the last bias before a normalisation; nor has the first block's key one
+    # nothing sees the last bias before a normalization; nor has the first block's key one
     assert not [key for key in still if not key.endswith(".bias")], still
 
 
 def measured(**settings):
     """A head that measures its input: what comes in is what its last convolution gives."""
     channels = settings.get("bins", 1)
-    head = ProgressiveDepthHead((channels,), (16,), channels=(channels,), **settings)
+    head = GradualDepthHead((channels,), (16,), channels=(channels,), **settings)
     head.decode = lambda features: features[0]
     with torch.no_grad():
-        head.measure.weight.copy_(torch.eye(channels)[..., None, None])
-        head.measure.bias.zero_()
+        head.depth_pred.weight.copy_(torch.eye(channels)[..., None, None])
+        head.depth_pred.bias.zero_()
     return head
 
 
@@ -102,12 +102,12 @@ def test_numbers_of_each_kind_are_what_their_formulas_say():
 def test_ground_truth_beyond_what_the_head_can_predict_is_a_hole(kind, losses):
     torch.manual_seed(0)
     head = measured(kind=kind, bins=4 if kind == "bins" else 1, max_depth=80.0, min_depth=0.5, losses=dict(type=losses))
-    truth = torch.rand(1, 8, 8) * 79.5 + 0.5
-    truth[0, 0, :2] = torch.tensor([0.5, 80.0])  # the ends themselves can be predicted
-    beyond, holes = truth.clone(), truth.clone()
+    ground_truth = torch.rand(1, 8, 8) * 79.5 + 0.5
+    ground_truth[0, 0, :2] = torch.tensor([0.5, 80.0])  # the ends themselves can be predicted
+    beyond, holes = ground_truth.clone(), ground_truth.clone()
     beyond[0, 1:4], holes[0, 1:4] = torch.tensor([655.35, 80.1, 0.4])[:, None], 0
     found = []
-    for some in (holes, beyond, truth):
+    for some in (holes, beyond, ground_truth):
         maps = (torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * 79 + 0.5).requires_grad_()
         (value,) = head.map_loss(maps, some).values()
         found.append((value.detach(), *torch.autograd.grad(value, maps)))
@@ -137,11 +137,11 @@ def test_the_sky_of_a_validation_moves_neither_its_loss_nor_its_score():
     assert found[0] == found[1] == found[2]
 
 
-def test_bins_are_each_images_own_and_depth_is_the_mean_of_their_centres():
+def test_bins_are_each_images_own_and_depth_is_the_mean_of_their_centers():
     torch.manual_seed(0)
     head = measured(kind="bins", bins=4, max_depth=9.0, min_depth=1.0)
     x = 2 * torch.randn(3, 4, 2, 5)
-    found, centres = head([x]), head.centres(x)
+    found, centers = head([x]), head.bin_centers(x)
     for image in range(3):
         shares = head.widths(x[image].mean((1, 2))).softmax(0).tolist()
         edges = [1.0]
@@ -149,31 +149,31 @@ def test_bins_are_each_images_own_and_depth_is_the_mean_of_their_centres():
             edges.append(edges[-1] + 8 * share)
         assert edges[-1] == pytest.approx(9.0)
         middles = [(a + b) / 2 for a, b in pairwise(edges)]
-        assert centres[image].tolist() == pytest.approx(middles)
+        assert centers[image].tolist() == pytest.approx(middles)
         for row in range(2):
             for column in range(5):
                 weights = x[image, :, row, column].softmax(0).tolist()
                 mean = sum(w * c for w, c in zip(weights, middles, strict=True))
                 assert found[image, 0, row, column].item() == pytest.approx(mean, rel=1e-5)
-    assert not torch.allclose(centres[0], centres[1])
+    assert not torch.allclose(centers[0], centers[1])
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
         (dict(kind="relativ"), "nearest: 'relative'"),
-        (dict(kind="sigmoid"), "max_depth in metres"),
+        (dict(kind="sigmoid"), "max_depth in meters"),
         (dict(kind="bins", max_depth=1.0, min_depth=2.0), "min_depth=2.0 to max_depth=1.0"),
         (dict(kind="inverse"), "belong together"),
         (dict(kind="relative", inverse=(1, 0)), "belong together"),
     ],
 )
-def test_what_a_depth_head_does_not_know_is_told(settings, said):
+def test_what_a_depth_head_does_not_know_is_reported(settings, said):
     with pytest.raises(ConfigError, match=said):
         DPTDepthHead((8,), (2,), **settings)
 
 
-@pytest.mark.parametrize("head", [DPTDepthHead, DPTHead, ProgressiveDepthHead])
+@pytest.mark.parametrize("head", [DPTDepthHead, DPTHead, GradualDepthHead])
 def test_heads_on_one_map_refuse_several(head):
     settings = dict(num_classes=3) if head is DPTHead else dict(max_depth=10.0)
     with pytest.raises(ConfigError, match="looks at one map"):
@@ -181,7 +181,7 @@ def test_heads_on_one_map_refuse_several(head):
 
 
 def test_four_stages_bring_patches_of_16_to_single_pixels():
-    head = ProgressiveDepthHead((8,), (16,), max_depth=10.0, channels=(8, 8, 4, 4)).eval()
+    head = GradualDepthHead((8,), (16,), max_depth=10.0, channels=(8, 8, 4, 4)).eval()
     assert head.stride == 1
     found = head([torch.randn(1, 8, 3, 5)])
     assert found.shape == (1, 1, 48, 80)
@@ -191,8 +191,8 @@ def test_four_stages_bring_patches_of_16_to_single_pixels():
 def test_losses_are_added_by_name_and_weighed():
     losses = [dict(type="DepthL1Loss"), dict(type="DepthL1Loss", loss_weight=2.0), dict(type="SILogLoss")]
     head = DPTDepthHead((8,), (2,), kind="sigmoid", max_depth=10.0, losses=losses, loss_weight=0.5)
-    maps, truth = torch.full((1, 1, 2, 2), 3.0), torch.tensor([[[1.0, 0.0], [5.0, 4.0]]])
-    found = head.map_loss(maps, truth)
+    maps, ground_truth = torch.full((1, 1, 2, 2), 3.0), torch.tensor([[[1.0, 0.0], [5.0, 4.0]]])
+    found = head.map_loss(maps, ground_truth)
     assert found["loss_l1"].item() == pytest.approx(0.5 * 3 * (2 + 2 + 1) / 3)
     assert set(found) == {"loss_l1", "loss_silog"}
 
@@ -201,9 +201,9 @@ def test_views_of_a_relative_model_say_that_they_are_relative():
     model = whole("relative").eval()
     data = tiny.batch((56, 84), images=1)
     image, sample = data["inputs"][0], data["data_samples"][0]
-    plain, mirrored = sample.new(), sample.new()
-    mirrored.set_metainfo(dict(flip=True))
+    plain, flipped = sample.new(), sample.new()
+    flipped.set_metainfo(dict(flip=True))
     with torch.no_grad():
-        (found,) = model.predict_views([[image], [image], [image.flip(-1)]], [[sample], [plain], [mirrored]])
+        (found,) = model.predict_augmented([[image], [image], [image.flip(-1)]], [[sample], [plain], [flipped]])
     assert found.depth_kind == "relative"
     assert found.pred_depth.shape == (56, 84)

@@ -14,8 +14,8 @@ MICROSOFT = dict(num_convs=4, num_fcs=1, norm="BN", class_agnostic=False, box_lo
     [
         (dict(type="Swin", arch="tiny"), dict(type="MaskRCNNHead"), 47.8),  # 48
         (dict(type="Swin", arch="small"), dict(type="MaskRCNNHead"), 69.1),  # 69
-        (dict(type="Swin", arch="tiny"), dict(type="CascadeHead", box=MICROSOFT), 85.6),  # 86
-        (dict(type="Swin", arch="base"), dict(type="CascadeHead", box=MICROSOFT), 145.0),  # 145
+        (dict(type="Swin", arch="tiny"), dict(type="CascadeRCNNHead", box=MICROSOFT), 85.6),  # 86
+        (dict(type="Swin", arch="base"), dict(type="CascadeRCNNHead", box=MICROSOFT), 145.0),  # 145
         (dict(type="PVT", arch="tiny"), dict(type="MaskRCNNHead"), 32.9),
         (dict(type="PVT", arch="small"), dict(type="MaskRCNNHead"), 44.1),
     ],

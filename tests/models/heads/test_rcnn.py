@@ -6,7 +6,7 @@ import torch
 
 import densevit.models  # noqa: F401
 from densevit.errors import ConfigError, DataError
-from densevit.models.heads.cascade import CascadeHead
+from densevit.models.heads.cascade_rcnn import CascadeRCNNHead
 from densevit.models.heads.mask_rcnn import MaskRCNNHead
 from densevit.ops.masks import decode_rle
 from densevit.registry import MODELS
@@ -15,7 +15,7 @@ from densevit.structures import DataSample, InstanceData
 STRIDES = (4, 8, 16, 32, 64)
 CONFIGS = [
     pytest.param(dict(type=name, **args), id=f"{name}-{i}")
-    for name in ("MaskRCNNHead", "CascadeHead")
+    for name in ("MaskRCNNHead", "CascadeRCNNHead")
     for i, args in enumerate(tiny.HEADS[name])
 ]
 
@@ -30,9 +30,9 @@ def features(images: int = 1, size=(128, 128), seed: int = 1) -> list[torch.Tens
     return [torch.randn(images, 8, size[0] // s, size[1] // s, generator=generator) * 20 for s in STRIDES]
 
 
-def sample(size=(128, 128), **truth) -> DataSample:
+def sample(size=(128, 128), **ground_truth) -> DataSample:
     return tiny.sample(
-        size, **{"boxes": ((4, 4, 60, 90), (40, 30, 120, 110), (70, 5, 90, 30)), "labels": (0, 2, 1), **truth}
+        size, **{"boxes": ((4, 4, 60, 90), (40, 30, 120, 110), (70, 5, 90, 30)), "labels": (0, 2, 1), **ground_truth}
     )
 
 
@@ -113,7 +113,7 @@ def test_hard_batches_train(config, kind):
     assert all(x.grad is not None and x.grad.isfinite().all() for x in maps)
 
 
-@pytest.mark.parametrize("head", [MaskRCNNHead, CascadeHead])
+@pytest.mark.parametrize("head", [MaskRCNNHead, CascadeRCNNHead])
 def test_regions_in_ignored_areas_neither_help_nor_hurt(head):
     args = dict(sample=dict(num=10_000))
     if head is MaskRCNNHead:
@@ -124,11 +124,11 @@ def test_regions_in_ignored_areas_neither_help_nor_hurt(head):
         box = head((8,) * 5, STRIDES, 3, box=args, stages=[stage], stage_weights=[1]).boxes[0]
     proposals = torch.tensor([[4.0, 4.0, 60.0, 90.0], [70.0, 70.0, 90.0, 90.0], [0.0, 100.0, 20.0, 120.0]])
     image = sample(boxes=((4, 4, 60, 90),), labels=(1,))
-    plain = box.choose(proposals, image)
+    plain = box.sample_rois(proposals, image)
     assert (plain.positives, len(plain.boxes)) == (2, 4)
     assert plain.added.tolist() == [True, False, False, False]
     image.ignored_instances = InstanceData(bboxes=torch.tensor([[60.0, 60.0, 128.0, 128.0]]), labels=torch.tensor([0]))
-    spared = box.choose(proposals, image)
+    spared = box.sample_rois(proposals, image)
     assert (spared.positives, len(spared.boxes)) == (2, 3)
     assert box.labels([spared], [image]).tolist() == [1, 1, 3]
 
@@ -185,24 +185,24 @@ def test_anchors_in_the_padding_of_the_batch_count_where_asked():
 
 
 def test_gradients_of_the_pooled_maps_are_divided_among_the_stages():
-    config = dict(tiny.HEADS["CascadeHead"][0], type="CascadeHead")
+    config = dict(tiny.HEADS["CascadeRCNNHead"][0], type="CascadeRCNNHead")
     grads = []
     for scaled in (False, True):
         head = build(dict(config, scale_gradients=scaled)).train()
         for mask in head.masks:
             mask.loss_weight = 0.0
         maps = [x.requires_grad_() for x in features()]
-        losses = head.region_losses(maps, [torch.tensor([[4.0, 4.0, 60.0, 90.0], [5.0, 9.0, 50.0, 60.0]])], [sample()])
+        losses = head.roi_losses(maps, [torch.tensor([[4.0, 4.0, 60.0, 90.0], [5.0, 9.0, 50.0, 60.0]])], [sample()])
         sum(losses.values()).backward()
         grads.append(maps[1].grad)
     torch.testing.assert_close(grads[0] / 3, grads[1])
 
 
-def test_stages_that_keep_all_start_from_every_box_and_those_that_resample_without_the_truth():
+def test_stages_that_keep_all_start_from_every_box_and_those_that_resample_without_the_ground_truth():
     proposals = [torch.tensor([[4.0, 4.0, 60.0, 90.0], [60.0, 60.0, 70.0, 70.0]])]
     for resample, wanted in ((True, 2), (False, 5)):
-        head = build(dict(tiny.HEADS["CascadeHead"][0], type="CascadeHead", resample=resample))
-        regions = [head.boxes[0].choose(proposals[0], sample())]
+        head = build(dict(tiny.HEADS["CascadeRCNNHead"][0], type="CascadeRCNNHead", resample=resample))
+        regions = [head.boxes[0].sample_rois(proposals[0], sample())]
         labels = head.boxes[0].labels(regions, [sample()])
         logits, deltas = torch.randn(5, 4), torch.zeros(5, 1, 4)
         assert len(head.refined(head.boxes[0], regions, labels, logits, deltas, [sample()])[0]) == wanted
@@ -229,18 +229,18 @@ def test_unknown_options_are_named(args, said):
 def test_unknown_options_of_a_cascade_are_named():
     maps = dict(in_channels=(8,) * 5, in_strides=STRIDES, num_classes=3)
     with pytest.raises(ConfigError, match="2 stage_weights for 3 stages"):
-        CascadeHead(**maps, stage_weights=(1, 1))
+        CascadeRCNNHead(**maps, stage_weights=(1, 1))
     with pytest.raises(ConfigError, match="average='median'"):
-        CascadeHead(**maps, average="median")
+        CascadeRCNNHead(**maps, average="median")
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_training_and_prediction_in_bfloat16_stay_near_float32(config):
     head, maps = build(config), [x / 20 for x in features()]
     boxes = [torch.tensor([[4.0, 4.0, 60.0, 90.0], [30.0, 20.0, 100.0, 110.0], [60.0, 0.0, 90.0, 40.0]])]
-    exact = head.region_losses(maps, boxes, [sample()]) | head.rpn.loss(*head.rpn(maps), [sample()])
+    exact = head.roi_losses(maps, boxes, [sample()]) | head.rpn.loss(*head.rpn(maps), [sample()])
     with torch.autocast("cpu", torch.bfloat16):
-        rough = head.region_losses(maps, boxes, [sample()]) | head.rpn.loss(*head.rpn(maps), [sample()])
+        rough = head.roi_losses(maps, boxes, [sample()]) | head.rpn.loss(*head.rpn(maps), [sample()])
         with torch.no_grad():
             found = head.eval().predict(maps, [sample()])[0]["pred_instances"]
     assert found.bboxes.dtype == found.scores.dtype == torch.float32

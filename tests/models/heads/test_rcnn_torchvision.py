@@ -26,17 +26,17 @@ def from_torchvision(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         ("rpn.head.bbox_pred", "rpn.deltas"),
         ("roi_heads.box_head.fc6", "box.fcs.0"),
         ("roi_heads.box_head.fc7", "box.fcs.1"),
-        ("roi_heads.box_predictor.cls_score", "box.classify"),
-        ("roi_heads.box_predictor.bbox_pred", "box.regress"),
+        ("roi_heads.box_predictor.cls_score", "box.cls_pred"),
+        ("roi_heads.box_predictor.bbox_pred", "box.bbox_pred"),
         *((f"roi_heads.mask_head.{i}.0", f"mask.convs.{i}.conv") for i in range(4)),
         ("roi_heads.mask_predictor.conv5_mask", "mask.upsample"),
         ("roi_heads.mask_predictor.mask_fcn_logits", "mask.logits"),
     ):
         for kind in ("weight", "bias"):
             value = state[f"{theirs}.{kind}"]
-            if name == "box.classify":
+            if name == "box.cls_pred":
                 value = torch.cat((value[1:], value[:1]))
-            elif name == "box.regress":
+            elif name == "box.bbox_pred":
                 value = value[4:]
             elif name == "mask.logits":
                 value = value[1:]
@@ -106,26 +106,32 @@ def test_the_same_regions_have_the_same_losses(both):
     from torchvision.models.detection.roi_heads import fastrcnn_loss, maskrcnn_loss
 
     theirs, ours, maps, samples = both
-    truth = torch.tensor([[20.0, 30.0, 120.0, 140.0], [100.0, 40.0, 190.0, 200.0]])
+    ground_truth = torch.tensor([[20.0, 30.0, 120.0, 140.0], [100.0, 40.0, 190.0, 200.0]])
     bitmaps = torch.zeros(2, 256, 256, dtype=torch.bool)
     bitmaps[0, 30:140, 20:80] = bitmaps[1, 60:200, 100:190] = True
     noise = torch.randn(20, 4, generator=torch.Generator().manual_seed(0)) * 12
-    proposals = [(truth.repeat_interleave(10, 0) + noise).clamp(0, 200), torch.tensor([[5.0, 5.0, 90.0, 90.0]])]
-    truths = [(truth, torch.tensor([3, 1]), bitmaps), (truth[:0], torch.zeros(0, dtype=torch.long), bitmaps[:0])]
-    for sample, (boxes, labels, masks) in zip(samples, truths, strict=True):
+    proposals = [(ground_truth.repeat_interleave(10, 0) + noise).clamp(0, 200), torch.tensor([[5.0, 5.0, 90.0, 90.0]])]
+    ground_truths = [
+        (ground_truth, torch.tensor([3, 1]), bitmaps),
+        (ground_truth[:0], torch.zeros(0, dtype=torch.long), bitmaps[:0]),
+    ]
+    for sample, (boxes, labels, masks) in zip(samples, ground_truths, strict=True):
         sample.gt_instances = InstanceData(bboxes=boxes, labels=labels, masks=masks)
-    regions = [ours.box.choose(b, s) for b, s in zip(proposals, samples, strict=True)]
+    regions = [ours.box.sample_rois(b, s) for b, s in zip(proposals, samples, strict=True)]
     assert regions[0].positives > 5
     labels = ours.box.labels(regions, samples)
     with torch.no_grad():
         logits, deltas = ours.box(ours.box.pool(maps, as_rois([r.boxes for r in regions])))
         ours.box.smooth_l1_beta = 1 / 9
         class_loss, box_loss = ours.box.loss(logits, deltas, regions, samples, labels)
-        positive, index = [r.positive for r in regions], [r.truth_of_positive for r in regions]
+        positive, index = [r.positive for r in regions], [r.matched_gt_of_positive for r in regions]
         mask_loss = ours.mask.loss(maps, positive, index, samples)
 
         their_labels = [((x + 1) % (CLASSES + 1)) for x in labels.split([len(r.boxes) for r in regions])]
-        matched = [t[0][r.truth.clamp(min=0)] if len(t[0]) else r.boxes for t, r in zip(truths, regions, strict=True)]
+        matched = [
+            t[0][r.ground_truth.clamp(min=0)] if len(t[0]) else r.boxes
+            for t, r in zip(ground_truths, regions, strict=True)
+        ]
         targets = theirs.roi_heads.box_coder.encode(matched, [r.boxes for r in regions])
         features = OrderedDict(zip(NAMES, maps, strict=True))
         pooled = theirs.roi_heads.box_roi_pool(features, [r.boxes for r in regions], SIZES)
@@ -133,7 +139,7 @@ def test_the_same_regions_have_the_same_losses(both):
         pooled = theirs.roi_heads.mask_roi_pool(features, positive, SIZES)
         their_masks = theirs.roi_heads.mask_predictor(theirs.roi_heads.mask_head(pooled))
         want_mask = maskrcnn_loss(
-            their_masks, positive, [t[2].float() for t in truths], [t[1] + 1 for t in truths], index
+            their_masks, positive, [t[2].float() for t in ground_truths], [t[1] + 1 for t in ground_truths], index
         )
     torch.testing.assert_close(class_loss, want[0], rtol=1e-4, atol=1e-5)
     assert mask_loss == pytest.approx(float(want_mask), rel=0.02)  # their targets are not rounded to 0 and 1

@@ -27,11 +27,11 @@ def perfect_maps(model, sample, size=(64, 96)):
     empty = [torch.zeros(1, 1, size[0] // s, size[1] // s) for s in STRIDES]
     sizes, levels = model.anchors(empty)
     anchors = torch.cat(levels)
-    labels, places, boxes, _ = model.targets(anchors, sizes, sample)
+    labels, locations, boxes, _ = model.targets(anchors, sizes, sample)
     logits = torch.full((len(anchors), 3), -12.0)
-    logits[places, labels[places]] = 12.0
+    logits[locations, labels[locations]] = 12.0
     deltas = torch.zeros(len(anchors), 4)
-    deltas[places] = encode_deltas(anchors[places], boxes, **model.coder)
+    deltas[locations] = encode_deltas(anchors[locations], boxes, **model.coder)
     maps = []
     for x, width in ((logits, 3), (deltas, 4)):
         parts = x.split([len(a) for a in levels])
@@ -40,7 +40,7 @@ def perfect_maps(model, sample, size=(64, 96)):
     return maps
 
 
-def test_maps_that_say_the_targets_lose_nothing_and_give_back_the_truth(monkeypatch):
+def test_maps_that_say_the_targets_lose_nothing_and_give_back_the_ground_truth(monkeypatch):
     model, sample = head(), tiny.sample()
     logits, deltas = perfect_maps(model, sample)
     monkeypatch.setattr(model, "forward", lambda _: (logits, deltas))
@@ -49,10 +49,10 @@ def test_maps_that_say_the_targets_lose_nothing_and_give_back_the_truth(monkeypa
     assert sum(losses["loss_box"]) < 1e-6
     found = model.predict(None, [sample])[0]["pred_instances"]
     assert len(found) == 2
-    truth = sample.gt_instances
+    ground_truth = sample.gt_instances
     order = found.labels.argsort()
-    torch.testing.assert_close(found.bboxes[order], truth.bboxes, atol=1e-3, rtol=0)
-    assert found.labels[order].tolist() == truth.labels.tolist()
+    torch.testing.assert_close(found.bboxes[order], ground_truth.bboxes, atol=1e-3, rtol=0)
+    assert found.labels[order].tolist() == ground_truth.labels.tolist()
 
 
 def test_the_loss_of_a_batch_is_that_of_a_loop_over_anchors():
@@ -65,7 +65,7 @@ def test_the_loss_of_a_batch_is_that_of_a_loop_over_anchors():
     class_sum = box_sum = 0.0
     positives = 0
     for i, sample in enumerate(samples):
-        labels, places, boxes, count = model.targets(anchors, sizes, sample)
+        labels, locations, boxes, count = model.targets(anchors, sizes, sample)
         positives += max(int(count), 1)
         flat_logits = torch.cat([model.rows(x, 3)[i] for x in logits]).detach()
         flat_deltas = torch.cat([model.rows(x, 4)[i] for x in deltas])
@@ -75,8 +75,8 @@ def test_the_loss_of_a_batch_is_that_of_a_loop_over_anchors():
                 pt = p[k] if labels[n] == k else 1 - p[k]
                 alpha = 0.25 if labels[n] == k else 0.75
                 class_sum -= float(alpha * (1 - pt) ** 2 * pt.log())
-        wanted = encode_deltas(anchors[places], boxes, **model.coder)
-        box_sum += float((flat_deltas[places] - wanted).abs().sum().detach())
+        wanted = encode_deltas(anchors[locations], boxes, **model.coder)
+        box_sum += float((flat_deltas[locations] - wanted).abs().sum().detach())
     assert float(sum(losses["loss_cls"])) == pytest.approx(class_sum / positives, rel=1e-4)
     assert float(sum(losses["loss_box"])) == pytest.approx(box_sum / positives, rel=1e-4)
 

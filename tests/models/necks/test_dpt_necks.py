@@ -44,7 +44,7 @@ def test_levels_of_patches_of_16_and_14_have_strides_4_to_32_and_3_and_a_half_to
         (dict(in_channels=(9,) * 4, readout="add"), "append_cls_token=True"),
     ],
 )
-def test_what_does_not_fit_a_reassembling_is_told(settings, said):
+def test_what_does_not_fit_a_reassembling_is_reported(settings, said):
     with pytest.raises(ConfigError, match=said):
         DPTReassemble(**dict(in_channels=(8,) * 4, in_strides=(16,) * 4, **WIDTHS) | settings)
 
@@ -84,7 +84,7 @@ def test_odd_sizes_follow_the_finer_maps_or_the_doubled_path():
 
 
 @pytest.mark.parametrize(("settings", "said"), [(dict(norm="LN"), "norm='LN'"), (dict(fit="none"), "fit='none'")])
-def test_what_fusion_does_not_know_is_told(settings, said):
+def test_what_fusion_does_not_know_is_reported(settings, said):
     with pytest.raises(ConfigError, match=said):
         DPTFusion((4, 4), (4, 8), **settings)
 

@@ -1,0 +1,1 @@
+"""Decoding files of pixels: images, class maps, depth maps."""

@@ -1,0 +1,1 @@
+"""Using a trained model: Predictor, Prediction, tiles, videos, sliding window."""

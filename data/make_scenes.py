@@ -6,8 +6,10 @@ python data/make_scenes.py --preview scenes.png
 """
 
 import argparse
+import functools
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +51,13 @@ def parse_arguments() -> argparse.Namespace:
         default=_labels("boxes,masks,semantic,depth"),
         help="kinds to write, with commas (default all)",
     )
+    parser.add_argument(
+        "--as",
+        dest="label_format",
+        choices=("coco", "roboflow", "yolo", "voc", "labelme"),
+        default="coco",
+        help="format of boxes and masks (default coco, which alone comes with class maps and depth)",
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--force", action="store_true", help="replace scenes of other settings that stand at --out")
     parser.add_argument("--stats", action="store_true", help="print what the scenes are made of")
@@ -60,7 +69,24 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--size is between 64 and 4096")
     if arguments.out is not None and arguments.images == 0:
         parser.error("--images is at least 1")
+    if arguments.label_format != "coco":
+        arguments.labels = tuple(kind for kind in arguments.labels if kind in ("boxes", "masks"))
+        if not arguments.labels:
+            parser.error("--as needs boxes among the --labels")
     return arguments
+
+
+def write_as(label_format: str, out: Path, *arguments: object) -> list:
+    """As `write_tree`, in another format than COCO; a folder that holds something is never replaced."""
+    from densevit.datasets.formats import read_folder, write_folder
+    from densevit.datasets.scenes import writer
+
+    writer.check_target(out, force=False)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        measures = writer.write_tree(Path(folder, "scenes"), *arguments)
+        write_folder(read_folder(Path(folder, "scenes"), "coco"), out, label_format)
+    return measures
 
 
 def _progress(total: int) -> Callable[[int], None]:
@@ -94,11 +120,13 @@ def main() -> None:
         if arguments.out is not None:
             images = 15000 if arguments.images is None else arguments.images
             settings = writer.Settings(images, arguments.val, arguments.seed, size, arguments.labels)
-            if writer.is_written(arguments.out, settings):
+            as_coco = arguments.label_format == "coco"
+            write = writer.write_tree if as_coco else functools.partial(write_as, arguments.label_format)
+            if as_coco and writer.is_written(arguments.out, settings):
                 print(f"{arguments.out} holds these scenes already: {images} train, {arguments.val} val")
             else:
                 try:
-                    measures = writer.write_tree(
+                    measures = write(
                         arguments.out, settings, arguments.workers, arguments.force, _progress(images + arguments.val)
                     )
                 except OSError as error:

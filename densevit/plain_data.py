@@ -30,7 +30,11 @@ PlainLoader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple)
 
 def read_text(path: str | Path) -> str:
     """A text file: by its byte order mark, else UTF-8, else Latin-1; without the mark. Raises OSError."""
-    content = Path(path).read_bytes()
+    return decode_text(Path(path).read_bytes())
+
+
+def decode_text(content: bytes) -> str:
+    """The contents of a text file as `read_text` reads it."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16", errors="replace")
     try:

@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> None:
 
     from densevit.engine.malloc import keep_freed_memory
     from densevit.errors import DataError, printable
-    from densevit.inference.predictor import Predictor, images_under, left_out
+    from densevit.inference.images import images_under, left_out
+    from densevit.inference.predictor import Predictor
     from densevit.inference.video import is_video
 
     keep_freed_memory()

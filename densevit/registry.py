@@ -15,7 +15,12 @@ from mmengine.registry import Registry
 from densevit.errors import ConfigError, suggest
 
 LOCATIONS = {
-    "MODELS": ["densevit.models", "densevit.inference.sliding_window"],
+    "MODELS": [
+        "densevit.models",
+        "densevit.inference.whole_image",
+        "densevit.inference.sliding_window",
+        "densevit.inference.test_time_augmentation",
+    ],
     "DATASETS": ["densevit.datasets"],
     "TRANSFORMS": ["densevit.datasets.transforms"],
     "METRICS": ["densevit.metrics"],

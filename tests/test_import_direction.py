@@ -9,6 +9,7 @@ import densevit
 PACKAGE = Path(densevit.__file__).parent
 GROUND = {"registry", "structures", "errors", "outputs", "plain_data", "archs"}
 CONVERTERS_CORE = {f"converters.{name}" for name in ("key_mapping", "config_spec", "openmmlab", "architecture")}
+PARTS = GROUND | {"ops", "kernels", "models.layers", "models.protocols"}
 MAY_IMPORT = {
     "registry": {"errors"},
     "plain_data": set(),
@@ -22,11 +23,12 @@ MAY_IMPORT = {
     "models.losses": GROUND | {"ops", "kernels", "models.layers"},
     "models.postprocess": GROUND | {"ops"},
     "models.preprocessor": GROUND | {"ops"},
-    "models.backbones": GROUND | {"ops", "kernels", "models.layers"},
-    "models.necks": GROUND | {"ops", "kernels", "models.layers"},
-    "models.heads": GROUND | {"ops", "kernels", "models.layers", "models.losses", "models.postprocess"},
+    "models.protocols": GROUND,
+    "models.backbones": PARTS,
+    "models.necks": PARTS,
+    "models.heads": PARTS | {"models.losses", "models.postprocess"},
     "models.freezing": GROUND,
-    "models.dense_predictor": GROUND | {"ops", "kernels", "models.freezing"},
+    "models.dense_predictor": GROUND | {"ops", "kernels", "models.freezing", "models.protocols"},
     "datasets": GROUND | {"ops"},
     "metrics": GROUND | {"ops"},
     "visualization": GROUND | {"ops"},
@@ -40,12 +42,13 @@ MAY_IMPORT = {
     "converters.sources": GROUND | CONVERTERS_CORE | {"checkpoints", "converters.source", "converters.architectures"},
     "converters": GROUND | CONVERTERS_CORE | {"checkpoints", "converters.architectures", "converters.sources"},
     "engine": GROUND | {"checkpoints", "converters"},
-    "inference": GROUND | {"ops", "checkpoints", "converters", "engine", "datasets", "visualization"},
+    "inference": GROUND
+    | {"ops", "checkpoints", "converters", "engine", "datasets", "visualization", "models.protocols"},
 }
 SIBLINGS_APART = ("models.backbones", "models.necks", "models.heads")
 BASES = {
     *(f"models.backbones.{name}" for name in ("pyramid_transformer", "window_transformer")),
-    *(f"models.heads.{name}" for name in ("dense_head", "semantic_head", "depth_head")),
+    *(f"models.heads.{name}" for name in ("dense_head", "semantic_head", "depth_head", "anchor_head", "roi_part")),
 }
 """What siblings have in common, beside them."""
 EXCEPTIONS = {

@@ -358,7 +358,7 @@ def check(path: Path, tolerance: float | None) -> tuple[str, str, list[str]]:
                 readings, left_out = probe_detectron2(model.eval(), inputs, case.spec, state)
             elif getattr(getattr(model, "head", None), "semantic", False):
                 readings, left_out = probe_segmentor(model.eval(), inputs, case.spec)
-            elif getattr(getattr(model, "head", None), "result", None) == "pred_depth":
+            elif getattr(getattr(model, "head", None), "pred_key", None) == "pred_depth":
                 readings, left_out = probe_depth(model.eval(), inputs, case.spec)
             else:
                 readings, left_out = probe(model.eval(), inputs)

@@ -128,7 +128,7 @@ def training(model: nn.Module, images: Tensor, samples: list, state: Mapping) ->
     head, seen = model.head, {}
     stages = list(head.boxes) if hasattr(head, "boxes") else [head.box]
     for i, box in enumerate(stages):
-        for name in ("choose", "keep_all"):
+        for name in ("sample_rois", "keep_all"):
             setattr(box, name, _noting(getattr(box, name), seen.setdefault(i, [])))
     model.train()
     features = model.extract_features(images)

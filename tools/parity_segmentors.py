@@ -109,8 +109,8 @@ def predictions(model, image: Tensor, inputs: dict, run: dict) -> dict[str, Tens
     sliding = own
     if windows is not None:
         sliding = MODELS.build(dict(type="SlidingWindow", window=windows["crop_size"], stride=windows["stride"]))
-    for kind, inference in (("whole", None), ("slide", sliding)):
-        if kind == "slide" and inference is None:
+    for kind, inference in (("whole", MODELS.build(dict(type="WholeImage"))), ("slide", sliding)):
+        if kind == "slide" and not sliding.dense_heads_only:
             continue
         model.inference = inference
         maps = model.maps(image)[""]

@@ -110,7 +110,7 @@ def write_imported(
     folder.mkdir(parents=True, exist_ok=True)
     _save(imported.model.state_dict(), weights, {})
 
-    of_maps = MAP_BASES.get(getattr(imported.model.head, "result", None))
+    of_maps = MAP_BASES.get(getattr(imported.model.head, "pred_key", None))
     bases = [str(base / f"{part}.py") for part in of_maps or BASES]
     recipe: dict[str, Any] = {"_base_": bases, "model": settings}
     if imported.test_size is not None:

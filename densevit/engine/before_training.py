@@ -54,7 +54,7 @@ def check_before_training(runner: Any) -> None:
         if getattr(metric, "out", None) and hasattr(metric, "check_out"):
             metric.check_out(val.dataset, f"out of {type(metric).__name__}", inputs)
     heads = getattr(runner.bare_model, "heads", list)()
-    limits = [getattr(head, "max_depth", None) or math.inf for _, head in heads]
+    limits = [head.depth_range[1] for _, head in heads if head.depth_range]
     _check_depth(train.dataset, min(limits, default=math.inf))
     scored = [getattr(metric, "max_depth", math.inf) for metric in runner.val_loop.evaluator.metrics]
     _check_depth(val.dataset, min([*limits, *scored], default=math.inf))

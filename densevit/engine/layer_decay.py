@@ -51,7 +51,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 def layer_rates(model: nn.Module, decay_rate: float) -> dict[int, float]:
     """id of each of the backbone's parameters -> factor of its learning rate."""
     backbone = getattr(model, "backbone", None)
-    if not hasattr(backbone, "layer_of"):
+    if backbone is None or not backbone.num_layers:
         raise ConfigError(
             "optim_wrapper.constructor is 'LayerDecayOptimWrapperConstructor', but the layers of "
             f"{type(backbone or model).__name__} have no order: leave constructor and decay_rate out."

@@ -65,7 +65,7 @@ def model_info(config: Config, size: tuple[int, int], classes: int = COCO_CLASSE
 
 def _parts_of_head(name: str, head: nn.Module, counts: Mapping[nn.Module, int]) -> list[Part]:
     """A head, or those of its parts that work on regions and the rest."""
-    if not hasattr(head, "roi_parts"):
+    if not head.roi_parts():
         return [_part(name, head, counts)]
     parts = []
     for inner, part, shape, regions in head.roi_parts():

@@ -1,1 +1,1 @@
-"""Using a trained model: Predictor, Prediction, tiles, videos, sliding window."""
+"""Using a trained model: Predictor, Prediction, tiles, videos, sliding window, test-time augmentation."""

@@ -12,34 +12,30 @@ PIL.Image.fromarray(found.draw()).save("street_drawn.png")
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
 import numpy as np
-import PIL.Image
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from torch import nn
 
-from densevit.checkpoints.load_report import LoadReport
-from densevit.checkpoints.reading import read_file
-from densevit.checkpoints.shipped import SHIPPED, is_shipped, near, shipped
-from densevit.converters import import_model, load_weights
-from densevit.datasets.image_dataset import left_out_sentence
-from densevit.datasets.io.image import image_endings, pillow_pixels, read_image
+from densevit.converters import import_model
+from densevit.datasets.io.image import read_image
 from densevit.datasets.transforms.test_time_augmentation import with_augmentation
-from densevit.engine.config import read_config
-from densevit.errors import CheckpointError, ConfigError, DataError
+from densevit.errors import ConfigError
+from densevit.inference.build_model import (
+    TEST_SCALE,
+    build_model,
+    find_device,
+    inference_pipeline,
+    plain_pipeline,
+    read_recipe,
+)
+from densevit.inference.images import Image, read_rgb
 from densevit.inference.prediction import Prediction
-from densevit.inference.tiling import merge_instances, merge_maps, tile_windows
-from densevit.registry import MODELS, TRANSFORMS
+from densevit.inference.tiling import Tiles
+from densevit.registry import TRANSFORMS
 from densevit.structures import DataSample
-
-TEST_SCALE = (1333, 800)
-"""COCO's customary test size (long, short side), where neither a config nor a checkpoint states one."""
-
-Image = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO | PIL.Image.Image | np.ndarray
 
 
 class Predictor:
@@ -67,7 +63,7 @@ class Predictor:
         device: str | torch.device | None = None,
         compile: bool = False,
     ) -> None:
-        self.device = _device(device)
+        self.device = find_device(device)
         if config is None:
             if weights is None:
                 raise ConfigError(
@@ -75,14 +71,14 @@ class Predictor:
                 )
             found = import_model(weights)
             self.model, self.load_report, self.classes = found.model, found.load_report, found.classes
-            pipeline = _plain_pipeline(TEST_SCALE if found.test_size is None else found.test_size)
+            pipeline = plain_pipeline(TEST_SCALE if found.test_size is None else found.test_size)
             self.semantic_classes = getattr(self.model, "semantic_classes", None)
             self.palette = found.palette
         else:
-            config, weights = _recipe(config, weights)
-            self.model, names, self.load_report = _build(config, weights or config.get("load_from"))
+            config, weights = read_recipe(config, weights)
+            self.model, names, self.load_report = build_model(config, weights or config.get("load_from"))
             self.classes, self.semantic_classes, self.palette = names
-            pipeline = _pipeline(config)
+            pipeline = inference_pipeline(config)
         self.model.to(self.device).eval()
         if compile:
             self.model.compile()
@@ -119,42 +115,14 @@ class Predictor:
         if tile is None and overlap is not None:
             raise ConfigError(f"an overlap of {overlap} pixels is one of tiles: say how large these are, too.")
         if tile is not None:
-            return self._tiled(image, score_thr, tile, overlap, scales, flip)
-        return next(self.batch([image], score_thr, scales=scales, flip=flip))
-
-    def _tiled(
-        self,
-        image: Image,
-        score_thr: float | None,
-        tile: int,
-        overlap: int | None,
-        scales: Sequence[float] | None,
-        flip: bool,
-    ) -> Prediction:
-        array, path = _read(image)
-        size = array.shape[:2]
-        windows = tile_windows(size, tile, overlap)
-        crops = (array[top:bottom, left:right] for left, top, right, bottom in windows)
-        each = self.batch(crops, score_thr, scales=scales, flip=flip)
-        parts = [next(each)]
-        if len(windows) > 1 and parts[0].get("depth_kind") == "relative":
-            raise ConfigError(
-                "relative depth of tiles does not go together, as each has a scale of its own: look at the image as a "
-                "whole, or take a model of metric depth."
+            array, path = read_rgb(image)
+            return Tiles(tile, overlap).predict(
+                lambda crops: self.batch(crops, score_thr, scales=scales, flip=flip),
+                lambda: next(self.batch([array], score_thr)),
+                array,
+                path,
             )
-        parts += each
-        meta = dict(img_path=path, ori_shape=size, img_shape=size, scale_factor=(1.0, 1.0))
-        merged = Prediction(metainfo={**parts[0].metainfo, **meta})
-        merged.set_data({"image": array})
-        for name in ("pred_semantic", "pred_depth"):
-            if name in parts[0]:
-                merged.set_data({name: merge_maps([part.get(name) for part in parts], windows, size)})
-        if "pred_instances" in parts[0]:
-            if len(windows) > 1:
-                parts += self.batch([array], score_thr)
-                windows.append((0, 0, size[1], size[0]))
-            merged.pred_instances = merge_instances([part.pred_instances for part in parts], windows, size)
-        return merged
+        return next(self.batch([image], score_thr, scales=scales, flip=flip))
 
     def batch(
         self,
@@ -215,7 +183,7 @@ class Predictor:
 
 def _prepare(image: Image, transforms: Sequence[Callable]) -> tuple[np.ndarray, dict]:
     """The image as RGB, and what the test pipeline makes of it."""
-    array, path = _read(image)
+    array, path = read_rgb(image)
     results: Any = {"img": np.ascontiguousarray(array[..., ::-1]), "img_path": path}
     for transform in transforms:
         results = transform(results)
@@ -229,157 +197,3 @@ def _ordinary(value: Any) -> Any:
     if isinstance(value, list):
         return value
     return value.new(**{name: _ordinary(inner) for name, inner in value.items()})
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device {str(device)!r} is not available ({reason}); use 'cpu'.") from None
-    return chosen
-
-
-class Names(NamedTuple):
-    """Of the classes of instances (or of the only ones), and of those of pixels where they are others; and the colors
-    (red, green, blue) of these."""
-
-    classes: Sequence[str] | None
-    semantic_classes: Sequence[str] | None
-    palette: Sequence[Sequence[int]] | None
-
-
-def _recipe(config: Any, weights: str | os.PathLike | None) -> tuple[Config, str | os.PathLike | None]:
-    """The config as read, and the weights that belong to it where it is the name of a shipped model."""
-    if isinstance(config, Config):
-        return config, weights
-    if is_shipped(config):
-        recipe, own = shipped(config) if weights is None else (SHIPPED[config].config, weights)
-        return read_config(recipe), own
-    try:
-        return read_config(config), weights
-    except ConfigError as error:
-        if os.path.exists(config) or not near(config):
-            raise
-        raise ConfigError(f"{error} Models that come with their weights: {', '.join(SHIPPED)}{near(config)}.") from None
-
-
-def _build(config: Config, weights: str | os.PathLike | None) -> tuple[nn.Module, Names, LoadReport]:
-    """The config's model with `weights` in it, the class names that they were trained for, and what was loaded."""
-    if not weights:
-        raise CheckpointError("Predictor needs weights: give the path of a checkpoint (the config has no load_from).")
-    if config.get("custom_imports"):
-        from mmengine.utils import import_modules_from_strings
-
-        import_modules_from_strings(**config.custom_imports)
-    settings = config.model.to_dict() if isinstance(config.model, Config) else dict(config.model)
-    content = read_file(weights)
-    stored = _names_in(content)
-    names = Names(*(there or settings.get(key) for key, there in stored._asdict().items()))
-    settings.update({key: there for key, there in zip(names._fields[:2], names, strict=False) if there is not None})
-    try:
-        model = MODELS.build(settings)
-    except ConfigError as error:
-        if names.classes is None and "num_classes" in str(error):
-            raise CheckpointError(
-                f"{weights} does not state its classes, and neither does the config; give their names in the config "
-                "as model.classes."
-            ) from None
-        raise
-    return model, names, load_weights(model, content, file=str(weights))
-
-
-def _names_in(checkpoint: Mapping) -> Names:
-    """Class names and colors from a checkpoint's meta: ours, mmdetection 3's and mmdetection 2's way."""
-    meta = checkpoint.get("meta")
-    locations = [meta.get("dataset_meta"), meta] if isinstance(meta, Mapping) else []
-    locations = [location for location in locations if isinstance(location, Mapping)]
-    found = [
-        next((tuple(location[key]) for location in locations for key in keys if location.get(key)), None)
-        for keys in (("classes", "CLASSES"), ("semantic_classes",), ("palette", "PALETTE"))
-    ]
-    return Names(*found)
-
-
-def _pipeline(config: Config) -> list[Mapping]:
-    """The test dataset's transforms without those that load ground truth; loading the image stands first in any
-    case."""
-    loader = config.get("test_dataloader") or config.get("val_dataloader")
-    if loader is None:
-        return _plain_pipeline(TEST_SCALE)
-    steps = [step for step in loader["dataset"]["pipeline"] if not str(step["type"]).startswith("Load")]
-    loading = [step for step in loader["dataset"]["pipeline"] if step["type"] == "LoadImage"]
-    return [*(loading or [dict(type="LoadImage")]), *steps]
-
-
-def _plain_pipeline(scale: tuple[int, ...] | Mapping[str, Any]) -> list[Mapping]:
-    """Load, resize within `scale` (() leaves the size as it is; or arguments of Resize), pack."""
-    arguments = scale if isinstance(scale, Mapping) else dict(scale=scale, keep_ratio=True)
-    resize = [dict(type="Resize", **arguments)] if scale else []
-    return [dict(type="LoadImage"), *resize, dict(type="PackSample")]
-
-
-def _read(image: Image) -> tuple[np.ndarray, str | None]:
-    """(H, W, 3) uint8 RGB, and the path of what has one."""
-    path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
-    if path is not None or isinstance(image, bytes | bytearray | memoryview) or hasattr(image, "read"):
-        array = read_image(image)[..., ::-1]
-    else:
-        array = pillow_pixels(image, "The image") if isinstance(image, PIL.Image.Image) else _as_rgb(image)
-    return np.ascontiguousarray(array), path
-
-
-def _as_rgb(image: Any) -> np.ndarray:
-    """An array as (H, W, 3) uint8 RGB."""
-    if image is None:
-        raise DataError("None is no image: cv2.imread gives it of a file that is missing or cannot be read.")
-    try:
-        array = np.asarray(image)
-    except Exception as error:  # a tensor on a GPU or with a gradient, lists of several lengths
-        said = str(error).partition("\n")[0]
-        raise DataError(f"{type(image).__name__} cannot be taken as an image ({said}): give a numpy array.") from None
-    if array.dtype != np.uint8:
-        raise DataError(f"an image as an array must be uint8 (0 to 255), not {array.dtype}; convert it first.")
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
-        hint = ": transpose it, channels last" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
-        raise DataError(
-            "an image as an array must be (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) gray, not of shape "
-            f"{array.shape}{hint}."
-        )
-    return array[..., :3] if array.shape[2] > 1 else np.repeat(array, 3, axis=2)
-
-
-def images_under(source: str) -> list[Path]:
-    """Image files that `source` stands for: a file, a folder (its images, not those of folders below) or a glob.
-
-    Raises:
-        DataError: nothing is there.
-    """
-    import glob
-
-    path = Path(source)
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        endings = image_endings()
-        found = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in endings)
-        kind = "folder with images"
-    else:
-        found = sorted(Path(p) for p in glob.glob(source, recursive=True) if os.path.isfile(p))
-        kind = "image, folder or pattern that fits a file"
-    if not found:
-        raise DataError(f"{source} is no {kind}; check the path.")
-    return found
-
-
-def left_out(source: str, images: Sequence[Path]) -> str:
-    """A sentence on the files of a folder that are not among its `images`; '' where there are none."""
-    path = Path(source)
-    there = path.iterdir() if path.is_dir() else ()
-    others = {p.name for p in there if p.is_file() and not p.name.startswith(".")}
-    return left_out_sentence(path, others - {image.name for image in images})

@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError
+from densevit.models.protocols import Inference, Losses
 from densevit.registry import MODELS
+from densevit.structures import DataSample
 
 Maps = dict[str, Tensor]
 
 
 @MODELS.register_module()
-class SlidingWindow(nn.Module):
-    """Looks at an image window by window and averages the maps where windows overlap.
+class SlidingWindow(Inference):
+    """The network sees an image window by window, and the dense heads' maps are averaged where windows overlap.
 
     As mmsegmentation does it: windows begin every `stride` pixels, the last one of a row or column is moved back to end
     at the border, and where the image is smaller than a window the window is as small, nothing is padded. What heads
@@ -32,8 +34,9 @@ class SlidingWindow(nn.Module):
         ConfigError: windows like that would leave gaps.
     """
 
+    dense_heads_only = True
+
     def __init__(self, window: int | Sequence[int], stride: int | Sequence[int], at_once: int = 4) -> None:
-        super().__init__()
         self.window, self.stride, self.at_once = _pair(window), _pair(stride), at_once
         if at_once < 1 or min(self.stride) < 1 or any(s > w for s, w in zip(self.stride, self.window, strict=True)):
             raise ConfigError(
@@ -41,11 +44,29 @@ class SlidingWindow(nn.Module):
                 "at once: it takes a stride from 1 to the window's side, and at least one window."
             )
 
-    def forward(self, look: Callable[[Tensor], Maps], images: Tensor) -> Maps:
-        """The maps (B, K, H, W) of images (B, 3, H, W).
+    def maps(self, model: nn.Module, images: Tensor) -> Maps:
+        """The dense heads' maps (B, K, H, W) of images (B, 3, H, W)."""
+
+        def network(crops: Tensor) -> Maps:
+            maps = model.dense_maps(crops)
+            return {name: head.enlarge(maps[name], crops.shape[2:]) for name, head in model.heads()}
+
+        return self.average(network, images)
+
+    def predict(
+        self, model: nn.Module, images: Tensor, samples: list[DataSample], with_losses: bool = False
+    ) -> tuple[list[DataSample], Losses | None]:
+        """The samples with predictions, and the losses of the averaged maps: the whole image may be more than the
+        network can take at once."""
+        maps = self.maps(model, images)
+        losses = model.loss_of_maps(maps, samples) if with_losses else None
+        return model.predict_from_maps(maps, samples), losses
+
+    def average(self, network: Callable[[Tensor], Maps], images: Tensor) -> Maps:
+        """The maps (B, K, H, W) of images (B, 3, H, W), averaged over windows.
 
         Args:
-            look: gives the maps by name, (n, K, h, w) each, of crops (n, 3, h, w).
+            network: gives the maps by name, (n, K, h, w) each, of crops (n, 3, h, w).
             images: what the network takes.
         """
         (rows, height), (columns, width) = (
@@ -53,12 +74,12 @@ class SlidingWindow(nn.Module):
         )
         locations = [(image, top, left) for top in rows for left in columns for image in range(len(images))]
         if len(locations) == len(images):
-            return look(images)
+            return network(images)
         totals: Maps = {}
         for first in range(0, len(locations), self.at_once):
             chosen = locations[first : first + self.at_once]
-            crops = torch.stack([images[i, :, y : y + height, x : x + width] for i, y, x in chosen])
-            for name, found in look(crops.contiguous(memory_format=torch.channels_last)).items():
+            crops = torch.stack([images[i, :, y : y + height, x : x + width] for i, y, x in chosen])  # (n, 3, h, w)
+            for name, found in network(crops.contiguous(memory_format=torch.channels_last)).items():
                 if name not in totals:
                     totals[name] = found.new_zeros((len(images), found.shape[1], *images.shape[2:]))
                 for (i, y, x), values in zip(chosen, found, strict=True):
@@ -67,7 +88,7 @@ class SlidingWindow(nn.Module):
             _counts(starts, length, side)
             for starts, length, side in zip((rows, columns), (height, width), images.shape[2:], strict=True)
         )
-        seen = (down[:, None] * right).to(images.device)
+        seen = (down[:, None] * right).to(images.device)  # (H, W): windows over each pixel
         return {name: total.div_(seen) for name, total in totals.items()}
 
 

@@ -6,7 +6,7 @@ lies inside a whole one. A whole one then stands for its pieces, the better of t
 without a whole one are united. What one view itself distinguishes stays apart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from densevit.errors import ConfigError
+from densevit.inference.prediction import Prediction
 from densevit.ops.masks import crop_rle, extent_rle
 from densevit.structures import InstanceData
 
@@ -28,6 +29,59 @@ SHOWN = 0.1
 """Least share of the smaller box that the other's view knows: two borders that barely meet say nothing."""
 TOUCH = 0.02
 """A box that ends within this share of its view's side from its border is cut off by it."""
+
+
+class Tiles:
+    """A large picture seen in overlapping tiles, and once as a whole where objects are predicted.
+
+    Args:
+        tile: side in pixels.
+        overlap: least overlap of neighbors in pixels; None a quarter of a tile.
+    """
+
+    def __init__(self, tile: int, overlap: int | None = None) -> None:
+        self.tile, self.overlap = tile, overlap
+
+    def predict(
+        self,
+        predict_crops: Callable[[Iterable[np.ndarray]], Iterator[Prediction]],
+        predict_whole: Callable[[], Prediction],
+        array: np.ndarray,
+        path: str | None,
+    ) -> Prediction:
+        """One prediction of an image (H, W, 3) uint8 RGB out of those of its tiles.
+
+        Args:
+            predict_crops: gives the predictions of images, in their order.
+            predict_whole: gives the prediction of the whole image.
+            array: the image.
+            path: of its file, for the prediction's meta.
+
+        Raises:
+            ConfigError: no tiles of that size can be laid, or depth is relative, each tile's on a scale of its own.
+        """
+        size = array.shape[:2]
+        windows = tile_windows(size, self.tile, self.overlap)
+        each = predict_crops(array[top:bottom, left:right] for left, top, right, bottom in windows)
+        parts = [next(each)]
+        if len(windows) > 1 and parts[0].get("depth_kind") == "relative":
+            raise ConfigError(
+                "relative depth of tiles does not go together, as each has a scale of its own: look at the image as a "
+                "whole, or take a model of metric depth."
+            )
+        parts += each
+        meta = dict(img_path=path, ori_shape=size, img_shape=size, scale_factor=(1.0, 1.0))
+        merged = Prediction(metainfo={**parts[0].metainfo, **meta})
+        merged.set_data({"image": array})
+        for name in ("pred_semantic", "pred_depth"):
+            if name in parts[0]:
+                merged.set_data({name: merge_maps([part.get(name) for part in parts], windows, size)})
+        if "pred_instances" in parts[0]:
+            if len(windows) > 1:
+                parts.append(predict_whole())
+                windows.append((0, 0, size[1], size[0]))
+            merged.pred_instances = merge_instances([part.pred_instances for part in parts], windows, size)
+        return merged
 
 
 def tile_windows(size: tuple[int, int], tile: int, overlap: int | None = None) -> list[Window]:

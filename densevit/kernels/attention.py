@@ -51,8 +51,10 @@ def plain_attention(
     if rows >= query.shape[-2] or key.shape[-2] <= FEW_KEYS:
         return _plain_rows(query, key, value, mask, scale)
     keys = key.shape[-2]
+    # the parts of a permuted query would each be copied
     query, key, value = query.contiguous(), key.contiguous(), value.contiguous()  # once, not for each part
     if keys % ROW:
+        # the added keys get weight 0 below
         key, value = F.pad(key, (0, 0, 0, -keys % ROW)), F.pad(value, (0, 0, 0, -keys % ROW))
     parts = []
     for first in range(0, query.shape[-2], rows):
@@ -78,9 +80,10 @@ def _plain_rows(
 ) -> Tensor:
     """query: (B, heads, n, D); key, value: (B, heads, M, D), of which the first `keys` are there (None: all)."""
     pairs = (*query.shape[:-1], key.shape[-2])  # (B, heads, n, M)
-    query, key, value = (x.flatten(0, 1) for x in (query, key, value))
+    query, key, value = (x.flatten(0, 1) for x in (query, key, value))  # (B*heads, n or M, D): one batch of matrices
     beta = int(mask is not None)
     if torch.is_grad_enabled():
+        # baddbmm adds the mask while it multiplies; beta = 0 ignores what it would add
         added = query.new_empty(1) if mask is None else mask.expand(pairs).flatten(0, 1)
         logits = torch.baddbmm(added, query, key.transpose(1, 2), beta=beta, alpha=scale)
     else:
@@ -90,4 +93,4 @@ def _plain_rows(
         logits = logits.flatten(0, 1).baddbmm_(query, key.transpose(1, 2), beta=beta, alpha=scale)
     if keys is not None:
         logits[..., keys:] = -torch.inf
-    return (logits.softmax(-1).to(value.dtype) @ value).unflatten(0, pairs[:2])
+    return (logits.softmax(-1).to(value.dtype) @ value).unflatten(0, pairs[:2])  # (B, heads, n, D)

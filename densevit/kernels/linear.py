@@ -60,8 +60,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: bool = F
 
 def _pixelwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """F.linear as a 1x1 convolution of a channels-last image of one row."""
-    pixels = x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)
+    pixels = x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)  # (1, C, 1, rows), channels last in memory
     out = F.conv2d(pixels, weight[:, :, None, None], bias)
+    # (1, K, 1, rows) -> (..., K), again a view
     return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
 
 

@@ -35,7 +35,7 @@ def conv_of_resized(conv: nn.Conv2d, maps: Sequence[Tensor], size: Sequence[int]
     if plain_form() or maps[0].device.type != "cpu":
         maps = [F.interpolate(x, size=size, mode="bilinear", align_corners=align_corners) for x in maps]
         return conv(torch.cat(maps, dim=1))
-    kernels = conv.weight.split([x.shape[1] for x in maps], dim=1)
+    kernels = conv.weight.split([x.shape[1] for x in maps], dim=1)  # each map's part of the kernel: (P, C_i, k, k)
     whole = [i for i, x in enumerate(maps) if tuple(x.shape[2:]) == size]
     out = None
     if whole:
@@ -55,13 +55,14 @@ def _add_resized(out: Tensor | None, x: Tensor, kernel: Tensor, size: tuple[int,
     """
     many, channels, h, w = x.shape
     taps = kernel.shape[2]
-    to_y = shifted_resize(h, size[0], taps, align_corners, x.dtype, x.device)
-    to_x = shifted_resize(w, size[1], taps, align_corners, x.dtype, x.device)
+    to_y = shifted_resize(h, size[0], taps, align_corners, x.dtype, x.device)  # (H, k, h)
+    to_x = shifted_resize(w, size[1], taps, align_corners, x.dtype, x.device)  # (W, k, w)
     tokens, kernel = x.permute(0, 2, 3, 1), kernel.permute(2, 1, 3, 0).flatten(2)  # (k_y, C, k_x * P)
     whole = torch.is_grad_enabled()
     part = None
     for rows, above, below in [(slice(None), 0, h)] if whole else _blocks(to_y):
-        weights = to_y[rows, :, above:below].flatten(1)
+        weights = to_y[rows, :, above:below].flatten(1)  # (rows, k_y * seen)
+        # (B, 1, seen * w, C), against kernels (k_y, C, k_x * P)
         seen = tokens[:, above:below].reshape(many, 1, -1, channels)
         products = (seen @ kernel).reshape(many, weights.shape[1], -1)  # (B, k_y * h, w * k_x * P)
         strip = torch.bmm(weights.expand(many, -1, -1), products)
@@ -70,7 +71,7 @@ def _add_resized(out: Tensor | None, x: Tensor, kernel: Tensor, size: tuple[int,
             locations = to_x[columns, :, left:right].transpose(1, 2).flatten(1)  # in the order of `strip`: w, then k_x
             taken = strip[:, left:right].reshape(len(strip), locations.shape[1], -1)
             part = torch.bmm(locations.expand(len(strip), -1, -1), taken)  # (B * rows, columns, P)
-            part = part.unflatten(0, (many, -1)).permute(0, 3, 1, 2)
+            part = part.unflatten(0, (many, -1)).permute(0, 3, 1, 2)  # (B, P, rows, columns)
             if not whole:
                 if out is None:
                     out = part.new_zeros(many, *size, part.shape[1]).permute(0, 3, 1, 2)
@@ -94,5 +95,5 @@ def shifted_resize(
     location `tap - taps // 2` further; beyond the border is 0. Kept for a few sizes."""
     locations = torch.eye(old, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
     resize = F.interpolate(locations[None], size=new, mode="linear", align_corners=align_corners)[0].T
-    padded = F.pad(resize, (0, 0, taps // 2, taps // 2))
+    padded = F.pad(resize, (0, 0, taps // 2, taps // 2))  # zeros beyond the border, as the convolution pads
     return torch.stack([padded[tap : tap + new] for tap in range(taps)], dim=1).to(device, dtype)

@@ -1,17 +1,10 @@
 """DensePredictor: preprocessor, backbone, neck(s) and head(s), nothing else. Every model of densevit is one.
 
-The sockets (any part that fits works with every other):
+What the parts promise each other is written down in `densevit.models.protocols`: any part that keeps its promise works
+with every other. How an image is seen at prediction is another part, a class of `densevit.inference`.
 
-    Backbone   out_channels, out_strides: tuple[int, ...]
-               forward(images (B, 3, H, W)) -> tuple of (B, C_i, ceil(H / s_i), ceil(W / s_i)), fine to coarse
-    Neck       built with in_channels, in_strides; publishes out_channels, out_strides
-               forward(features) -> features
-    Head       built with in_channels, in_strides (and num_classes where it has classes; `semantic = True`
-               on the class of a head says that its classes are those of pixels)
-               loss(features, samples) -> dict of 'loss_*' tensors or lists of them
-               predict(features, samples) -> list of dicts of DataSample fields, in the ORIGINAL image's frame
-               and where there is something to say about them `metadata`, a dict of meta for each sample
-               a two-stage one also lists what looks at regions, `roi_parts`, so that its work can be counted
+Shape letters: B images, C_i channels of a map, h_i, w_i its size, H, W size of the network's input, K channels of a
+head's map, h, w its size.
 """
 
 import inspect
@@ -26,6 +19,7 @@ from torch import Tensor, nn
 from densevit.errors import ConfigError
 from densevit.kernels.check_compiler import require_compiler
 from densevit.models.freezing import resolve_modules
+from densevit.models.protocols import Backbone, DenseHead, FeatureMaps, Head, Inference, Neck
 from densevit.registry import MODELS
 from densevit.structures import DataSample
 
@@ -44,8 +38,8 @@ class DensePredictor(BaseModel):
         data_preprocessor: config of the preprocessor; its defaults are ImageNet's mean and std, padding to 32.
         loss_weighting: config of what weighs the losses of several heads against each other; None adds them as they
             are.
-        inference: config of how an image is looked at when it is predicted (SlidingWindow), for heads of maps; None
-            takes it as a whole.
+        inference: config of how an image is seen when it is predicted, a class of `densevit.inference`; None:
+            WholeImage. SlidingWindow is for dense heads.
         auxiliary: configs of heads that exist in training alone, their losses called aux_0.loss_* and so on and added
             as they are. Beside its own arguments each may have `in_index`, a number or several, and `neck_index`: how
             many necks its maps have passed; 0, the default, are the backbone's own.
@@ -72,18 +66,12 @@ class DensePredictor(BaseModel):
     ):
         super().__init__(MODELS.build(data_preprocessor or dict(type="Preprocessor")), init_cfg)
         self.classes, self.semantic_classes = classes, semantic_classes
-        self.backbone = MODELS.build(backbone)
-        levels = [self.backbone]  # what publishes maps: the backbone, then neck after neck
-        if neck is None:
-            self.neck = None
-        elif isinstance(neck, Mapping):
-            self.neck = _plug("neck", neck, self.backbone)
-            levels.append(self.neck)
-        else:
-            self.neck = nn.ModuleList()
-            for i, config in enumerate(neck):
-                self.neck.append(_plug(f"neck[{i}]", config, levels[-1]))
-                levels.append(self.neck[i])
+        self.backbone: Backbone = MODELS.build(backbone)
+        levels: list[FeatureMaps] = [self.backbone]  # then neck after neck
+        several = not isinstance(neck, Mapping | None)
+        for i, config in enumerate(neck if several else [neck] if neck else []):
+            levels.append(_plug(f"neck[{i}]" if several else "neck", config, levels[-1]))
+        self.neck = nn.ModuleList(levels[1:]) if several else levels[1] if neck else None
         self.in_index: dict[str, tuple[int, ...]] = {}
         if "type" in head:
             self.head = self._build_head("", "head", head, levels[-1])
@@ -105,9 +93,10 @@ class DensePredictor(BaseModel):
         self.balance = (
             MODELS.build(dict(loss_weighting), default_args=dict(names=tuple(head))) if loss_weighting else None
         )
-        self.inference = MODELS.build(inference) if inference else None
-        if inference:
-            self._require_maps("model.inference", "leave model.inference out")
+        self.inference: Inference = MODELS.build(inference or dict(type="WholeImage"))
+        if self.inference.dense_heads_only:
+            self.require_dense_heads("model.inference", "leave model.inference out")
+        self.augmented_inference = MODELS.build(dict(type="TestTimeAugmentation"))
         names = (frozen,) if isinstance(frozen, str) else tuple(frozen)
         parts = [part for name in names for part in resolve_modules(self, name)]
         for part in parts:
@@ -137,12 +126,10 @@ class DensePredictor(BaseModel):
         """
         if options.get("backend", "inductor") == "inductor":
             require_compiler(next(self.parameters()).device)
-        necks = self.neck if isinstance(self.neck, nn.ModuleList) else [self.neck]
-        for part in (self.backbone, *necks, *(head for _, head in self.heads())):
-            if part is not None:
-                part.compile(**options)
+        for part in (self.backbone, *self.necks(), *(head for _, head in self.heads())):
+            part.compile(**options)
 
-    def _build_head(self, name: str, where: str, config: Mapping, maps: nn.Module) -> nn.Module:
+    def _build_head(self, name: str, where: str, config: Mapping, maps: FeatureMaps) -> Head:
         """One head on the maps that it asks for."""
         config = dict(config)
         index = config.pop("in_index", range(len(maps.out_strides)))
@@ -152,6 +139,7 @@ class DensePredictor(BaseModel):
                 f"model.{where}.in_index is {index}, but there are {len(maps.out_strides)} maps: 0 is the first"
             )
         self.in_index[name] = index
+        # what a head on some of the maps has to know of them
         seen = SimpleNamespace(
             out_channels=tuple(maps.out_channels[i] for i in index),
             out_strides=tuple(maps.out_strides[i] for i in index),
@@ -161,9 +149,8 @@ class DensePredictor(BaseModel):
     def feature_levels(self, images: Tensor) -> list[tuple[Tensor, ...]]:
         """images: (B, 3, H, W) normalized. Returns the maps of the backbone, then those after each neck."""
         levels = [self.backbone(images)]
-        for neck in self.neck if isinstance(self.neck, nn.ModuleList) else [self.neck]:
-            if neck is not None:
-                levels.append(neck(levels[-1]))
+        for neck in self.necks():
+            levels.append(neck(levels[-1]))
         return levels
 
     def extract_features(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -176,14 +163,12 @@ class DensePredictor(BaseModel):
         mode 'loss': dict of losses; 'predict': the samples with their `pred_*` fields; 'tensor': what the heads'
         forward gives.
         """
-        if mode == "predict" and self.inference is not None:
-            return self.restore(self.maps(inputs), data_samples)
+        if mode == "predict":
+            return self.inference.predict(self, inputs, data_samples)[0]
         levels = self.feature_levels(inputs)
-        features = levels[-1]
+        features = levels[-1]  # what the heads see
         if mode == "loss":
             return {**self.loss(features, data_samples), **self.auxiliary_loss(levels, data_samples)}
-        if mode == "predict":
-            return self.predict(features, data_samples)
         outputs = {name: head(self.select_features(name, features)) for name, head in self.heads()}
         return outputs if self.many else outputs[""]
 
@@ -192,7 +177,11 @@ class DensePredictor(BaseModel):
         """Whether the heads have names."""
         return isinstance(self.head, nn.ModuleDict)
 
-    def heads(self) -> list[tuple[str, nn.Module]]:
+    def necks(self) -> list[Neck]:
+        """The necks, in their order."""
+        return list(self.neck) if isinstance(self.neck, nn.ModuleList) else [self.neck] if self.neck else []
+
+    def heads(self) -> list[tuple[str, Head]]:
         """The heads by name; a single head's name is ''."""
         return list(self.head.items()) if self.many else [("", self.head)]
 
@@ -227,84 +216,51 @@ class DensePredictor(BaseModel):
         }
 
     def predict(self, features: Sequence[Tensor], samples: list[DataSample]) -> list[DataSample]:
-        """The samples with the `pred_*` fields of all heads set."""
+        """The samples with the `pred_*` fields of all heads set, from the maps of `extract_features`."""
         for name, head in self.heads():
-            for sample, fields in zip(
-                samples, head.predict(self.select_features(name, features), samples), strict=True
-            ):
-                _fill(sample, head, fields)
+            self.fill(head, samples, head.predict(self.select_features(name, features), samples))
         return samples
 
-    def maps(self, images: Tensor) -> dict[str, Tensor]:
-        """What heads of maps predict over the whole of images (B, 3, H, W), as `inference` says: (B, K, H, W) each."""
-
-        def look(crops: Tensor) -> dict[str, Tensor]:
-            small = self._small_maps(crops)
-            return {name: head.enlarge(small[name], crops.shape[2:]) for name, head in self.heads()}
-
-        return look(images) if self.inference is None else self.inference(look, images)
-
-    def _small_maps(self, images: Tensor) -> dict[str, Tensor]:
-        """What heads of maps predict for images (B, 3, H, W), as large as it comes: (B, K, h, w) each, float32."""
+    def dense_maps(self, images: Tensor) -> dict[str, Tensor]:
+        """The maps (B, K, h, w) that the dense heads predict for images (B, 3, H, W), in one pass: by head, float32."""
         features = self.extract_features(images)
         return {name: head(self.select_features(name, features)).float() for name, head in self.heads()}
 
-    def restore(self, maps: dict[str, Tensor], samples: list[DataSample]) -> list[DataSample]:
-        """The samples with the `pred_*` fields set that follow from the maps of `maps`."""
+    def maps(self, images: Tensor) -> dict[str, Tensor]:
+        """The dense heads' maps (B, K, H, W) of images (B, 3, H, W), seen as `inference` says."""
+        maps = self.inference.maps(self, images)
+        return {name: head.enlarge(maps[name], images.shape[2:]) for name, head in self.heads()}
+
+    def loss_of_maps(self, maps: Mapping[str, Tensor], samples: list[DataSample]) -> dict:
+        """Losses of the dense heads' maps, which cover the network's input."""
+        return self._together({name: head.loss_by_feat(maps[name], samples) for name, head in self.heads()})
+
+    def predict_from_maps(self, maps: Mapping[str, Tensor], samples: list[DataSample]) -> list[DataSample]:
+        """The samples with the `pred_*` fields set, from maps (B, K, H, W) at the size of the network's input."""
         for name, head in self.heads():
-            for sample, fields in zip(samples, head.rescale_fields(maps[name], samples), strict=True):
-                _fill(sample, head, fields)
+            self.fill(head, samples, head.rescale_fields(maps[name], samples))
         return samples
 
-    def predict_augmented(
-        self, inputs: Sequence[list[Tensor]], samples: Sequence[list[DataSample]]
-    ) -> list[DataSample]:
-        """Each image as the mean of several views of it, as the transform `TestTimeAugmentation` makes them.
+    def fill(self, head: Head, samples: list[DataSample], fields: Sequence[Mapping]) -> None:
+        """Put what a head predicts into the samples, and its metadata."""
+        for sample, predicted in zip(samples, fields, strict=True):
+            sample.set_data(predicted)
+            sample.set_metainfo(head.metadata)
 
-        Class by class the probabilities are averaged (meters of depth are), in the original image's frame, and the
-        class of each pixel is the one with the greatest mean, as in mmsegmentation. Needs twice the memory of K maps of
-        the original image, whatever the number of views.
-
-        Args:
-            inputs: of each view the images, (3, h, w) uint8; the first are not looked at, they are the images alone.
-            samples: likewise.
-
-        Returns:
-            list: the first samples with their `pred_*` fields set.
-        """
-        self._require_maps("the mean of several views", "look at images as they are, without scales and flip")
-        means: dict[tuple[str, int], Tensor] = {}
-        for view in zip(inputs[1:], samples[1:], strict=True):
-            data = self.data_preprocessor(dict(zip(("inputs", "data_samples"), view, strict=True)), False)
-            images = data["inputs"]
-            maps = self._small_maps(images) if self.inference is None else self.maps(images)
-            for name, head in self.heads():
-                for i, (x, sample) in enumerate(zip(maps[name], data["data_samples"], strict=True)):
-                    tta_scores = head.tta_scores(x, sample, images.shape[2:])
-                    means[name, i] = means[name, i].add_(tta_scores) if (name, i) in means else tta_scores
-                    del tta_scores  # its memory is the next one's
-        found = self.data_preprocessor.cast_data(samples[0])
-        for (name, i), total in means.items():
-            head = self.head[name] if self.many else self.head
-            _fill(found[i], head, {head.pred_key: head.tta_decide(total.div_(len(inputs) - 1))})
-        return found
-
-    def _require_maps(self, what: str, way: str) -> None:
-        """ConfigError where a head predicts no maps."""
+    def require_dense_heads(self, what: str, way: str) -> None:
+        """ConfigError where a head predicts no map."""
         for name, part in self.heads():
-            if not hasattr(part, "tta_scores"):
+            if not isinstance(part, DenseHead):
                 where = f"head.{name}" if name else "head"
                 raise ConfigError(
                     f"{what} puts maps together, and model.{where}, a {type(part).__name__}, predicts none: {way}."
                 )
 
     def test_step(self, data: dict) -> list:
-        """The samples with predictions."""
-        return (
-            self.predict_augmented(data["inputs"], data["data_samples"])
-            if _is_augmented(data)
-            else super().test_step(data)
-        )
+        """The samples with predictions; of several versions of each image their mean."""
+        if _is_augmented(data):
+            return self.augmented_inference.predict(self, data["inputs"], data["data_samples"])
+        return super().test_step(data)
 
     def val_step(self, data: dict) -> list:
         """The samples with predictions and, where they carry ground truth, one more element with the batch's losses.
@@ -313,31 +269,15 @@ class DensePredictor(BaseModel):
         have no part in it.
         """
         if _is_augmented(data):
-            return self.predict_augmented(data["inputs"], data["data_samples"])
+            return self.test_step(data)
         data = self.data_preprocessor(data, False)
         samples = data["data_samples"]
-        has_ground_truth = any(key.startswith("gt_") for key in samples[0].keys())  # noqa: SIM118
-        if self.inference is None:
-            features = self.extract_features(data["inputs"])
-            losses = self.loss(features, samples) if has_ground_truth else None
-            outputs = list(self.predict(features, samples))
-        else:
-            maps, losses = self.maps(data["inputs"]), None
-            if (
-                has_ground_truth
-            ):  # of the maps that are scored: the whole image may be more than the network can take at once
-                losses = self._together({name: head.loss_by_feat(maps[name], samples) for name, head in self.heads()})
-            outputs = list(self.restore(maps, samples))
-        if losses is not None:
-            sums = {k: sum(v) if isinstance(v, (list, tuple)) else v for k, v in losses.items()}
-            outputs.append(BaseDataElement(loss={**sums, "loss": sum(sums.values())}))
-        return outputs
-
-
-def _fill(sample: DataSample, head: nn.Module, fields: Mapping) -> None:
-    """What a head predicts into its sample, and what it says about that."""
-    sample.set_data(fields)
-    sample.set_metainfo(getattr(head, "metadata", {}))
+        has_gt = any(key.startswith("gt_") for key in samples[0].keys())  # noqa: SIM118
+        outputs, losses = self.inference.predict(self, data["inputs"], samples, has_gt)
+        if losses is None:
+            return outputs
+        sums = {k: sum(v) if isinstance(v, (list, tuple)) else v for k, v in losses.items()}
+        return [*outputs, BaseDataElement(loss={**sums, "loss": sum(sums.values())})]
 
 
 def _is_augmented(data: Mapping) -> bool:
@@ -348,14 +288,14 @@ def _is_augmented(data: Mapping) -> bool:
 def _plug(
     where: str,
     config: Mapping,
-    maps: nn.Module | SimpleNamespace,
+    maps: FeatureMaps,
     classes: Sequence[str] | None = None,
     semantic_classes: Sequence[str] | None = None,
-) -> nn.Module:
+) -> Neck | Head:
     """Build a part on the maps that `maps` publishes; ConfigError where the config says otherwise."""
     part = MODELS.get(config["type"]) if isinstance(config["type"], str) else config["type"]
     known = dict(in_channels=tuple(maps.out_channels), in_strides=tuple(maps.out_strides))
-    if getattr(part, "semantic", False) and semantic_classes is not None:
+    if semantic_classes is not None and part is not None and part.semantic:
         classes = semantic_classes
     if part is not None and "num_classes" in inspect.signature(part).parameters:
         if classes is not None:

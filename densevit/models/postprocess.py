@@ -36,7 +36,7 @@ def rescale_map(
     """
     values = _resized(values, size or values.shape[1:], align_corners)
     height, width = sample.img_shape[:2]
-    values = values[:, :height, :width]
+    values = values[:, :height, :width]  # the padding cut off
     values = values.flip(-1) if sample.get("flip") else values
     height, width = _original_size(sample)
     top, left, rows, columns = sample.get("window", (0, 0, height, width))
@@ -92,7 +92,7 @@ def rescale_probabilities(
         shares[part] = rescale_map(logits[part], sample, size, align_corners)
     rows = max(1, GROUP // (len(logits) * width))
     for top in range(0, height, rows):
-        strip = shares[:, top : top + rows]
+        strip = shares[:, top : top + rows]  # (K, rows, W0): softmax in place, strip by strip
         strip.copy_(strip.softmax(0))
     return shares
 
@@ -134,7 +134,7 @@ def _paste(probability: Tensor, box: Tensor, size: tuple[int, int], threshold: f
     height, width = size
     if not box.isfinite().all():
         return crop_rle(np.empty((0, 0), bool), 0, 0, size)
-    left, top = (box[:2].floor() - 1).clamp(min=0).int().tolist()
+    left, top = (box[:2].floor() - 1).clamp(min=0).int().tolist()  # a pixel more on each side, clipped to the image
     right, bottom = torch.minimum(box[2:].ceil() + 1, box.new_tensor((width, height))).int().tolist()
     x, y = (_places(*ends) for ends in ((left, right, box[0], box[2]), (top, bottom, box[1], box[3])))
     crop = np.empty((len(x), len(y)), dtype=bool)

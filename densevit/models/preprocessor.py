@@ -60,7 +60,7 @@ class Preprocessor(BaseDataPreprocessor):
         for location, image in zip(batch, images, strict=True):
             if len(image) != len(self.mean):
                 raise DataError(f"an image has {len(image)} channels, and this model takes {len(self.mean)}.")
-            location = location[:, : image.shape[1], : image.shape[2]]
+            location = location[:, : image.shape[1], : image.shape[2]]  # a view: what stays 0 is the padding
             location.copy_(image.flip(0) if self.bgr_to_rgb else image)
             location.sub_(self.mean).div_(self.std)
         for sample, size in zip(samples or (), sizes, strict=False):

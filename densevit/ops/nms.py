@@ -30,3 +30,14 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: fl
         kept[locations[torchvision.ops.nms(boxes[locations], scores[locations], iou_threshold)]] = True
     keep = kept.nonzero().flatten()
     return keep[scores[keep].sort(descending=True, stable=True).indices]
+
+
+def best_boxes(
+    boxes: Tensor, scores: Tensor, groups: Tensor, nms_iou: float, max_per_image: int, min_size: float
+) -> Tensor:
+    """Locations kept of one image's candidates, by falling score: those whose sides exceed min_size pixels (below 0:
+    all), after `batched_nms`, at most max_per_image of them."""
+    if min_size < 0:
+        return batched_nms(boxes, scores, groups, nms_iou)[:max_per_image]
+    large = ((boxes[:, 2:] - boxes[:, :2]) > min_size).all(1).nonzero().flatten()
+    return large[batched_nms(boxes[large], scores[large], groups[large], nms_iou)[:max_per_image]]

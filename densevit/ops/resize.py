@@ -1,5 +1,7 @@
 """Resizing of maps, of the tables that belong to a grid, and of the kernels that belong to a patch."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,6 +31,12 @@ def resize_table(
     if offset:
         how = {"scale_factor": [(side + offset) / old for side, old in zip(size, grid, strict=True)]}
     return F.interpolate(image, mode=mode, align_corners=False, antialias=antialias, **how).flatten(2).transpose(1, 2)
+
+
+def resized_strides(strides: Sequence[float], scales: Sequence[float]) -> tuple[int | float, ...]:
+    """Strides of maps that are resized by factors; patches of 14 pixels enlarged four times have one of 3.5."""
+    quotients = [stride / scale for stride, scale in zip(strides, scales, strict=True)]
+    return tuple(int(stride) if stride == int(stride) else stride for stride in quotients)
 
 
 def resize_kernel(kernel: Tensor, size: tuple[int, int]) -> Tensor:

@@ -17,7 +17,7 @@ from densevit.registry import MODELS
 CLASSIFIERS = {
     "RetinaNetHead": {"retina_cls"},
     "MaskRCNNHead": {"box.cls_pred", "box.bbox_pred", "mask.logits"},
-    "SemanticFPNHead": {"classify"},
+    "SemanticFPNHead": {"cls_pred"},
     "SegmenterHead": {"cls_emb", "mask_norm"},
 }
 

@@ -14,7 +14,8 @@ from PIL import Image
 
 from densevit import Predictor
 from densevit.errors import CheckpointError, ConfigError, DataError
-from densevit.inference.predictor import Prediction, images_under, left_out
+from densevit.inference.images import images_under, left_out
+from densevit.inference.prediction import Prediction
 from densevit.registry import MODELS
 
 CLASSES = ("person", "traffic light", "dog")

@@ -55,7 +55,7 @@ def test_windows_are_summed_and_divided_as_one_after_the_other(size, window, str
         ramp = torch.arange(crops.shape[2])[:, None] * 0.1 + torch.arange(crops.shape[3]) * 0.01
         return torch.cat((crops.mean(1, keepdim=True) + ramp, crops[:, :1].cumsum(3)), 1)
 
-    ours = SlidingWindow(window, stride, at_once)(lambda crops: {"a": look(crops)}, images)["a"]
+    ours = SlidingWindow(window, stride, at_once).average(lambda crops: {"a": look(crops)}, images)["a"]
     torch.testing.assert_close(ours, by_loops(look, images, window, stride), rtol=1e-6, atol=1e-6)
 
 
@@ -71,7 +71,7 @@ def test_a_pointwise_network_gives_what_it_gives_on_the_whole():
     images = torch.randn(2, 3, 50, 70, generator=torch.Generator().manual_seed(0))
     layer = torch.nn.Conv2d(3, 4, 1)
     with torch.no_grad():
-        ours = SlidingWindow(16, 16, 3)(lambda crops: {"a": layer(crops)}, images)["a"]
+        ours = SlidingWindow(16, 16, 3).average(lambda crops: {"a": layer(crops)}, images)["a"]
         torch.testing.assert_close(ours, layer(images), rtol=1e-6, atol=1e-6)
 
 

@@ -25,7 +25,7 @@ def build(**changes):
     torch.manual_seed(0)
     model = MODELS.build({**tiny.model_config(), "head": HEADS, **changes}).eval()
     for name, part in model.named_parameters():
-        if "classify" in name or "measure" in name:  # predictions that differ from location to location
+        if "cls_pred" in name or "depth_pred" in name:  # predictions that differ from location to location
             torch.nn.init.normal_(part)
     return model
 

@@ -7,6 +7,7 @@ Shape letters: B batch, P class token or none, C channels, H, W input size, h, w
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -17,28 +18,21 @@ from torch.utils.checkpoint import checkpoint
 from densevit.archs import MVIT_V2 as ARCHS
 from densevit.errors import ConfigError
 from densevit.kernels.linear import apply_linear
-from densevit.models.backbones.pyramid_transformer import checkpointed_stages, look_up_arch
+from densevit.models.backbones.pyramid_transformer import checkpointed_stages, chosen_stages, look_up_arch
 from densevit.models.layers.block import Mlp
 from densevit.models.layers.drop_path import DropPath, drop_path_rates
+from densevit.models.layers.init import init_linear
+from densevit.models.layers.patch_embed import PatchEmbed
 from densevit.models.layers.pooling_attention import PoolingAttention, pooled_size
+from densevit.models.layers.pos_embed import TableResizing, fit_table
+from densevit.models.layers.resize_on_load import resize_on_load
 from densevit.models.layers.tokens import to_map, to_tokens
+from densevit.models.protocols import Backbone
 from densevit.ops.resize import resize_table
 from densevit.registry import MODELS
 
 STRIDE = 4
 """Of the first stage's map."""
-
-
-class PatchEmbed(nn.Module):
-    """Overlapping patches of 7 x 7, one every 4 pixels."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.proj = nn.Conv2d(3, dim, 7, stride=STRIDE, padding=3)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, C, ceil(H / 4), ceil(W / 4))."""
-        return self.proj(images.contiguous(memory_format=torch.channels_last))
 
 
 class PoolingBlock(nn.Module):
@@ -82,12 +76,13 @@ class PoolingBlock(nn.Module):
         stride, prefix = self.attn.q_stride, self.attn.prefix
         if stride == 1:
             return x
+        # (B, qh*qw, C)
         pooled = to_tokens(F.max_pool2d(to_map(x[:, prefix:], size), stride + 1, stride, (stride + 1) // 2))
         return torch.cat((x[:, :prefix], pooled), 1) if prefix else pooled
 
 
 @MODELS.register_module()
-class MViTv2(BaseModule):
+class MViTv2(BaseModule, Backbone):
     """MViTv2 tiny, small, base, large or huge. The defaults are those of the published detectors.
 
     Args:
@@ -145,16 +140,17 @@ class MViTv2(BaseModule):
                 raise ConfigError(f"MViTv2's {name} is {value!r}: choose from {', '.join(map(repr, known))}")
         self.num_stages = len(dims)
         self.checkpointed = checkpointed_stages(with_checkpointing, self.num_stages)
-        self.out_indices = tuple(out_indices)
-        if not self.out_indices or not all(0 <= i < self.num_stages for i in self.out_indices):
-            raise ConfigError(f"out_indices {self.out_indices}: choose from the stages 0 to {self.num_stages - 1}")
+        self.out_indices = chosen_stages(out_indices, self.num_stages)
         self.ends = [sum(depths[: i + 1]) - 1 for i in range(self.num_stages)]
         rates = drop_path_rates(drop_path_rate, sum(depths))
-        self.patch_embed = PatchEmbed(dims[0])
+        self.patch_embed = PatchEmbed(3, dims[0], 7, STRIDE)
         self.grid = (img_size // STRIDE,) * 2
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dims[0])) if class_token else None
         rows = self.grid[0] * self.grid[1] + int(class_token)
         self.pos_embed = nn.Parameter(torch.zeros(1, rows, dims[0])) if absolute_positions else None
+        if absolute_positions:
+            fit = partial(fit_table, rows=int(class_token), grid=self.grid, how=TableResizing(), spare=True)
+            resize_on_load(self, "pos_embed", fit)
         self.blocks = nn.ModuleList()
         given = list(dims)  # channels of each stage's last block
         for stage, depth in enumerate(depths):
@@ -164,6 +160,7 @@ class MViTv2(BaseModule):
                 first, last = stage > 0 and j == 0, stage > 0 and j == depth - 1
                 before = stage - 1 if first else stage  # the stage whose resolution the block reads
                 dim = dims[before] if grow_in == "attention" else dims[stage]
+                # in 'mlp' mode the last block of a stage already gives the next one's channels
                 dim_out = given[stage] if j == depth - 1 else dims[stage]
                 stride = max(kv_stride >> stage, 1) << int(double_kv_stride and last and stage < self.num_stages - 1)
                 attn = PoolingAttention(
@@ -191,11 +188,7 @@ class MViTv2(BaseModule):
                 self.add_module(f"scale{i + 2}_norm", nn.LayerNorm(given[i], eps=norm_eps))
         elif output_norm == "last":
             self.norm = nn.LayerNorm(given[-1], eps=norm_eps)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        self.apply(init_linear)
         for table in (self.cls_token, self.pos_embed):
             if table is not None:
                 nn.init.trunc_normal_(table, std=0.02)
@@ -224,6 +217,7 @@ class MViTv2(BaseModule):
             size = pooled_size(size, block.attn.q_stride)
             if i == self.ends[stage]:
                 if stage in self.out_indices:
+                    # the class token left out: (B, C_i, h, w)
                     features.append(to_map(self.normed(x, stage)[:, block.attn.prefix :], size))
                 if stage == max(self.out_indices):
                     break
@@ -232,13 +226,12 @@ class MViTv2(BaseModule):
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """images: (B, 3, H, W). Returns the tokens (B, P + h*w, C) that the first block reads, and (h, w)."""
-        x = self.patch_embed(images)
-        size, x = tuple(x.shape[2:]), to_tokens(x)
+        x, size = self.patch_embed(images.contiguous(memory_format=torch.channels_last))
         prefix = 0
         if self.cls_token is not None:
-            x, prefix = torch.cat((self.cls_token.expand(len(x), -1, -1).to(x.dtype), x), 1), 1
+            x, prefix = torch.cat((self.cls_token.expand(len(x), -1, -1).to(x.dtype), x), 1), 1  # (B, 1 + h*w, C)
         if self.pos_embed is not None:
-            patches = resize_table(self.pos_embed[:, prefix:], self.grid, size, "bicubic")
+            patches = resize_table(self.pos_embed[:, prefix:], self.grid, size, "bicubic")  # (1, h*w, C)
             x = x + torch.cat((self.pos_embed[:, :prefix], patches), 1)
         return x, size
 
@@ -249,21 +242,6 @@ class MViTv2(BaseModule):
         if self.output_norm == "last" and stage == self.num_stages - 1:
             return self.norm(tokens)
         return tokens
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """A position table of another (square) grid is resized to ours; its row for a class token goes where there is
-        none."""
-        name = f"{prefix}pos_embed"
-        table, ours = state_dict.get(name), self.pos_embed
-        if ours is not None and table is not None and table.ndim == 3 and table.shape != ours.shape:
-            rows = int(self.cls_token is not None)
-            for extra in (0, 1):
-                side = round((table.shape[1] - extra) ** 0.5)
-                if side * side == table.shape[1] - extra and table.shape[2] == ours.shape[2] and extra >= rows:
-                    patches = resize_table(table[:, extra:], (side, side), self.grid, "bicubic")
-                    state_dict[name] = torch.cat((table[:, :rows], patches), 1)
-                    break
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 GROWTH = ("attention", "mlp")

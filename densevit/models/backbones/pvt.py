@@ -7,41 +7,22 @@ Shape letters: B batch, C channels, H, W input size, h, w size of a stage's map.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.archs import PVT as ARCHS
-from densevit.models.backbones.pyramid_transformer import PyramidTransformer, init_transformer, look_up_arch
+from densevit.models.backbones.pyramid_transformer import PyramidTransformer, look_up_arch
 from densevit.models.layers.block import Block, Mlp
 from densevit.models.layers.drop_path import drop_path_rates
+from densevit.models.layers.init import init_transformer
+from densevit.models.layers.patch_embed import PatchEmbed
+from densevit.models.layers.pos_embed import TableResizing, fit_table
+from densevit.models.layers.resize_on_load import resize_on_load
 from densevit.models.layers.spatial_reduction_attention import SpatialReductionAttention
-from densevit.models.layers.tokens import to_tokens
 from densevit.ops.resize import resize_table
 from densevit.registry import MODELS
-
-
-class PatchEmbed(nn.Module):
-    """Cuts a map into patches and makes a token of each.
-
-    pad: whether the last, incomplete row and column of patches is completed with zeros or dropped.
-    """
-
-    def __init__(self, in_channels: int, dim: int, patch_size: int, pad: bool, eps: float):
-        super().__init__()
-        self.pad = pad
-        self.proj = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
-        self.norm = nn.LayerNorm(dim, eps=eps)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """x: (B, C, H, W). Returns (B, h*w, dim) and (h, w)."""
-        patch = self.proj.stride[0]
-        below, right = -x.shape[2] % patch, -x.shape[3] % patch
-        if self.pad and (below or right):
-            x = F.pad(x, (0, right, 0, below))
-        x = self.proj(x)
-        return self.norm(to_tokens(x)), tuple(x.shape[2:])
 
 
 @MODELS.register_module()
@@ -87,10 +68,12 @@ class PVT(PyramidTransformer):
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         channels = 3
         for i, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
-            embed = PatchEmbed(channels, dim, 2 if i else 4, ceil_mode, embed_norm_eps)
+            embed = PatchEmbed(channels, dim, 2 if i else 4, norm_eps=embed_norm_eps, ceil_mode=ceil_mode)
             self.add_module(f"patch_embed{i + 1}", embed)
             table = nn.Parameter(torch.zeros(1, self.grids[i][0] * self.grids[i][1], dim))
             self.register_parameter(f"pos_embed{i + 1}", table)
+            fit = partial(fit_table, rows=0, grid=self.grids[i], how=TableResizing("bilinear"))
+            resize_on_load(self, f"pos_embed{i + 1}", fit)
             blocks = nn.ModuleList()
             for _ in range(depth):
                 attn = SpatialReductionAttention(
@@ -109,14 +92,3 @@ class PVT(PyramidTransformer):
         if i == 1 and self.keep_pos_embed_if_same_length and tokens.shape[1] == table.shape[1]:
             return tokens + table
         return tokens + resize_table(table, self.grids[i - 1], size)
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """Tables of another (square) grid are resized to ours."""
-        for i, grid in enumerate(self.grids, 1):
-            table = state_dict.get(f"{prefix}pos_embed{i}")
-            if table is None or table.ndim != 3 or table.shape[1] == grid[0] * grid[1]:
-                continue
-            side = round(table.shape[1] ** 0.5)
-            if side * side == table.shape[1]:
-                state_dict[f"{prefix}pos_embed{i}"] = resize_table(table, (side, side), grid)
-        super()._load_from_state_dict(state_dict, prefix, *args)

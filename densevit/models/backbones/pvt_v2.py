@@ -11,26 +11,14 @@ from torch import Tensor, nn
 
 from densevit.archs import PVT_V2 as ARCHS
 from densevit.kernels.linear import apply_linear
-from densevit.models.backbones.pyramid_transformer import PyramidTransformer, init_transformer, look_up_arch
+from densevit.models.backbones.pyramid_transformer import PyramidTransformer, look_up_arch
 from densevit.models.layers.block import Block
 from densevit.models.layers.drop_path import drop_path_rates
+from densevit.models.layers.init import init_transformer
+from densevit.models.layers.patch_embed import PatchEmbed
 from densevit.models.layers.spatial_reduction_attention import SpatialReductionAttention
 from densevit.models.layers.tokens import to_map, to_tokens
 from densevit.registry import MODELS
-
-
-class OverlapPatchEmbed(nn.Module):
-    """Tokens from overlapping patches: a convolution of kernel 7 and stride 4, later 3 and 2."""
-
-    def __init__(self, in_channels: int, dim: int, kernel: int, stride: int, eps: float):
-        super().__init__()
-        self.proj = nn.Conv2d(in_channels, dim, kernel, stride=stride, padding=kernel // 2)
-        self.norm = nn.LayerNorm(dim, eps=eps)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """x: (B, C, H, W). Returns (B, h*w, dim) and (h, w) = ceil of the sides / stride."""
-        x = self.proj(x)
-        return self.norm(to_tokens(x)), tuple(x.shape[2:])
 
 
 class DepthwiseConv(nn.Module):
@@ -96,7 +84,7 @@ class PVTv2(PyramidTransformer):
         channels = 3
         for i, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
             kernel, stride = (3, 2) if i else (7, 4)
-            self.add_module(f"patch_embed{i + 1}", OverlapPatchEmbed(channels, dim, kernel, stride, embed_norm_eps))
+            self.add_module(f"patch_embed{i + 1}", PatchEmbed(channels, dim, kernel, stride, norm_eps=embed_norm_eps))
             blocks = nn.ModuleList()
             for _ in range(depth):
                 attn = SpatialReductionAttention(

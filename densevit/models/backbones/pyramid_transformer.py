@@ -1,15 +1,15 @@
 """What the pyramid transformers share: sizes looked up by name, and the walk through their stages."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.model import BaseModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from densevit.errors import ConfigError, suggest
 from densevit.models.layers.tokens import to_map
+from densevit.models.protocols import Backbone
 
 
 def look_up_arch(family: str, arch: str | Mapping, table: Mapping[str, Mapping]) -> dict[str, Any]:
@@ -31,6 +31,14 @@ def look_up_arch(family: str, arch: str | Mapping, table: Mapping[str, Mapping])
     return dict(arch)
 
 
+def chosen_stages(out_indices: Sequence[int], stages: int) -> tuple[int, ...]:
+    """Numbers of the stages whose maps are returned. Raises ConfigError for none, or one that there is not."""
+    chosen = tuple(out_indices)
+    if not chosen or not all(0 <= i < stages for i in chosen):
+        raise ConfigError(f"out_indices {chosen}: choose from the stages 0 to {stages - 1}")
+    return chosen
+
+
 def checkpointed_stages(with_checkpointing: bool | Sequence[int], stages: int) -> tuple[int, ...]:
     """Numbers of the stages whose blocks are recomputed in the backward pass: all, none, or those given.
 
@@ -44,20 +52,7 @@ def checkpointed_stages(with_checkpointing: bool | Sequence[int], stages: int) -
     return chosen
 
 
-def init_transformer(module: nn.Module) -> None:
-    """PVT's initial weights: linear layers normal (0.02) cut at two sigma, convolutions normal by fan-out."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Conv2d):
-        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
-        nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
-class PyramidTransformer(BaseModule):
+class PyramidTransformer(BaseModule, Backbone):
     """Stages of patch embedding and blocks, the first at stride 4, each at half the resolution of the one before.
 
     A family's constructor adds `patch_embed{i}` (called with the map, gives tokens and their grid), `block{i}` and,
@@ -67,9 +62,7 @@ class PyramidTransformer(BaseModule):
     def __init__(self, embed_dims: Sequence[int], out_indices: Sequence[int], with_checkpointing, init_cfg):
         super().__init__(init_cfg)
         self.num_stages = len(embed_dims)
-        self.out_indices = tuple(out_indices)
-        if not self.out_indices or not all(0 <= i < self.num_stages for i in self.out_indices):
-            raise ConfigError(f"out_indices {self.out_indices}: choose from the stages 0 to {self.num_stages - 1}")
+        self.out_indices = chosen_stages(out_indices, self.num_stages)
         self.out_channels = tuple(embed_dims[i] for i in self.out_indices)
         self.out_strides = tuple(4 * 2**i for i in self.out_indices)
         self.checkpointed = checkpointed_stages(with_checkpointing, self.num_stages)
@@ -87,7 +80,7 @@ class PyramidTransformer(BaseModule):
                     tokens = block(tokens, size)
             if hasattr(self, f"norm{i}"):
                 tokens = getattr(self, f"norm{i}")(tokens)
-            x = to_map(tokens, size)
+            x = to_map(tokens, size)  # (B, C_i, h, w), what the next stage's patches are cut from
             if i - 1 in self.out_indices:
                 features.append(x)
         return tuple(features)

@@ -4,8 +4,8 @@ Parameter names follow github.com/microsoft/Swin-Transformer and its detection r
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.archs import SWIN as ARCHS
@@ -15,6 +15,8 @@ from densevit.models.backbones.pyramid_transformer import look_up_arch
 from densevit.models.backbones.window_transformer import PatchMerging, Stage, WindowPyramid, window_configs
 from densevit.models.layers.block import Block, Mlp
 from densevit.models.layers.drop_path import drop_path_rates
+from densevit.models.layers.pos_embed import fit_bias_table
+from densevit.models.layers.resize_on_load import resize_on_load
 from densevit.models.layers.window_attention import WindowAttention
 from densevit.registry import MODELS
 
@@ -29,6 +31,8 @@ class RelativePositionBiasAttention(WindowAttention):
         rows, columns = (2 * side - 1 for side in window_config.window)
         self.relative_position_bias_table = nn.Parameter(self.qkv.weight.new_zeros(rows * columns, num_heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        fit = partial(fit_bias_table, window=window_config.window)
+        resize_on_load(self, "relative_position_bias_table", fit)
 
     def project(self, x: Tensor) -> Tensor:
         """Query, key and value in a row: (..., C) -> (..., 3 C)."""
@@ -37,18 +41,6 @@ class RelativePositionBiasAttention(WindowAttention):
     def bias_table(self) -> Tensor:
         """(relative positions, heads)."""
         return self.relative_position_bias_table
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """The table of another (square) window is resized to ours, as the original does: bicubic."""
-        name = f"{prefix}relative_position_bias_table"
-        table, ours = state_dict.get(name), self.relative_position_bias_table
-        if table is not None and table.ndim == 2 and table.shape[0] != ours.shape[0]:
-            side = round(table.shape[0] ** 0.5)
-            if side * side == table.shape[0] and table.shape[1] == ours.shape[1]:
-                image = table.t().unflatten(1, (side, side))[None]
-                size = tuple(2 * n - 1 for n in self.window_config.window)
-                state_dict[name] = F.interpolate(image, size, mode="bicubic", align_corners=False)[0].flatten(1).t()
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 @MODELS.register_module()

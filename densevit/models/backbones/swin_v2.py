@@ -30,9 +30,10 @@ def log_spaced_offsets(window: tuple[int, int], pretrained: tuple[int, int]) -> 
     """
     axes = []
     for side, before in zip(window, pretrained, strict=True):
+        # (2 * side - 1,) in -8 to 8
         steps = torch.arange(1 - side, side, dtype=torch.float32) / max((before or side) - 1, 1) * 8
         axes.append(steps.sign() * (steps.abs() + 1).log2() / 3)
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 1)
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 1)  # ((2h-1)*(2w-1), 2), row by row
 
 
 class CosineAttention(WindowAttention):
@@ -63,12 +64,13 @@ class CosineAttention(WindowAttention):
 
     def split(self, packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(n, N, 3 C) -> queries, keys and values, each (n, heads, N, D); queries carry the factor of the cosines."""
-        packed = packed.unflatten(-1, (3, self.num_heads, -1))
+        packed = packed.unflatten(-1, (3, self.num_heads, -1))  # (n, N, 3, heads, D)
         both, value = packed[:, :, :2], packed[:, :, 2].transpose(1, 2)  # (n, N, 2, heads, D)
         factor = self.logit_scale.clamp(max=LARGEST_SCALE).exp().squeeze(2)  # (heads, 1)
+        # queries and keys to length 1, so that their product is a cosine
         lengths = torch.linalg.vector_norm(both, dim=-1, keepdim=True).clamp(min=1e-12)
         both = both * (torch.stack((factor, torch.ones_like(factor))) / lengths).to(both.dtype)
-        query, key = both.permute(2, 0, 3, 1, 4).unbind(0)
+        query, key = both.permute(2, 0, 3, 1, 4).unbind(0)  # (n, heads, N, D)
         return query, key, value
 
     def bias_table(self) -> Tensor:

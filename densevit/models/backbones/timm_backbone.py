@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from densevit.errors import ConfigError, suggest
 from densevit.models.layers.pos_embed import TableResizing, fit_table
+from densevit.models.protocols import Backbone
 from densevit.registry import MODELS
 
 ANY_SIZE = dict(dynamic_img_size=True, strict_img_size=False, always_partition=True)
@@ -31,7 +32,7 @@ FINEST = 4
 
 
 @MODELS.register_module()
-class TimmBackbone(BaseModule):
+class TimmBackbone(BaseModule, Backbone):
     """A model of timm by its name: ConvNeXt, EfficientFormer, MobileViT, LeViT, Hiera, CaiT, EVA-02, DINOv3 and others.
 
     Images are completed with zeros at the right and the bottom to what the model needs: a multiple of its coarsest
@@ -90,6 +91,7 @@ class TimmBackbone(BaseModule):
         self.taken = tuple(self.model.prune_intermediate_layers(list(self.out_indices), prune_norm=not norm))
         kept = set(self.model.state_dict())
         self.unused_keys = frozenset(f"model.{key}" for key in every if key not in kept)
+        self.register_load_state_dict_pre_hook(_fit_tables)
         if with_checkpointing:
             with _said(f"{name} of timm cannot recompute its activations: leave with_checkpointing out"):
                 self.model.set_grad_checkpointing(True)
@@ -134,12 +136,12 @@ class TimmBackbone(BaseModule):
                 f"here is one of {height} x {width}: give TimmBackbone img_size=(height, width) of the largest."
             )
         if wanted != (height, width):
-            images = F.pad(images, (0, wanted[1] - width, 0, wanted[0] - height))
+            images = F.pad(images, (0, wanted[1] - width, 0, wanted[0] - height))  # zeros at the right and the bottom
         maps = self.model.forward_intermediates(
             images, indices=list(self.taken), norm=self.norm, stop_early=True, intermediates_only=True
         )
         return tuple(
-            x[:, :, : -(-height // stride), : -(-width // stride)]
+            x[:, :, : -(-height // stride), : -(-width // stride)]  # cut to ceil(size / stride)
             for x, stride in zip(maps, self.out_strides, strict=True)
         )
 
@@ -160,23 +162,6 @@ class TimmBackbone(BaseModule):
             f"{self.name} of timm does not say the order of its layers: leave LayerDecayOptimWrapperConstructor out"
         ):
             return group_parameters(self.model, self.model.group_matcher(coarse=False), reverse=True)
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """Tables and kernels of another size are resized, as timm itself does where it can."""
-        start, ours = f"{prefix}model.", self.model.state_dict()
-        odd = {
-            key.removeprefix(start): value
-            for key, value in state_dict.items()
-            if key.startswith(start) and value.shape != ours.get(key.removeprefix(start), value).shape
-        }
-        if odd:
-            fitted = [(key, _fit(value, ours[key], self.image, self.out_strides)) for key, value in odd.items()]
-            with contextlib.suppress(Exception):  # made for whole files: where it stumbles over a part, ours stand
-                fitted += sys.modules[type(self.model).__module__].checkpoint_filter_fn(dict(odd), self.model).items()
-            for key, value in fitted:
-                if key in odd and value is not None and value.shape == ours[key].shape:
-                    state_dict[start + key] = value
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def create(name: str, given: Mapping[str, Any]) -> nn.Module:
@@ -238,6 +223,25 @@ def _fit(value: Tensor, ours: Tensor, image: tuple[int, int], strides: Sequence[
     rows, grid = next(found, (0, None))
     if grid is None:
         return None
-    table = value.t()[None] if by_heads else value
+    table = value.t()[None] if by_heads else value  # (1, N, heads), the form of other tables
     fitted = fit_table(table, rows, grid, TableResizing())
     return fitted[0].t() if by_heads and fitted is not None else fitted
+
+
+def _fit_tables(backbone: TimmBackbone, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Tables and kernels of another size are resized while they are loaded, as timm itself does where it can."""
+    model, start = backbone.model, f"{prefix}model."
+    ours = model.state_dict()
+    odd = {
+        key.removeprefix(start): value
+        for key, value in state_dict.items()
+        if key.startswith(start) and value.shape != ours.get(key.removeprefix(start), value).shape
+    }
+    if not odd:
+        return
+    fitted = [(key, _fit(value, ours[key], backbone.image, backbone.out_strides)) for key, value in odd.items()]
+    with contextlib.suppress(Exception):  # made for whole files: where it stumbles over a part, ours stand
+        fitted += sys.modules[type(model).__module__].checkpoint_filter_fn(dict(odd), model).items()
+    for key, value in fitted:
+        if key in odd and value is not None and value.shape == ours[key].shape:
+            state_dict[start + key] = value

@@ -6,10 +6,10 @@ Shape letters: B batch, C channels, H, W input size, h, w size of the maps, P to
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from numbers import Integral
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -19,11 +19,15 @@ from densevit.errors import ConfigError, suggest
 from densevit.models.backbones.pyramid_transformer import look_up_arch
 from densevit.models.layers.block import Block, Mlp, SwiGLU
 from densevit.models.layers.drop_path import drop_path_rates
+from densevit.models.layers.init import init_linear
+from densevit.models.layers.patch_embed import PatchEmbed
 from densevit.models.layers.pos_embed import TableResizing, fit_table, sincos_table, table_for
 from densevit.models.layers.residual_conv import ConvBottleneck
+from densevit.models.layers.resize_on_load import resize_on_load
 from densevit.models.layers.rotary import COORDS, RotaryPositions, Rotation
 from densevit.models.layers.self_attention import DecomposedSelfAttention, RelativeSelfAttention, SelfAttention
-from densevit.models.layers.tokens import to_map, to_tokens
+from densevit.models.layers.tokens import to_map
+from densevit.models.protocols import Backbone
 from densevit.ops.resize import resize_kernel
 from densevit.registry import MODELS
 
@@ -39,33 +43,8 @@ CHOICES = {
 }
 
 
-class PatchEmbed(nn.Module):
-    """Cuts the image into patches, completed with zeros at the right and the bottom, and makes a token of each."""
-
-    def __init__(self, dim: int, patch_size: int, bias: bool):
-        super().__init__()
-        self.proj = nn.Conv2d(3, dim, patch_size, stride=patch_size, bias=bias)
-
-    def forward(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """images: (B, 3, H, W). Returns (B, h*w, C) and (h, w)."""
-        patch = self.proj.stride[0]
-        below, right = -images.shape[2] % patch, -images.shape[3] % patch
-        if below or right:
-            images = F.pad(images, (0, right, 0, below))
-        x = self.proj(images)
-        return to_tokens(x), tuple(x.shape[2:])
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """A kernel of another patch size is resized to ours."""
-        name, size = f"{prefix}proj.weight", self.proj.kernel_size
-        kernel = state_dict.get(name)
-        if kernel is not None and kernel.ndim == 4 and tuple(kernel.shape[2:]) != size:
-            state_dict[name] = resize_kernel(kernel, size)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-
 @MODELS.register_module()
-class ViT(BaseModule):
+class ViT(BaseModule, Backbone):
     """ViT tiny to giant: maps of chosen blocks, all of one size.
 
     The defaults are DeiT's and MAE's; the options after `norm_eps` are for successors and weights of other projects.
@@ -212,7 +191,9 @@ class ViT(BaseModule):
             self.rope_embed = RotaryPositions(dim // heads, rotary_base, rotary_coords, rotary_steps)
         if positions not in ("rotary", None):
             self.pos_embed = nn.Parameter(torch.zeros(1, self.table_rows + self.grid[0] * self.grid[1], dim))
-        self.patch_embed = PatchEmbed(dim, patch_size, patch_bias)
+        self.patch_embed = PatchEmbed(3, dim, patch_size, bias=patch_bias)
+        resize_on_load(self.patch_embed.proj, "weight", partial(fit_kernel, size=patch_size))
+        resize_on_load(self, "pos_embed", self.fit_pos_embed)
         if not set(sub_ln) <= {"attn", "mlp"} or ("mlp" in sub_ln and mlp != "swiglu"):
             raise ConfigError(f"ViT's sub_ln are {sub_ln!r}: 'attn', and with mlp='swiglu' 'mlp', may have one")
         biases = dict(qkv_bias=qkv_bias, key_bias=key_bias, proj_bias=proj_bias)
@@ -241,11 +222,7 @@ class ViT(BaseModule):
 
     def _draw(self, sincos: bool) -> None:
         """Initial weights: linear layers and tables normal (0.02) cut at two sigma, tokens nearly zero (timm)."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        self.apply(init_linear)
         for token in (self.cls_token, self.dist_token, self.register_tokens):
             if token is not None:
                 nn.init.normal_(token, std=1e-6)
@@ -264,7 +241,7 @@ class ViT(BaseModule):
         for i in range(max(self.out_indices) + 1):
             tokens = self.step(i, tokens, size, rotation)
             if i in self.out_indices:
-                maps.append(to_map(self.readout(tokens, i), size))
+                maps.append(to_map(self.readout(tokens, i), size))  # (B, C or 2 C, h, w)
         return tuple(maps)
 
     def rotation(self, size: tuple[int, int]) -> Rotation | None:
@@ -299,30 +276,30 @@ class ViT(BaseModule):
         prefix = [t for t in (self.cls_token, self.dist_token, self.register_tokens) if t is not None]
         if self.pos_embed is not None:
             table, rows = self.position_table(size), self.table_rows
-            x = x + table[:, rows:]
+            x = x + table[:, rows:]  # (B, h*w, C)
             if rows:
-                first = torch.cat(prefix, 1)
+                first = torch.cat(prefix, 1)  # (1, P, C); those with rows in the table stand first
                 prefix = [first[:, :rows] + table[:, :rows], first[:, rows:]]
         if prefix:
-            x = torch.cat([*(token.expand(len(x), -1, -1) for token in prefix), x], 1)
+            x = torch.cat([*(token.expand(len(x), -1, -1) for token in prefix), x], 1)  # (B, P + h*w, C)
         return x, size
 
     def readout(self, tokens: Tensor, block: int) -> Tensor:
         """Tokens after `block` (B, P + h*w, C) as the map's channels (B, h*w, C or 2 C)."""
-        patches, first = tokens[:, self.num_prefix :], tokens[:, :1]
+        patches, first = tokens[:, self.num_prefix :], tokens[:, :1]  # (B, h*w, C), (B, 1, C)
         if self.norm is not None and (self.final_norm == "all" or block == self.depth - 1):
             patches = self.norm(patches)
             if self.append_cls_token:
                 first = (self.cls_norm or self.norm)(first)
+        # the class token's channels beside every patch's: (B, h*w, 2 C)
         return torch.cat((patches, first.expand_as(patches)), -1) if self.append_cls_token else patches
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """A table of another (square) grid is resized to ours, and rows of tokens that we do not have are left out."""
-        table = state_dict.get(f"{prefix}pos_embed")
-        if self.pos_embed is not None and table is not None and table.ndim == 3 and table.shape != self.pos_embed.shape:
-            fitted = fit_table(
-                table, self.table_rows, self.grid, self.resizing, spare=self.table_rows == self.num_prefix
-            )
-            if fitted is not None:
-                state_dict[f"{prefix}pos_embed"] = fitted
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def fit_pos_embed(self, table: Tensor) -> Tensor | None:
+        """A file's table of another (square) grid resized to ours; rows of tokens that we do not have are left out."""
+        spare = self.table_rows == self.num_prefix
+        return fit_table(table, self.table_rows, self.grid, self.resizing, spare)
+
+
+def fit_kernel(kernel: Tensor, size: int) -> Tensor | None:
+    """A kernel (C, 3, k, k) of patches of another size resized to ours."""
+    return resize_kernel(kernel, (size, size)) if kernel.ndim == 4 else None

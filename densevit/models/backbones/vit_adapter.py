@@ -17,7 +17,6 @@ from torch.utils.checkpoint import checkpoint
 
 from densevit.errors import ConfigError, suggest
 from densevit.kernels.linear import apply_linear
-from densevit.models.backbones.pyramid_transformer import init_transformer
 from densevit.models.backbones.vit import ViT
 from densevit.models.layers.conv_tower import BatchNorm
 from densevit.models.layers.deformable_attention import (
@@ -27,7 +26,9 @@ from densevit.models.layers.deformable_attention import (
     sampling_locations,
 )
 from densevit.models.layers.drop_path import DropPath
+from densevit.models.layers.init import init_transformer
 from densevit.models.layers.tokens import to_map, to_tokens
+from densevit.models.protocols import Backbone
 from densevit.registry import MODELS
 
 STRIDES = (4, 8, 16, 32)
@@ -78,6 +79,7 @@ class ConvFFN(nn.Module):
 
     def forward(self, x: Tensor, sizes: Sizes) -> Tensor:
         """x: (B, S, C)."""
+        # of each of the three maps: (B, h*w, hidden)
         parts = apply_linear(self.fc1, x).split([height * width for height, width in sizes], 1)
         maps = [self.dwconv(to_map(part, size)) for part, size in zip(parts, sizes, strict=True)]
         return apply_linear(self.fc2, F.gelu(torch.cat([to_tokens(image) for image in maps], 1)))
@@ -125,7 +127,7 @@ class Interaction(nn.Module):
 
 
 @MODELS.register_module()
-class ViTAdapter(BaseModule):
+class ViTAdapter(BaseModule, Backbone):
     """Four maps at strides 4, 8, 16 and 32 from a plain ViT of any patch size.
 
     The image is completed with zeros to multiples of 32. Where the ViT's own grid is another (a patch of 14 pixels),
@@ -237,7 +239,7 @@ class ViTAdapter(BaseModule):
             if isinstance(module, DeformableAttention):
                 module.reset_parameters()
         if self.up is not None:
-            nn.init.normal_(self.up.weight, std=math.sqrt(2 / (4 * self.up.out_channels)))
+            nn.init.normal_(self.up.weight, std=math.sqrt(2 / (4 * self.up.out_channels)))  # by fan-out: 2 * 2 taps
             nn.init.zeros_(self.up.bias)
         nn.init.normal_(self.level_embed)
 
@@ -256,18 +258,21 @@ class ViTAdapter(BaseModule):
         images = F.pad(images, (0, -width % 32, 0, -height % 32))
         finest, coarser = self.spm(images)
         sizes = [tuple(image.shape[2:]) for image in coarser]
+        # (B, S, C)
         maps = torch.cat([to_tokens(x) + level for x, level in zip(coarser, self.level_embed, strict=True)], 1)
         tokens, grid = self.vit.embed(images)
         maps, added = self.interact(tokens, maps, grid, sizes)
-        parts = maps.split([rows * columns for rows, columns in sizes], 1)
+        parts = maps.split([rows * columns for rows, columns in sizes], 1)  # (B, h*w, C) at strides 8, 16 and 32
         images = [None, *(to_map(part, size) for part, size in zip(parts, sizes, strict=True))]
         if finest is not None:
-            images[0] = self.up(images[1]) + finest
+            images[0] = self.up(images[1]) + finest  # stride 4 from stride 8
         outputs = []
         for i, stride in zip(self.out_indices, self.out_strides, strict=True):
             x = images[i]
             if added:
+                # the ViT's map may reach further than the image's ceil(size / stride) locations
                 x = x + self.at_stride(to_map(added[i], grid), stride)[:, :, : x.shape[2], : x.shape[3]]
+            # cut to ceil(size / stride) of the image without its padding
             outputs.append(getattr(self, f"norm{i + 1}")(x[:, :, : -(-height // stride), : -(-width // stride)]))
         return tuple(outputs)
 
@@ -288,7 +293,7 @@ class ViTAdapter(BaseModule):
         rotation, after = self.vit.rotation(grid), []
         for blocks, layer in zip(self.interaction_indexes, self.interactions, strict=True):
             patches = self.run(layer.injector, tokens[:, first:], maps, on_maps)
-            tokens = torch.cat((tokens[:, :first], patches), 1) if first else patches
+            tokens = torch.cat((tokens[:, :first], patches), 1) if first else patches  # (B, P + N, C)
             for block in blocks:
                 tokens = self.vit.step(block, tokens, grid, rotation)
             patches = tokens[:, first:]

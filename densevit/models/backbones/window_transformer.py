@@ -5,6 +5,7 @@ detection repository. Shape letters: B batch, C channels, h, w size of a stage's
 """
 
 from collections.abc import Sequence
+from functools import partial
 from numbers import Integral
 
 import torch
@@ -16,28 +17,15 @@ from torch.utils.checkpoint import checkpoint
 from densevit.errors import ConfigError
 from densevit.kernels.linear import apply_linear
 from densevit.kernels.window_partition import WindowConfig
-from densevit.models.backbones.pyramid_transformer import checkpointed_stages
-from densevit.models.layers.tokens import to_map, to_tokens
+from densevit.models.backbones.pyramid_transformer import checkpointed_stages, chosen_stages
+from densevit.models.layers.init import init_linear
+from densevit.models.layers.patch_embed import PatchEmbed
+from densevit.models.layers.pos_embed import TableResizing, fit_table
+from densevit.models.layers.resize_on_load import resize_on_load
+from densevit.models.layers.tokens import to_map
+from densevit.models.protocols import Backbone
 from densevit.ops.plain import plain_form
 from densevit.ops.resize import resize_table
-
-
-class PatchEmbed(nn.Module):
-    """Cuts the image into patches, completed with zeros at the right and the bottom, and makes a token of each."""
-
-    def __init__(self, dim: int, patch_size: int, norm: bool, eps: float, in_channels: int = 3):
-        super().__init__()
-        self.proj = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
-        self.norm = nn.LayerNorm(dim, eps=eps) if norm else nn.Identity()
-
-    def forward(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """images: (B, 3, H, W). Returns (B, h*w, C) and (h, w)."""
-        patch = self.proj.stride[0]
-        below, right = -images.shape[2] % patch, -images.shape[3] % patch
-        if below or right:
-            images = F.pad(images, (0, right, 0, below))
-        x = self.proj(images)
-        return self.norm(to_tokens(x)), tuple(x.shape[2:])
 
 
 class PatchMerging(nn.Module):
@@ -55,11 +43,12 @@ class PatchMerging(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
         """x: (B, h*w, C). Returns (B, ceil(h/2)*ceil(w/2), 2 C) and its (h, w)."""
         height, width = size
-        x = x.unflatten(1, size)
+        x = x.unflatten(1, size)  # (B, h, w, C)
         if plain_form() or height % 2 or width % 2:
             x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
         size = (x.shape[1] // 2, x.shape[2] // 2)
         x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (B, h, row, w, column, C)
+        # (B, h/2 * w/2, 4 C): column before row, the published order of channels
         x = x.permute(0, 1, 3, 4, 2, 5).flatten(3).flatten(1, 2)
         x = x if self.norm_after else self.norm(x)
         x = apply_linear(self.reduction, x)
@@ -75,7 +64,7 @@ class Stage(nn.Module):
         self.downsample = downsample
 
 
-class WindowPyramid(BaseModule):
+class WindowPyramid(BaseModule, Backbone):
     """A family's constructor hands over its stages; see Swin for the arguments."""
 
     def __init__(
@@ -95,12 +84,10 @@ class WindowPyramid(BaseModule):
         super().__init__(init_cfg)
         self.num_stages = len(dims)
         self.checkpointed = checkpointed_stages(with_checkpointing, self.num_stages)
-        self.out_indices = tuple(out_indices)
-        if not self.out_indices or not all(0 <= i < self.num_stages for i in self.out_indices):
-            raise ConfigError(f"out_indices {self.out_indices}: choose from the stages 0 to {self.num_stages - 1}")
+        self.out_indices = chosen_stages(out_indices, self.num_stages)
         self.out_channels = tuple(dims[i] for i in self.out_indices)
         self.out_strides = tuple(patch_size * 2**i for i in self.out_indices)
-        self.patch_embed = PatchEmbed(dims[0], patch_size, patch_norm, norm_eps, in_channels)
+        self.patch_embed = PatchEmbed(in_channels, dims[0], patch_size, norm_eps=norm_eps if patch_norm else None)
         self.layers = nn.ModuleList(stages)
         self.output_norm = output_norm
         if output_norm:
@@ -112,11 +99,9 @@ class WindowPyramid(BaseModule):
             self.grid = (sides[0] // patch_size, sides[1] // patch_size)
             self.absolute_pos_embed = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1], dims[0]))
             nn.init.trunc_normal_(self.absolute_pos_embed, std=0.02)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+            fit = partial(fit_table, rows=0, grid=self.grid, how=TableResizing())
+            resize_on_load(self, "absolute_pos_embed", fit)
+        self.apply(init_linear)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """images: (B, 3, H, W). Returns (B, C_i, ceil(H / s_i), ceil(W / s_i)) for each of out_indices."""
@@ -149,23 +134,8 @@ class WindowPyramid(BaseModule):
         if first != "layers":
             return 0 if first in ("patch_embed", "absolute_pos_embed") else self.num_layers + 1
         stage = int(rest[0])
-        before = sum(len(s.blocks) for s in self.layers[:stage])
+        before = sum(len(s.blocks) for s in self.layers[:stage])  # blocks of the stages before
         return before + (int(rest[2]) + 1 if rest[1] == "blocks" else len(self.layers[stage].blocks))
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """A position table of another (square) grid is resized to ours."""
-        name = f"{prefix}absolute_pos_embed"
-        table = state_dict.get(name)
-        if (
-            self.grid is not None
-            and table is not None
-            and table.ndim == 3
-            and table.shape != self.absolute_pos_embed.shape
-        ):
-            side = round(table.shape[1] ** 0.5)
-            if side * side == table.shape[1]:
-                state_dict[name] = resize_table(table, (side, side), self.grid, "bicubic")
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def pairs(values: int | Sequence, stages: int, what: str) -> list[tuple[int, int]]:
@@ -186,7 +156,7 @@ def window_configs(
 ) -> list[tuple[WindowConfig, WindowConfig]]:
     """A stage's ways of cutting: that of its even blocks, which do not shift, and that of its odd ones."""
     windows = pairs(window_size, stages, "window_size")
-    shifts = [(h // 2, w // 2) for h, w in windows]
+    shifts = [(h // 2, w // 2) for h, w in windows]  # as published: half a window
     if shift_size is not None:
         shifts = pairs(shift_size, stages, "shift_size")
     for window, shift in zip(windows, shifts, strict=True):

@@ -109,6 +109,7 @@ class CascadeRCNNHead(RCNNHead):
         """Logits (N, K + 1) and deltas (N, K or 1, 4) of a stage for regions (N, 5)."""
         pooled = self.boxes[stage].pool(features, rois)
         if self.scale_gradients and pooled.requires_grad:
+            # the maps get the mean of the stages' gradients, not their sum
             pooled.register_hook(lambda gradient: gradient / len(self.boxes))
         return self.boxes[stage](pooled)
 
@@ -123,13 +124,14 @@ class CascadeRCNNHead(RCNNHead):
         samples: Sequence[DataSample],
     ) -> list[Tensor]:
         """The boxes (n, 4) of each image that the next stage of a training step starts from."""
+        # background regions move by the deltas of their likeliest class
         labels = torch.where(labels == self.num_classes, logits[:, :-1].argmax(1), labels)
         counts, result = [len(r.boxes) for r in regions], []
         for region, label, delta, sample in zip(
             regions, labels.split(counts), deltas.split(counts), samples, strict=True
         ):
             boxes = box.refine(region.boxes, label, delta, sample.img_shape)
-            kept = ~region.added if self.resample else (boxes[:, 2:] > boxes[:, :2]).all(1)
+            kept = ~region.added if self.resample else (boxes[:, 2:] > boxes[:, :2]).all(1)  # (n,) bool
             result.append(boxes[kept])
         return result
 
@@ -144,9 +146,9 @@ class CascadeRCNNHead(RCNNHead):
         counts, total = [len(boxes) for boxes in proposals], 0
         for i, box in enumerate(self.boxes):
             logits, deltas = self.read(i, features, as_rois(proposals))
-            total = total + (logits if self.average == "logits" else logits.softmax(1))
+            total = total + (logits if self.average == "logits" else logits.softmax(1))  # (N, K + 1)
             if i + 1 < len(self.boxes):
-                labels = logits[:, :-1].argmax(1)
+                labels = logits[:, :-1].argmax(1)  # (N,), the background left out
                 proposals = [
                     box.refine(*parts, sample.img_shape)
                     for *parts, sample in zip(

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from densevit.errors import ConfigError, suggest
 from densevit.models.heads.dense_head import DenseHead
 from densevit.ops.depth_crops import outside_range
-from densevit.registry import MODELS
 
 KINDS = ("sigmoid", "bins", "inverse", "relative")
 SMALLEST = 1e-8
@@ -59,7 +58,8 @@ class DepthHead(DenseHead):
         align_corners: bool = False,
         init_cfg: dict | None = None,
     ):
-        super().__init__(stride, align_corners, init_cfg)
+        losses = losses or dict(type="ScaleShiftInvariantLoss" if kind == "relative" else "SILogLoss")
+        super().__init__(stride, losses, loss_weight, align_corners, init_cfg)
         here = type(self).__name__
         if kind not in KINDS:
             raise ConfigError(f"{here} has no kind={kind!r}{suggest(str(kind), KINDS)}: choose from {', '.join(KINDS)}")
@@ -72,9 +72,6 @@ class DepthHead(DenseHead):
             raise ConfigError(f"{here}: kind='inverse' and inverse=(a, b) of 1 / (a * x + b) belong together")
         self.kind, self.metric = kind, kind != "relative"
         self.min_depth, self.max_depth, self.inverse, self.non_negative = min_depth, max_depth, inverse, non_negative
-        losses = losses or dict(type="SILogLoss" if self.metric else "ScaleShiftInvariantLoss")
-        self.losses = nn.ModuleList(MODELS.build(x) for x in ([losses] if isinstance(losses, Mapping) else losses))
-        self.loss_weight = loss_weight
         self.depth_pred = nn.Conv2d(channels, bins if kind == "bins" else 1, 1)
         nn.init.normal_(self.depth_pred.weight, std=0.01)
         # a ReLU that no place is above would never learn
@@ -104,6 +101,7 @@ class DepthHead(DenseHead):
         if self.kind == "sigmoid":
             return self.min_depth + (self.max_depth - self.min_depth) * x.sigmoid()
         if self.kind == "bins":
+            # (B, 1, h, w): the mean of N depths a place
             return torch.einsum("bnhw,bn->bhw", x.softmax(1), self.bin_centers(decoded))[:, None]
         x = x.relu() if self.non_negative else x
         if self.kind == "inverse":
@@ -113,16 +111,12 @@ class DepthHead(DenseHead):
 
     def bin_centers(self, decoded: Tensor) -> Tensor:
         """decoded: (B, C, h, w). Returns the depths (B, N) in meters that each image's locations choose from."""
-        shares = self.widths(decoded.mean((2, 3))).float().softmax(1)
+        shares = self.widths(decoded.mean((2, 3))).float().softmax(1)  # (B, N), sum 1
+        # from the widths of the bins to the middle of each
         return self.min_depth + (self.max_depth - self.min_depth) * (shares.cumsum(1) - shares / 2)
 
     def map_loss(self, maps: Tensor, ground_truth: Tensor) -> dict[str, Tensor]:
-        """maps: (B, 1, H, W) of `forward`. ground truth: (B, H, W) meters, 0 = none. Losses of one name are added
-        up."""
+        """maps: (B, 1, H, W) of `forward`. ground truth: (B, H, W) meters, 0 = none."""
         if self.depth_range:
             ground_truth = ground_truth.masked_fill(outside_range(ground_truth, self.depth_range), 0)
-        found: dict[str, Tensor] = {}
-        for loss in self.losses:
-            value = self.loss_weight * loss(maps[:, 0], ground_truth)
-            found[loss.name] = found[loss.name] + value if loss.name in found else value
-        return found
+        return super().map_loss(maps[:, 0], ground_truth)

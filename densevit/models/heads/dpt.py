@@ -45,5 +45,5 @@ class DPTHead(SemanticHead):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """features: one map (B, C, h, w). Returns logits (B, K, h, w), or twice the size."""
-        logits = super().forward(features)
+        logits = super().forward(features)  # (B, K, h, w)
         return F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=True) if self.doubled else logits

@@ -51,6 +51,7 @@ class DPTDepthHead(DepthHead):
         (x,) = features
         if self.projection is not None:
             x = self.projection(x).relu()
-        x = self.conv1(x)
+        x = self.conv1(x)  # (B, C / 2, h, w)
+        # with the stride as the factor this is the image's size, also for patches of 14 pixels
         size = [round(side * self.factor) for side in fixed_size(x.shape[2:])]
         return self.conv2(F.interpolate(x, size, mode="bilinear", align_corners=True)).relu()

@@ -50,5 +50,5 @@ class FCNHead(SemanticHead):
     def decode(self, features: Sequence[Tensor]) -> Tensor:
         """features: one map (B, C, h, w). Returns (B, channels, h, w)."""
         (x,) = features
-        decoded = self.convs(x)
+        decoded = self.convs(x)  # (B, channels, h, w)
         return decoded if self.join is None else self.join(torch.cat([x, decoded], dim=1))

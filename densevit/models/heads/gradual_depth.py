@@ -41,5 +41,6 @@ class GradualDepthHead(DepthHead):
         """features: one map (B, C, h, w). Returns (B, channels[-1], 2^n h, 2^n w) after n stages."""
         (x,) = features
         for stage in self.stages:
+            # twice the height and width
             x = F.interpolate(stage(x), scale_factor=2, mode="bilinear", align_corners=self.align_corners)
         return x

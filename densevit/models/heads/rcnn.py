@@ -13,11 +13,12 @@ from densevit.models.heads.roi_box import RoIBox
 from densevit.models.heads.roi_mask import RoIMask
 from densevit.models.heads.rpn import RPN
 from densevit.models.postprocess import rescale_boxes, rescale_masks
+from densevit.models.protocols import Head
 from densevit.ops.roi_align import as_rois
 from densevit.structures import DataSample, InstanceData
 
 
-class RCNNHead(BaseModule):
+class RCNNHead(BaseModule, Head):
     """A head of two stages: RPN, and whatever a subclass makes of its proposals.
 
     A subclass builds its parts with `part`, lists the mask parts in `mask_parts`, and defines
@@ -62,7 +63,7 @@ class RCNNHead(BaseModule):
         """The parts that look at regions: name, part, shape of a pooled region, and how many at most."""
         parts = {name: part for name, part in self.named_modules() if isinstance(part, RoIBox | RoIMask)}
         proposals = self.rpn.test_proposals["max_per_image"]
-        kept = min(part.test["max_per_image"] for part in parts.values() if isinstance(part, RoIBox))
+        kept = min(part.nms["max_per_image"] for part in parts.values() if isinstance(part, RoIBox))
         return [
             (
                 name,
@@ -104,7 +105,9 @@ class RCNNHead(BaseModule):
         proposals = [boxes for boxes, _ in self.rpn.proposals(*self.rpn(features), samples)]
         features = readable(features)
         found = self.detect(features, proposals, samples)
+        # (N, 5), (N,) of the whole batch
         rois, labels = as_rois([f.bboxes for f in found]), torch.cat([f.labels for f in found])
+        # (N, m, m)
         masks = sum(part.probabilities(features, rois, labels) for part in self.mask_parts) / len(self.mask_parts)
         for instances, mask, sample in zip(found, masks.split([len(f) for f in found]), samples, strict=True):
             instances.bboxes = rescale_boxes(instances.bboxes, sample)

@@ -9,18 +9,18 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError, merge_options
 from densevit.kernels.conv import Conv2d
-from densevit.models.losses.detection import box_regression_loss, sigmoid_focal_loss
+from densevit.models.heads.anchor_head import AnchorHead, Sizes
+from densevit.models.losses.detection import sigmoid_focal_loss
 from densevit.models.losses.processes import mean_over_processes
 from densevit.models.postprocess import rescale_boxes
-from densevit.ops.anchors import octave_scales, pyramid_anchors, usable_anchors
+from densevit.models.protocols import Head
+from densevit.ops.anchors import octave_scales
 from densevit.ops.boxes import decode_deltas, encode_deltas
-from densevit.ops.matching import match_by_iou
-from densevit.ops.nms import batched_nms
+from densevit.ops.nms import best_boxes
 from densevit.registry import MODELS
 from densevit.structures import DataSample, InstanceData
 
@@ -32,7 +32,7 @@ TEST = dict(nms_pre=1000, score_thr=0.05, nms_iou=0.5, max_per_image=100, min_si
 
 
 @MODELS.register_module()
-class RetinaNetHead(BaseModule):
+class RetinaNetHead(AnchorHead, Head):
     """Two towers of convolutions, shared by all levels: classes and box deltas of A anchors a place.
 
     Args:
@@ -93,9 +93,9 @@ class RetinaNetHead(BaseModule):
             raise ConfigError(f"RetinaNetHead: {len(self.strides)} anchor_strides for {len(in_channels)} incoming maps")
         self.scales = tuple(map(float, scales)) if scales else octave_scales(octave_base_scale, scales_per_octave)
         self.ratios = tuple(float(r) for r in ratios)
-        self.num_anchors = len(self.scales) * len(self.ratios)
         self.assign = merge_options("RetinaNetHead's assign", assign, ASSIGN)
-        self.test = merge_options("RetinaNetHead's test", test, TEST)
+        self.nms = merge_options("RetinaNetHead's test", test, TEST)
+        self.score_thr, self.nms_pre = self.nms.pop("score_thr"), self.nms.pop("nms_pre")
         self.allowed_border = self.assign.pop("allowed_border")
         self.coder = dict(means=tuple(target_means), stds=tuple(target_stds))
         self.focal = dict(gamma=focal_gamma, alpha=focal_alpha)
@@ -125,16 +125,6 @@ class RetinaNetHead(BaseModule):
             deltas.append(self.retina_reg(r))
         return logits, deltas
 
-    def anchors(self, maps: Sequence[Tensor]) -> tuple[tuple[tuple[int, int], ...], tuple[Tensor, ...]]:
-        """Sizes of the maps and each level's anchors (N_l, 4)."""
-        sizes = tuple((x.shape[2], x.shape[3]) for x in maps)
-        return sizes, pyramid_anchors(sizes, self.strides, self.scales, self.ratios, maps[0].device)
-
-    @staticmethod
-    def rows(x: Tensor, width: int) -> Tensor:
-        """(B, A * width, h, w) -> (B, h w A, width) in float32: a row an anchor, in the order of the anchors."""
-        return x.permute(0, 2, 3, 1).reshape(len(x), -1, width).float()
-
     def loss(self, features: Sequence[Tensor], samples: Sequence[DataSample]) -> dict[str, list[Tensor]]:
         """`loss_cls` and `loss_box`, a value a level (their sum is the loss).
 
@@ -146,44 +136,38 @@ class RetinaNetHead(BaseModule):
         anchors = torch.cat(levels)
         targets = [self.targets(anchors, sizes, sample) for sample in samples]
         labels, locations, boxes, counts = (list(column) for column in zip(*targets, strict=True))
-        labels = torch.stack(labels).split([len(a) for a in levels], dim=1)
+        labels = torch.stack(labels).split([len(a) for a in levels], dim=1)  # L of (B, N_l)
         divisor = mean_over_processes(torch.stack(counts).clamp(min=1).sum().float())
 
+        # (P,): numbers among the anchors of all images
         offsets = torch.cat([p + i * len(anchors) for i, p in enumerate(locations)])
-        flat_deltas = torch.cat([self.rows(x, 4) for x in deltas], dim=1)
+        flat_deltas = torch.cat([self.rows(x, 4) for x in deltas], dim=1)  # (B, N, 4)
         wanted = encode_deltas(anchors[torch.cat(locations)], torch.cat(boxes), **self.coder)
-        box_loss = box_regression_loss(flat_deltas.flatten(0, 1)[offsets], wanted, self.smooth_l1_beta).sum(1)
-        ends = torch.tensor([len(a) for a in levels], device=anchors.device).cumsum(0)
-        level = torch.bucketize(torch.cat(locations), ends, right=True)
-        box_losses = box_loss.new_zeros(len(levels)).index_add(0, level, box_loss)
+        given = flat_deltas.flatten(0, 1)[offsets]  # (P, 4) of the positive anchors of all images
+        box_losses = self.box_loss_by_level(given, wanted, torch.cat(locations), levels)
         box_losses = box_losses * (self.box_loss_weight / divisor)
         # an image without objects must still give every parameter a gradient (of zero)
         box_losses = box_losses + flat_deltas.sum() * 0
 
         class_losses = []
         for x, label in zip(logits, labels, strict=True):
-            label = label.flatten()
+            label = label.flatten()  # (B * N_l,)
             loss = sigmoid_focal_loss(self.rows(x, self.num_classes).flatten(0, 1), label.clamp(min=0), **self.focal)
+            # anchors that do not count (-1) are multiplied away: no boolean index in a training step
             class_losses.append((loss.sum(1) * (label >= 0)).sum() * (self.class_loss_weight / divisor))
         return {"loss_cls": class_losses, "loss_box": list(box_losses)}
 
     @torch.no_grad()
-    def targets(
-        self, anchors: Tensor, sizes: tuple[tuple[int, int], ...], sample: DataSample
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def targets(self, anchors: Tensor, sizes: Sizes, sample: DataSample) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What one image wants of its anchors (N, 4).
 
         Returns the label of each anchor (N,): K background, -1 does not count; the locations (P,) of the positive ones,
         the true box of each (P, 4), and P as a tensor.
         """
         ground_truth = sample.gt_instances
-        padded = tuple(sample.metainfo.get("pad_shape", sample.img_shape))
-        valid = usable_anchors(
-            anchors, sizes, padded, sample.img_shape, self.strides, self.num_anchors, self.allowed_border
-        )
-        ignored = sample.ignored_instances.bboxes if "ignored_instances" in sample else None
-        index = match_by_iou(anchors, ground_truth.bboxes, ignored=ignored, valid=valid, **self.assign).index
+        index = self.match(anchors, sizes, sample)
         locations = (index >= 0).nonzero().flatten()
+        # background, then what does not count, then the positive ones
         labels = torch.full_like(index, self.num_classes).masked_fill_(index == -2, -1)
         labels[locations] = ground_truth.labels[index[locations]]
         return labels, locations, ground_truth.bboxes[index[locations]], index.new_tensor(len(locations))
@@ -192,7 +176,7 @@ class RetinaNetHead(BaseModule):
         """`pred_instances` of each image, in the original image's frame, by falling score."""
         logits, deltas = self(features)
         _, levels = self.anchors(logits)
-        scores = [self.rows(x, self.num_classes).sigmoid() for x in logits]
+        scores = [self.rows(x, self.num_classes).sigmoid() for x in logits]  # L of (B, N_l, K)
         rows = [self.rows(x, 4) for x in deltas]
         predictions = []
         for i, sample in enumerate(samples):
@@ -210,20 +194,17 @@ class RetinaNetHead(BaseModule):
         """
         best, labels, boxes, bases = [], [], [], []
         for level_scores, level_deltas, level_anchors in zip(scores, deltas, anchors, strict=True):
-            pairs = (level_scores > self.test["score_thr"]).nonzero()  # (n, 2): anchor, class
+            pairs = (level_scores > self.score_thr).nonzero()  # (n, 2): anchor, class
             ranked, order = level_scores[pairs[:, 0], pairs[:, 1]].sort(descending=True)
-            if self.test["nms_pre"] > 0:
-                ranked, order = ranked[: self.test["nms_pre"]], order[: self.test["nms_pre"]]
+            if self.nms_pre > 0:
+                ranked, order = ranked[: self.nms_pre], order[: self.nms_pre]
             pairs = pairs[order]
             best.append(ranked)
             labels.append(pairs[:, 1])
-            boxes.append(level_deltas[pairs[:, 0]])
+            boxes.append(level_deltas[pairs[:, 0]])  # an anchor stands here once for each of its classes
             bases.append(level_anchors[pairs[:, 0]])
-        best, labels = torch.cat(best), torch.cat(labels)
+        best, labels = torch.cat(best), torch.cat(labels)  # (n,) of all levels
         boxes = decode_deltas(torch.cat(bases), torch.cat(boxes), **self.coder, shape=sample.img_shape)
         boxes = rescale_boxes(boxes, sample)
-        if self.test["min_size"] >= 0:
-            large = ((boxes[:, 2:] - boxes[:, :2]) > self.test["min_size"]).all(1)
-            best, labels, boxes = best[large], labels[large], boxes[large]
-        keep = batched_nms(boxes, best, labels, self.test["nms_iou"])[: self.test["max_per_image"]]
+        keep = best_boxes(boxes, best, labels, **self.nms)
         return InstanceData(bboxes=boxes[keep], scores=best[keep], labels=labels[keep])

@@ -9,18 +9,17 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError, merge_options
 from densevit.kernels.linear import apply_linear
+from densevit.models.heads.roi_part import RoIPart
 from densevit.models.layers.conv_tower import conv_tower
 from densevit.models.losses.detection import box_regression_loss, class_loss, giou_loss
 from densevit.models.losses.processes import mean_over_processes
 from densevit.ops.boxes import decode_deltas, encode_deltas
 from densevit.ops.matching import match_by_iou
-from densevit.ops.nms import batched_nms
-from densevit.ops.roi_align import multilevel_roi_align
+from densevit.ops.nms import best_boxes
 from densevit.ops.sampling import sample_matches
 from densevit.structures import DataSample, InstanceData
 
@@ -28,7 +27,6 @@ ASSIGN = dict(
     pos_iou=0.5, neg_iou=0.5, min_pos_iou=0.5, ignore_iof=-1.0, ignore_of_region=False, match_low_quality=True,
     match_all_best=True, allow_override=True,
 )  # fmt: skip
-POOLING = dict(levels=4, size=7, sampling_ratio=0, aligned=True, level_rule="finest", finest_size=56.0)
 SAMPLE = dict(num=512, pos_fraction=0.25, add_gt_as_proposals=True)
 BOX_LOSSES = ("deltas", "giou")
 TEST = dict(score_thr=0.05, nms_iou=0.5, max_per_image=100, min_size=-1.0)
@@ -37,12 +35,12 @@ TEST = dict(score_thr=0.05, nms_iou=0.5, max_per_image=100, min_size=-1.0)
 class SampledRois(NamedTuple):
     """The regions of one image that a training step looks at, the positive ones first.
 
-    boxes: (n, 4). ground truth: (n,) int64, number of the true box, -1 background. positives: how many. added: (n,)
-    bool, whether the region is itself a true box.
+    boxes: (n, 4). matched_gt: (n,) int64, number of the true box, -1 background. positives: how many. added: (n,) bool,
+    whether the region is itself a true box.
     """
 
     boxes: Tensor
-    ground_truth: Tensor
+    matched_gt: Tensor
     positives: int
     added: Tensor
 
@@ -54,19 +52,17 @@ class SampledRois(NamedTuple):
     @property
     def matched_gt_of_positive(self) -> Tensor:
         """The numbers of their true boxes: (positives,)."""
-        return self.target_key[: self.positives]
+        return self.matched_gt[: self.positives]
 
 
-class RoIBox(BaseModule):
+class RoIBox(RoIPart):
     """Pooled maps through shared convolutions and linear layers to classes and box deltas.
 
     Args:
         in_channels: channels of the incoming maps.
         in_strides: their strides.
         num_classes: K; class K is the background.
-        pooling: what differs from POOLING: how many of the maps regions are read from, from the finest on (levels; all
-            where there are fewer), the side of the pooled map (size), and arguments of
-            `ops.roi_align.multilevel_roi_align`.
+        pooling: see RoIPart; the pooled map's side is 7.
         num_convs: 3x3 convolutions before the linear layers.
         conv_channels: their channels.
         norm: after each convolution: None, 'LN' (over the channels) or 'BN' (over the regions of a batch).
@@ -110,21 +106,18 @@ class RoIBox(BaseModule):
         sample: Mapping | None = None,
         test: Mapping | None = None,
     ):
-        super().__init__()
+        super().__init__("box.pooling", in_strides, pooling, size=7)
         if box_loss not in BOX_LOSSES:
             raise ConfigError(f"box has no box_loss={box_loss!r}: choose from {', '.join(BOX_LOSSES)}")
         self.num_classes, self.class_agnostic, self.box_loss = num_classes, class_agnostic, box_loss
-        self.pooling = merge_options("box.pooling", pooling, POOLING)
-        self.strides = tuple(in_strides[: self.pooling.pop("levels")])
         self.coder = dict(means=tuple(target_means), stds=tuple(target_stds))
         self.limit_shrink, self.smooth_l1_beta = limit_shrink, smooth_l1_beta
         self.class_loss_weight, self.box_loss_weight = class_loss_weight, box_loss_weight
-        self.assign, self.sample = (
-            merge_options("box.assign", assign, ASSIGN),
-            merge_options("box.sample", sample, SAMPLE),
-        )
+        self.assign = merge_options("box.assign", assign, ASSIGN)
+        self.sample = merge_options("box.sample", sample, SAMPLE)
         self.add_gt_as_proposals = self.sample.pop("add_gt_as_proposals")
-        self.test = merge_options("box.test", test, TEST)
+        self.nms = merge_options("box.test", test, TEST)
+        self.score_thr = self.nms.pop("score_thr")
 
         widths = [in_channels, *[conv_channels] * num_convs]
         self.convs = conv_tower(widths, norm)
@@ -139,17 +132,13 @@ class RoIBox(BaseModule):
         for fc in (*self.fcs, self.cls_pred, self.bbox_pred):
             nn.init.zeros_(fc.bias)
 
-    def pool(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
-        """What the maps hold at regions (N, 5) (image number, x1, y1, x2, y2): (N, C, s, s)."""
-        return multilevel_roi_align(features[: len(self.strides)], self.strides, rois, **self.pooling)
-
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """pooled: (N, C, s, s). Returns logits (N, K + 1) and deltas (N, K, 4), or (N, 1, 4) for all classes."""
-        x = self.convs(pooled).flatten(1)
+        x = self.convs(pooled).flatten(1)  # (N, C s s)
         for fc in self.fcs:
             x = apply_linear(fc, x).relu_()
         logits, deltas = (apply_linear(layer, x).float() for layer in (self.cls_pred, self.bbox_pred))
-        return logits, deltas.unflatten(1, (-1, 4))
+        return logits, deltas.unflatten(1, (-1, 4))  # (N, K or 1, 4)
 
     @torch.no_grad()
     def sample_rois(self, proposals: Tensor, sample: DataSample) -> SampledRois:
@@ -159,10 +148,12 @@ class RoIBox(BaseModule):
         added = torch.zeros(len(proposals), dtype=torch.bool, device=proposals.device)
         if self.add_gt_as_proposals:
             proposals = torch.cat((ground_truth.to(proposals), proposals))
+            # a true box is matched with itself
             index = torch.cat((torch.arange(len(ground_truth), device=index.device), index))
             added = torch.cat((added.new_ones(len(ground_truth)), added))
         drawn = sample_matches(index, **self.sample)
-        positive = (drawn & (index >= 0)).nonzero().flatten()
+        positive = (drawn & (index >= 0)).nonzero().flatten()  # (positives,)
+        # the positive ones first, which `SampledRois` promises
         locations = torch.cat((positive, (drawn & (index < 0)).nonzero().flatten()))
         return SampledRois(proposals[locations], index[locations], len(positive), added[locations])
 
@@ -185,7 +176,7 @@ class RoIBox(BaseModule):
         """Class of each region of the batch: (N,) int64, K background."""
         labels = []
         for region, sample in zip(regions, samples, strict=True):
-            label = torch.full_like(region.ground_truth, self.num_classes)
+            label = torch.full_like(region.matched_gt, self.num_classes)
             label[: region.positives] = sample.gt_instances.labels[region.matched_gt_of_positive]
             labels.append(label)
         return torch.cat(labels)
@@ -206,6 +197,7 @@ class RoIBox(BaseModule):
         divisor = mean_over_processes(len(labels), labels.device)
         locations, start = [], 0
         for region in regions:
+            # positive regions, among those of the batch
             locations.append(torch.arange(start, start + region.positives, device=labels.device))
             start += len(region.boxes)
         locations = torch.cat(locations)
@@ -213,6 +205,7 @@ class RoIBox(BaseModule):
         ground_truth = torch.cat(
             [s.gt_instances.bboxes[r.matched_gt_of_positive] for r, s in zip(regions, samples, strict=True)]
         )
+        # (P, 4): of the true class, or the only one
         given = deltas[locations, 0 if self.class_agnostic else labels[locations]]
         if self.box_loss == "giou":
             each = giou_loss(decode_deltas(boxes, given, **self.coder, limit_shrink=self.limit_shrink), ground_truth)
@@ -242,11 +235,8 @@ class RoIBox(BaseModule):
         boxes: (n, 4) regions. scores: (n, K + 1) probabilities. deltas: (n, K or 1, 4). In this order: score above the
         threshold, boxes decoded and clipped to the image, NMS class by class, best max_per_image.
         """
-        region, labels = (scores[:, :-1] > self.test["score_thr"]).nonzero(as_tuple=True)  # pairs of region and class
-        best = scores[region, labels]
+        region, labels = (scores[:, :-1] > self.score_thr).nonzero(as_tuple=True)  # pairs of region and class
+        best = scores[region, labels]  # (pairs,)
         boxes = self.refine(boxes[region], labels, deltas[region], sample.img_shape)
-        if self.test["min_size"] >= 0:
-            large = ((boxes[:, 2:] - boxes[:, :2]) > self.test["min_size"]).all(1)
-            best, labels, boxes = best[large], labels[large], boxes[large]
-        keep = batched_nms(boxes, best, labels, self.test["nms_iou"])[: self.test["max_per_image"]]
+        keep = best_boxes(boxes, best, labels, **self.nms)
         return InstanceData(bboxes=boxes[keep], scores=best[keep], labels=labels[keep])

@@ -7,27 +7,25 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from densevit.errors import DataError, merge_options
+from densevit.errors import DataError
+from densevit.models.heads.roi_part import RoIPart
 from densevit.models.layers.conv_tower import conv_tower
 from densevit.models.losses.detection import mask_loss
 from densevit.ops.cropped_masks import marked
-from densevit.ops.roi_align import as_rois, crop_masks, multilevel_roi_align
+from densevit.ops.roi_align import as_rois, crop_masks
 from densevit.structures import DataSample
 
-POOLING = dict(levels=4, size=14, sampling_ratio=0, aligned=True, level_rule="finest", finest_size=56.0)
 
-
-class RoIMask(BaseModule):
+class RoIMask(RoIPart):
     """Pooled maps through convolutions and one doubling to a mask a class.
 
     Args:
         in_channels: channels of the incoming maps.
         in_strides: their strides.
         num_classes: K.
-        pooling: what differs from POOLING; see RoIBox.
+        pooling: see RoIPart; the pooled map's side is 14.
         num_convs: 3x3 convolutions at the pooled map's size.
         channels: their channels.
         norm: after each of them: None, 'LN' (over the channels) or 'BN' (over the regions of a batch).
@@ -49,9 +47,7 @@ class RoIMask(BaseModule):
         loss_weight: float = 1.0,
         threshold: float = 0.5,
     ):
-        super().__init__()
-        self.pooling = merge_options("mask.pooling", pooling, POOLING)
-        self.strides = tuple(in_strides[: self.pooling.pop("levels")])
+        super().__init__("mask.pooling", in_strides, pooling, size=14)
         self.class_agnostic, self.loss_weight, self.threshold = class_agnostic, loss_weight, threshold
         widths = [in_channels, *[channels] * num_convs]
         self.convs = conv_tower(widths, norm)
@@ -60,10 +56,6 @@ class RoIMask(BaseModule):
         for conv in (self.upsample, self.logits):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             nn.init.zeros_(conv.bias)
-
-    def pool(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
-        """What the maps hold at regions (N, 5) (image number, x1, y1, x2, y2): (N, C, s, s)."""
-        return multilevel_roi_align(features[: len(self.strides)], self.strides, rois, **self.pooling)
 
     def forward(self, pooled: Tensor, labels: Tensor | None = None) -> Tensor:
         """pooled: (N, C, s, s). labels: (N,) int64. Returns logits (N, m, m), each region's of its class alone, or of
@@ -79,9 +71,9 @@ class RoIMask(BaseModule):
         x = F.conv2d(x, kernel, self.upsample.bias.repeat(4)).relu_()
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2).unflatten(2, (4, -1))  # (N, s * s, 2 * 2, C)
         weight = self.logits.weight[labels, :, 0, 0]  # (N, C): a mask a region instead of K
-        logits = (pixels.flatten(1, 2) @ weight[:, :, None])[..., 0] + self.logits.bias[labels, None]
+        logits = (pixels.flatten(1, 2) @ weight[:, :, None])[..., 0] + self.logits.bias[labels, None]  # (N, s * s * 4)
         masks = logits.float().view(len(x), *x.shape[2:], 2, 2).transpose(2, 3)  # (N, s, 2, s, 2)
-        return masks.flatten(3).flatten(1, 2)
+        return masks.flatten(3).flatten(1, 2)  # (N, 2 s, 2 s)
 
     def loss(
         self,
@@ -95,7 +87,9 @@ class RoIMask(BaseModule):
         It is the mean over the regions of the whole batch, over all processes. A region of an object whose mask is
         empty does not count: what is there is not known.
         """
-        labels = torch.cat([s.gt_instances.labels[index] for index, s in zip(ground_truth, samples, strict=True)])
+        labels = torch.cat(
+            [s.gt_instances.labels[index] for index, s in zip(ground_truth, samples, strict=True)]
+        )  # (P,)
         targets = self.targets(boxes, ground_truth, samples)
         logits = self(self.pool(features, as_rois(boxes)), labels)
         known = [marked(s.gt_instances.masks, index) for index, s in zip(ground_truth, samples, strict=True)]
@@ -111,7 +105,7 @@ class RoIMask(BaseModule):
                     "the training data has no masks, which Mask R-CNN learns from: set with_masks=True "
                     "of the dataset (and of LoadAnnotations), or use a head of boxes alone."
                 )
-            targets.append(crop_masks(sample.gt_instances.masks, box, index, 2 * self.pooling["size"]))
+            targets.append(crop_masks(sample.gt_instances.masks, box, index, 2 * self.pooling["size"]))  # (P_i, m, m)
         return torch.cat(targets)
 
     def probabilities(self, features: Sequence[Tensor], rois: Tensor, labels: Tensor) -> Tensor:

@@ -7,17 +7,15 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError, merge_options
 from densevit.kernels.conv import Conv2d
-from densevit.models.losses.detection import box_regression_loss, object_loss
+from densevit.models.heads.anchor_head import AnchorHead, Sizes
+from densevit.models.losses.detection import object_loss
 from densevit.models.losses.processes import mean_over_processes
-from densevit.ops.anchors import pyramid_anchors, usable_anchors
 from densevit.ops.boxes import clip_boxes, decode_deltas, encode_deltas
-from densevit.ops.matching import match_by_iou
-from densevit.ops.nms import batched_nms
+from densevit.ops.nms import best_boxes
 from densevit.ops.sampling import sample_matches
 from densevit.structures import DataSample
 
@@ -31,7 +29,7 @@ TEST = dict(nms_pre=1000, nms_iou=0.7, max_per_image=1000, min_size=0.0)
 DIVISORS = ("sampled", "quota")
 
 
-class RPN(BaseModule):
+class RPN(AnchorHead):
     """One small head over all levels: is there an object at each anchor, and where is its box?
 
     Args:
@@ -84,14 +82,11 @@ class RPN(BaseModule):
         if divisor not in DIVISORS:
             raise ConfigError(f"rpn has no divisor={divisor!r}: choose from {', '.join(DIVISORS)}")
         self.scales, self.ratios = tuple(map(float, scales)), tuple(map(float, ratios))
-        self.num_anchors = len(self.scales) * len(self.ratios)
         self.coder = dict(means=tuple(target_means), stds=tuple(target_stds))
         self.limit_shrink, self.smooth_l1_beta, self.divisor = limit_shrink, smooth_l1_beta, divisor
         self.class_loss_weight, self.box_loss_weight = class_loss_weight, box_loss_weight
-        self.assign, self.sample = (
-            merge_options("rpn.assign", assign, ASSIGN),
-            merge_options("rpn.sample", sample, SAMPLE),
-        )
+        self.assign = merge_options("rpn.assign", assign, ASSIGN)
+        self.sample = merge_options("rpn.sample", sample, SAMPLE)
         self.allowed_border, self.in_padding = self.assign.pop("allowed_border"), self.assign.pop("in_padding")
         self.train_proposals = merge_options("rpn.train", train, TRAIN)
         self.test_proposals = merge_options("rpn.test", test, TEST)
@@ -114,16 +109,6 @@ class RPN(BaseModule):
             deltas.append(self.deltas(x))
         return logits, deltas
 
-    def anchors(self, maps: Sequence[Tensor]) -> tuple[tuple[tuple[int, int], ...], tuple[Tensor, ...]]:
-        """Sizes of the maps and each level's anchors (N_l, 4)."""
-        sizes = tuple((x.shape[2], x.shape[3]) for x in maps)
-        return sizes, pyramid_anchors(sizes, self.strides, self.scales, self.ratios, maps[0].device)
-
-    @staticmethod
-    def rows(maps: Sequence[Tensor]) -> list[Tensor]:
-        """L of (B, C, h, w) -> L of (B, h w C) in float32, in the order of the anchors."""
-        return [x.permute(0, 2, 3, 1).flatten(1).float() for x in maps]
-
     def loss(
         self, logits: Sequence[Tensor], deltas: Sequence[Tensor], samples: Sequence[DataSample]
     ) -> dict[str, list[Tensor]]:
@@ -134,43 +119,37 @@ class RPN(BaseModule):
         index, counted = torch.stack(index), torch.stack(counted)  # (B, N)
         divisor = mean_over_processes(self.num_counted(index, counted), index.device)
 
+        scores = [self.rows(x, 1)[..., 0] for x in logits]  # L of (B, N_l)
         class_losses = [
             (object_loss(x, i >= 0) * c).sum() * (self.class_loss_weight / divisor)
-            for x, i, c in zip(self.rows(logits), index.split(lengths, 1), counted.split(lengths, 1), strict=True)
+            for x, i, c in zip(scores, index.split(lengths, 1), counted.split(lengths, 1), strict=True)
         ]
 
         image, location = ((index >= 0) & counted).nonzero(as_tuple=True)
         starts = [0]  # ground truth of all images one after the other
         for sample in samples:
             starts.append(starts[-1] + len(sample.gt_instances))
-        ground_truth = torch.cat([sample.gt_instances.bboxes for sample in samples])
+        ground_truth = torch.cat([sample.gt_instances.bboxes for sample in samples])  # (G of all images, 4)
+        # the true box of each positive anchor (P, 4)
         ground_truth = ground_truth[index[image, location] + torch.tensor(starts, device=location.device)[image]]
-        flat = torch.cat(self.rows(deltas), 1).unflatten(1, (-1, 4))
+        flat = torch.cat([self.rows(x, 4) for x in deltas], 1)  # (B, N, 4)
         wanted = encode_deltas(anchors[location], ground_truth, **self.coder)
-        each = box_regression_loss(flat[image, location], wanted, self.smooth_l1_beta).sum(1)
-        ends = torch.tensor(lengths, device=location.device).cumsum(0)
-        level = torch.bucketize(location, ends, right=True)
-        box_losses = each.new_zeros(len(levels)).index_add(0, level, each) * (self.box_loss_weight / divisor)
+        box_losses = self.box_loss_by_level(flat[image, location], wanted, location, levels)
+        box_losses = box_losses * (self.box_loss_weight / divisor)
         return {"loss_rpn_cls": class_losses, "loss_rpn_box": list(box_losses)}
 
     def num_counted(self, index: Tensor, counted: Tensor) -> Tensor | int:
         """What the losses are divided by, of this process. index, counted: (B, N)."""
         if self.divisor == "quota":
             return self.sample["num"] * len(index)
-        positive = ((index >= 0) & counted).sum(1)
+        positive = ((index >= 0) & counted).sum(1)  # (B,)
         return (positive.clamp(min=1) + (counted.sum(1) - positive).clamp(min=1)).sum()
 
     @torch.no_grad()
-    def targets(self, anchors: Tensor, sizes: tuple[tuple[int, int], ...], sample: DataSample) -> tuple[Tensor, Tensor]:
+    def targets(self, anchors: Tensor, sizes: Sizes, sample: DataSample) -> tuple[Tensor, Tensor]:
         """What one image wants of its anchors (N, 4): the ground truth of each (N,), negative without one, and which
         were drawn to count (N,) bool."""
-        padded = None if self.in_padding else tuple(sample.metainfo.get("pad_shape", sample.img_shape))
-        valid = usable_anchors(
-            anchors, sizes, padded, sample.img_shape, self.strides, self.num_anchors, self.allowed_border
-        )
-        ignored = sample.ignored_instances.bboxes if "ignored_instances" in sample else None
-        ground_truth = sample.gt_instances.bboxes
-        index = match_by_iou(anchors, ground_truth, ignored=ignored, valid=valid, **self.assign).index
+        index = self.match(anchors, sizes, sample)
         return index, sample_matches(index, **self.sample)
 
     @torch.no_grad()
@@ -184,19 +163,18 @@ class RPN(BaseModule):
         """
         options = self.train_proposals if self.training else self.test_proposals
         best, boxes, level = [], [], []
-        for i, (score, delta, anchors) in enumerate(
-            zip(self.rows(logits), self.rows(deltas), self.anchors(logits)[1], strict=True)
-        ):
+        for i, (x, y, anchors) in enumerate(zip(logits, deltas, self.anchors(logits)[1], strict=True)):
+            score, delta = self.rows(x, 1)[..., 0], self.rows(y, 4)  # (B, N_l), (B, N_l, 4)
             most = min(options["nms_pre"], score.shape[1]) if options["nms_pre"] > 0 else score.shape[1]
             score, order = score.topk(most, dim=1)  # (B, most)
-            delta = delta.unflatten(1, (-1, 4)).gather(1, order[..., None].expand(-1, -1, 4))
+            delta = delta.gather(1, order[..., None].expand(-1, -1, 4))  # (B, most, 4)
             decoded = decode_deltas(
                 anchors[order].flatten(0, 1), delta.flatten(0, 1), **self.coder, limit_shrink=self.limit_shrink
             )
             best.append(score)
-            boxes.append(decoded.unflatten(0, delta.shape[:2]))
-            level.append(order.new_full((most,), i))
-        best, boxes, level = torch.cat(best, 1), torch.cat(boxes, 1), torch.cat(level)
+            boxes.append(decoded.unflatten(0, delta.shape[:2]))  # (B, most, 4)
+            level.append(order.new_full((most,), i))  # NMS takes each level by itself
+        best, boxes, level = torch.cat(best, 1), torch.cat(boxes, 1), torch.cat(level)  # (B, n), (B, n, 4), (n,)
         return [
             _suppress(b, clip_boxes(x, sample.img_shape), level, options)
             for b, x, sample in zip(best, boxes, samples, strict=True)
@@ -205,8 +183,5 @@ class RPN(BaseModule):
 
 def _suppress(scores: Tensor, boxes: Tensor, level: Tensor, options: Mapping) -> tuple[Tensor, Tensor]:
     """The proposals of one image out of its candidates (N,), (N, 4), (N,)."""
-    if options["min_size"] >= 0:
-        large = ((boxes[:, 2:] - boxes[:, :2]) > options["min_size"]).all(1)
-        scores, boxes, level = scores[large], boxes[large], level[large]
-    keep = batched_nms(boxes, scores, level, options["nms_iou"])[: options["max_per_image"]]
+    keep = best_boxes(boxes, scores, level, options["nms_iou"], options["max_per_image"], options["min_size"])
     return boxes[keep], scores[keep]

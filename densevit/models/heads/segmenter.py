@@ -16,6 +16,7 @@ from densevit.models.heads.dense_head import last_map
 from densevit.models.heads.semantic_head import SemanticHead
 from densevit.models.layers.block import Block, Mlp
 from densevit.models.layers.drop_path import drop_path_rates
+from densevit.models.layers.init import init_linear
 from densevit.models.layers.self_attention import SelfAttention
 from densevit.models.layers.tokens import to_map, to_tokens
 from densevit.registry import MODELS
@@ -71,20 +72,18 @@ class SegmenterHead(SemanticHead):
         self.proj_classes = nn.Parameter(dim**-0.5 * torch.randn(dim, dim))
         self.mask_norm = nn.LayerNorm(num_classes, eps=norm_eps)
         nn.init.trunc_normal_(self.cls_emb, std=0.02)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        self.apply(init_linear)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """features: one map (B, C, h, w). Returns logits (B, K, h, w)."""
         (image,) = features
         size = image.shape[2:]
-        x = apply_linear(self.proj_dec, to_tokens(image))
+        x = apply_linear(self.proj_dec, to_tokens(image))  # (B, N, D)
         x = torch.cat([x, self.cls_emb.to(x.dtype).expand(len(x), -1, -1)], dim=1)  # (B, N + K, D)
         for block in self.blocks:
             x = block(x, size)
+        # (B, N, D), (B, K, D)
         locations, classes = self.decoder_norm(x).split([x.shape[1] - self.num_classes, self.num_classes], dim=1)
         locations = F.normalize(locations @ self.proj_patch, dim=-1)
         classes = F.normalize(classes @ self.proj_classes, dim=-1)
-        return to_map(self.mask_norm(locations @ classes.transpose(1, 2)), size)
+        return to_map(self.mask_norm(locations @ classes.transpose(1, 2)), size)  # (B, N, K) cosines -> (B, K, h, w)

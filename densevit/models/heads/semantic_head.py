@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from densevit.models.heads.dense_head import DenseHead
 from densevit.models.postprocess import rescale_classes, rescale_probabilities
-from densevit.registry import MODELS
 from densevit.structures import DataSample
 
 
@@ -40,10 +39,8 @@ class SemanticHead(DenseHead):
         align_corners: bool = False,
         init_cfg: dict | None = None,
     ):
-        super().__init__(stride, align_corners, init_cfg)
-        self.num_classes, self.loss_weight = num_classes, loss_weight
-        losses = losses or dict(type="CrossEntropyLoss")
-        self.losses = nn.ModuleList(MODELS.build(x) for x in ([losses] if isinstance(losses, Mapping) else losses))
+        super().__init__(stride, losses or dict(type="CrossEntropyLoss"), loss_weight, align_corners, init_cfg)
+        self.num_classes = num_classes
         if channels is not None:
             self.dropout = nn.Dropout2d(dropout)
             self.cls_pred = nn.Conv2d(channels, num_classes, 1)
@@ -58,14 +55,6 @@ class SemanticHead(DenseHead):
         """features: maps (B, C_i, h_i, w_i). Returns logits (B, K, h, w)."""
         return self.cls_pred(self.dropout(self.decode(features)))
 
-    def map_loss(self, maps: Tensor, ground_truth: Tensor) -> dict[str, Tensor]:
-        """maps: logits (B, K, H, W). ground truth: (B, H, W) classes, 255 = none. Losses of one name are added up."""
-        found: dict[str, Tensor] = {}
-        for loss in self.losses:
-            value = self.loss_weight * loss(maps, ground_truth)
-            found[loss.name] = found[loss.name] + value if loss.name in found else value
-        return found
-
     def restore(self, x: Tensor, sample: DataSample, size: tuple[int, int]) -> Tensor:
         """Logits (K, h, w) of one image -> its classes (H0, W0) int64."""
         return rescale_classes(x, sample, size, self.align_corners)
@@ -74,6 +63,6 @@ class SemanticHead(DenseHead):
         """Logits (K, h, w) of one view of an image -> the probabilities (K, H0, W0)."""
         return rescale_probabilities(x, sample, size, self.align_corners)
 
-    def tta_decide(self, tta_scores: Tensor) -> Tensor:
+    def tta_decide(self, scores: Tensor) -> Tensor:
         """Mean probabilities (K, H0, W0) -> classes (H0, W0) int64."""
-        return tta_scores.argmax(0)
+        return scores.argmax(0)

@@ -64,7 +64,7 @@ class SETRHead(SemanticHead):
         if decoder != "mla":
             last_map(in_channels, in_strides, f"SETRHead(decoder={decoder!r})")
         channels, self.up_scale = sizes["channels"], sizes["up_scale"]
-        enlargements = 1 if decoder == "mla" else sizes["num_convs"]
+        enlargements = 1 if decoder == "mla" else sizes["num_convs"]  # in 'mla' once behind all convolutions
         stride = in_strides[0] / self.up_scale**enlargements
         super().__init__(stride, num_classes, channels * len(in_channels), dropout, **rest)
         self.norm = ChannelNorm(in_channels[0]) if decoder != "mla" else None
@@ -75,6 +75,7 @@ class SETRHead(SemanticHead):
     def decode(self, features: Sequence[Tensor]) -> Tensor:
         """features: M maps (B, C, h, w). Returns (B, M * channels, h', w'), before the last enlargement."""
         if self.norm is None:
+            # side by side: M * channels
             return torch.cat([conv(x) for conv, x in zip(self.branches, features, strict=True)], dim=1)
         x = self.norm(features[0])
         for i, conv in enumerate(self.branches[0]):

@@ -19,10 +19,11 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """x: (B, h*w, C); size (h, w) is for MLPs that look at the map."""
-        tokens = x.flatten(0, -2)
+        tokens = x.flatten(0, -2)  # (B*N, C)
         many = parts_of(x, len(tokens), self.fc1.out_features)
         if many >= len(tokens):
             return self._of(x)
+        # so many tokens at a time that the hidden layer stays in the caches
         return torch.cat([self._of(part) for part in tokens.split(many)]).view(*x.shape[:-1], -1)
 
     def _of(self, x: Tensor) -> Tensor:
@@ -43,7 +44,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """x: (B, N, C)."""
-        gate, value = apply_linear(self.fc1, x).chunk(2, -1)
+        gate, value = apply_linear(self.fc1, x).chunk(2, -1)  # (B, N, hidden) each
         x = F.silu(gate) * value
         return apply_linear(self.fc2, x if self.norm is None else self.norm(x))
 
@@ -92,4 +93,5 @@ class Block(nn.Module):
         """x: (B, h*w, C), size: (h, w), more: handed on to `attn`."""
         x = x + self.drop_path(self.ls1(self.attn(self.norm1(x), size, *more)))
         x = x + self.drop_path(self.ls2(self.mlp(self.norm2(x), size)))
+        # the residual branch is made of convolutions, which need the map
         return x if self.residual is None else to_tokens(self.residual(to_map(x, size)))

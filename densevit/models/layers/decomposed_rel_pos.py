@@ -47,13 +47,15 @@ def decomposed_attention(
         rows, done = queries_at_once(query, key, BIASES), []
         for first in range(0, query.shape[-2], rows):
             some = slice(first, first + rows)
-            bias = (down[:, :, some].unsqueeze(-1) + right[:, :, some].unsqueeze(-2)).flatten(3)
+            bias = (down[:, :, some].unsqueeze(-1) + right[:, :, some].unsqueeze(-2)).flatten(3)  # (B, heads, n, kh*kw)
             bias = F.pad(bias, (prefix, 0)) if prefix else bias
             done.append(attention(query[:, :, some], key, value, bias))
         return done[0] if len(done) == 1 else torch.cat(done, -2)
+    # columns: (B, heads, N, kh + kw); marks: (kh*kw, kh + kw)
     columns, marks = torch.cat(terms, -1), marks_of(key_size, key.device).to(key.dtype)
     if prefix:
         columns, marks = F.pad(columns, (0, 0, prefix, 0)), F.pad(marks, (0, 0, prefix, 0))
+    # one product of (.., D + kh + kw) matrices: scaled query times key, and the two terms that a key marks
     wide = torch.cat((query * query.shape[-1] ** -0.5, columns), -1)
     marked = torch.cat((key, marks.expand(*key.shape[:2], -1, -1)), -1)
     if fused:  # whose kernels want one width
@@ -70,7 +72,7 @@ def decomposed_bias(
     query: (B, heads, qh*qw, D), before any scale. table_h, table_w: see `of_each_pair`.
     """
     down, right = decomposed_terms(query, table_h, table_w, query_size, key_size)
-    return (down.unsqueeze(-1) + right.unsqueeze(-2)).flatten(3)
+    return (down.unsqueeze(-1) + right.unsqueeze(-2)).flatten(3)  # (.., kh, 1) + (.., 1, kw) -> kh*kw
 
 
 def decomposed_terms(
@@ -80,10 +82,11 @@ def decomposed_terms(
     (B, heads, qh*qw, kw)."""
     rows = of_each_pair(table_h, query_size[0], key_size[0]).to(query.dtype)  # (qh, kh, D)
     columns = of_each_pair(table_w, query_size[1], key_size[1]).to(query.dtype)  # (qw, kw, D)
-    query = query.unflatten(2, query_size)
+    query = query.unflatten(2, query_size)  # (B, heads, qh, qw, D)
+    # each query with the rows of its own row (column) of the map: (B, heads, qh, qw, kh or kw)
     down = torch.einsum("bnhwd,hkd->bnhwk", query, rows)
     right = torch.einsum("bnhwd,wkd->bnhwk", query, columns)
-    return down.flatten(2, 3), right.flatten(2, 3)
+    return down.flatten(2, 3), right.flatten(2, 3)  # (B, heads, qh*qw, kh), (.., kw)
 
 
 def of_each_pair(table: Tensor, queries: int, keys: int) -> Tensor:
@@ -100,7 +103,13 @@ def resize_rows(table: Tensor, rows: int) -> Tensor:
     """A table (R, D) with another number of rows, resized linearly."""
     if len(table) == rows:
         return table
+    # linear over the rows, which F.interpolate wants last
     return F.interpolate(table.t()[None], rows, mode="linear", align_corners=False)[0].t()
+
+
+def fit_rows(table: Tensor, rows: int) -> Tensor | None:
+    """A file's table with our number of rows; None where it is no such table."""
+    return resize_rows(table, rows) if table.ndim == 2 else None
 
 
 @by_bytes
@@ -114,5 +123,6 @@ def distances(queries: int, keys: int, device: torch.device) -> Tensor:
 @by_bytes
 def marks_of(size: tuple[int, int], device: torch.device) -> Tensor:
     """(kh*kw, kh + kw): a one for each location's row and for its column; kept for a few sizes."""
+    # (kh*kw, kh), (kh*kw, kw)
     rows, columns = torch.eye(size[0]).repeat_interleave(size[1], 0), torch.eye(size[1]).repeat(size[0], 1)
     return torch.cat((rows, columns), 1).to(device)

@@ -53,8 +53,8 @@ def _sampling_locations(
     for (rows, columns), stride in queries:
         y = (torch.arange(rows, dtype=torch.float64) + 0.5) * stride / height
         x = (torch.arange(columns, dtype=torch.float64) + 0.5) * stride / width
-        y, x = torch.meshgrid(y, x, indexing="ij")
-        centers.append(torch.stack((x, y), -1).flatten(0, 1))
+        y, x = torch.meshgrid(y, x, indexing="ij")  # (rows, columns) each
+        centers.append(torch.stack((x, y), -1).flatten(0, 1))  # (rows*columns, 2), row by row as the tokens
     sides = torch.tensor([[[columns, rows]] for (rows, columns), _ in maps], dtype=torch.float32)
     sizes = tuple(grid.size for grid in maps)
     return SamplingLocations(torch.cat(centers).float().to(device), sides.to(device), sizes)
@@ -91,9 +91,9 @@ class DeformableAttention(nn.Module):
         for layer in (self.value_proj, self.output_proj):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
-        angles = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
+        angles = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)  # (M,)
         directions = torch.stack((angles.cos(), angles.sin()), -1)
-        directions = directions / directions.abs().amax(-1, keepdim=True)
+        directions = directions / directions.abs().amax(-1, keepdim=True)  # on the border of a square of side 2
         steps = torch.arange(1, self.points + 1)[:, None]
         offsets = (directions[:, None, None] * steps).expand(-1, self.levels, -1, -1)  # (M, L, K, 2)
         with torch.no_grad():
@@ -102,14 +102,16 @@ class DeformableAttention(nn.Module):
     def forward(self, query: Tensor, features: Tensor, locations: SamplingLocations) -> Tensor:
         """query: (B, Q, C), features: (B, S, C). Returns (B, Q, C)."""
         shape = (self.num_heads, self.levels, self.points)
-        value = apply_linear(self.value_proj, features).unflatten(-1, (self.num_heads, -1))
+        value = apply_linear(self.value_proj, features).unflatten(-1, (self.num_heads, -1))  # (B, S, M, inner / M)
         # locations need more digits than bfloat16 has
-        offsets = apply_linear(self.sampling_offsets, query).float().unflatten(-1, (*shape, 2))
+        offsets = apply_linear(self.sampling_offsets, query).float().unflatten(-1, (*shape, 2))  # (B, Q, M, L, K, 2)
+        # (B, Q, M, L*K): one softmax over the points of all levels, as published
         weights = (
             apply_linear(self.attention_weights, query)
             .unflatten(-1, (self.num_heads, -1))
             .softmax(-1, dtype=torch.float32)
         )
+        # (B, Q, M, L, K, 2); offsets are in pixels of a level
         points = locations.centers[:, None, None, None] + offsets / locations.sides
         out = deformable_attention(value, locations.sizes, points, weights.unflatten(-1, shape[1:]))
         return apply_linear(self.output_proj, out)

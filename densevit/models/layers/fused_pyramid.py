@@ -31,6 +31,7 @@ class FusedPyramid(nn.Module):
     ):
         super().__init__()
         self.align_corners = align_corners
+        # how often each map is doubled to reach the finest
         doublings = [log2(stride / in_strides[0]) for stride in in_strides]
         if any(n != int(n) or n < 0 for n in doublings):
             raise ConfigError(

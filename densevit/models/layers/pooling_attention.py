@@ -5,6 +5,7 @@ map before, qh, qw of the queries', kh, kw of the keys', W windows of an image.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,8 @@ from densevit.errors import ConfigError
 from densevit.kernels.attention import attention
 from densevit.kernels.linear import apply_linear, linear
 from densevit.kernels.window_partition import WindowConfig, window_partition
-from densevit.models.layers.decomposed_rel_pos import decomposed_attention, resize_rows
+from densevit.models.layers.decomposed_rel_pos import decomposed_attention, fit_rows
+from densevit.models.layers.resize_on_load import resize_on_load
 from densevit.models.layers.tokens import to_map, to_tokens
 
 Size = tuple[int, int]
@@ -80,11 +82,12 @@ class PoolingAttention(nn.Module):
             self.add_module(f"norm_{name}", nn.LayerNorm(width, eps=eps))
         self.has_positions = grid is not None
         if grid is not None:
-            rows = 2 * max(grid // q_stride, grid // kv_stride) - 1
+            rows = 2 * max(grid // q_stride, grid // kv_stride) - 1  # distances from -(n - 1) to n - 1
             for side in "hw":
                 table = nn.Parameter(torch.zeros(rows, width))
                 nn.init.trunc_normal_(table, std=0.02)
                 self.register_parameter(f"rel_pos_{side}", table)
+                resize_on_load(self, f"rel_pos_{side}", partial(fit_rows, rows=rows))
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         """x: (B, P + h*w, C), size: (h, w). Returns (B, P + qh*qw, C)."""
@@ -98,11 +101,13 @@ class PoolingAttention(nn.Module):
         else:
             q_windows = window_partition(self.q_windowing, len(x), q_size, x.device)
             kv_windows = window_partition(self.kv_windowing, len(x), kv_size, x.device)
+            # (B*W, qh*qw or kh*kw, C)
             parts = (q_windows.partition(query), kv_windows.partition(key), kv_windows.partition(value))
             out = self.attend(*parts, self.q_windowing.window, self.kv_windowing.window)
-            out = q_windows.reverse(out, len(x))
+            out = q_windows.reverse(out, len(x))  # (B, qh*qw, C)
         if self.residual:
             if self.prefix and not self.prefix_residual:
+                # the class token's own query is not added
                 query = torch.cat((torch.zeros_like(query[:, : self.prefix]), query[:, self.prefix :]), 1)
             out = out + query
         return apply_linear(self.proj, out)
@@ -117,28 +122,21 @@ class PoolingAttention(nn.Module):
 
     def pool(self, x: Tensor, size: Size, conv: nn.Conv2d, norm: nn.LayerNorm) -> Tensor:
         """(B, P + h*w, C) -> (B, P + qh*qw, C), pooled and normed head by head."""
-        weight = conv.weight.repeat(self.num_heads, 1, 1, 1)
+        weight = conv.weight.repeat(self.num_heads, 1, 1, 1)  # (C, 1, 3, 3): the heads share one kernel a channel
         pooled = F.conv2d(to_map(x[:, self.prefix :], size), weight, None, conv.stride, 1, groups=len(weight))
         tokens = to_tokens(pooled)
         if self.prefix:
             tokens = torch.cat((x[:, : self.prefix], tokens), 1)
+        # the norm is over the channels of one head: (B, N, heads, D)
         return norm(tokens.unflatten(-1, (self.num_heads, -1))).flatten(-2)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, q_size: Size, kv_size: Size) -> Tensor:
         """Attention of the tokens (B, P + qh*qw, C) of a map or a window with those of another (B, P + kh*kw, C)."""
+        # (B, heads, N, D)
         query, key, value = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (query, key, value))
         if self.has_positions:
             tables = (self.rel_pos_h, self.rel_pos_w)
             out = decomposed_attention(query, key, value, *tables, q_size, kv_size, self.prefix)
         else:
             out = attention(query, key, value)
-        return out.transpose(1, 2).flatten(2)
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """Tables of another grid are resized to ours."""
-        for side in "hw" if self.has_positions else "":
-            name = f"{prefix}rel_pos_{side}"
-            table, ours = state_dict.get(name), getattr(self, f"rel_pos_{side}")
-            if table is not None and table.ndim == 2 and table.shape[1] == ours.shape[1]:
-                state_dict[name] = resize_rows(table, len(ours))
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        return out.transpose(1, 2).flatten(2)  # (B, N, C)

@@ -27,7 +27,7 @@ class ConvBottleneck(nn.Module):
         self.norm3 = ChannelNorm(channels)
         for conv in (self.conv1, self.conv2, self.conv3):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(self.norm3.weight)
+        nn.init.zeros_(self.norm3.weight)  # the branch adds nothing at first
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, C, h, w)."""

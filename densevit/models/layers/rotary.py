@@ -51,7 +51,7 @@ class RotaryPositions(nn.Module):
             first, last = base
             periods = first * (last / first) ** torch.linspace(0, 1, head_dim // 4)
         else:
-            periods = base ** (2 * torch.arange(head_dim // 4, dtype=torch.float32) / (head_dim // 2))
+            periods = base ** (2 * torch.arange(head_dim // 4, dtype=torch.float32) / (head_dim // 2))  # (D/4,)
         self.register_buffer("periods", periods)
 
     def angles(self, size: tuple[int, int]) -> Tensor:
@@ -63,6 +63,7 @@ class RotaryPositions(nn.Module):
             sides = {"separate": size, "max": (max(size),) * 2, "min": (min(size),) * 2}[self.coords]
             locations = [2 * ((count + 0.5) / side) - 1 for count, side in zip(counts, sides, strict=True)]
         locations = torch.stack(torch.meshgrid(*locations, indexing="ij"), -1).flatten(0, 1)  # (h*w, 2)
+        # (h*w, 2, D/4) -> (h*w, D/2): the row's angles, then the column's
         angles = ((1 if self.steps else 2 * math.pi) * locations[:, :, None] / self.periods).flatten(1)
         return angles.repeat_interleave(2, 1) if self.steps else angles.tile(2)
 
@@ -71,7 +72,7 @@ class RotaryPositions(nn.Module):
         angles = self.angles(size)
         signs = torch.ones_like(self.periods).repeat(4)
         signs[slice(None, None, 2) if self.steps else slice(len(signs) // 2)] = -1  # of the first channel of each pair
-        cosines, still = angles.cos(), angles.new_zeros(prefix, angles.shape[1])
+        cosines, still = angles.cos(), angles.new_zeros(prefix, angles.shape[1])  # angle 0 for tokens without a place
         sines = angles.sin() * signs
         return Rotation(torch.cat((still + 1, cosines)), torch.cat((still, sines)), self.steps is not None)
 
@@ -79,5 +80,6 @@ class RotaryPositions(nn.Module):
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """x: (..., N, D), turned by what `RotaryPositions` gives."""
     cosines, sines, neighbors = rotation
+    # the other channel of each pair, whose sine carries the sign
     others = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2) if neighbors else x.roll(x.shape[-1] // 2, -1)
     return (x * cosines + others * sines).to(x.dtype)

@@ -3,14 +3,17 @@
 Shape letters: B batch, N tokens, P tokens before the patches, C channels, D = C / heads, h, w size of the map.
 """
 
+from functools import partial
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevit.kernels.attention import attention
 from densevit.kernels.linear import apply_linear, linear
 from densevit.kernels.window_partition import WindowConfig, relative_positions, window_partition
-from densevit.models.layers.decomposed_rel_pos import decomposed_attention, resize_rows
+from densevit.models.layers.decomposed_rel_pos import decomposed_attention, fit_rows
+from densevit.models.layers.pos_embed import fit_bias_table, resize_bias_table
+from densevit.models.layers.resize_on_load import resize_on_load
 from densevit.models.layers.rotary import Rotation, rotate
 from densevit.ops.caching import by_bytes
 
@@ -47,7 +50,7 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(dim, dim, bias=proj_bias)
         mask = None
         if qkv_bias and not key_bias:
-            mask = torch.tensor((1.0, 0.0, 1.0)).repeat_interleave(dim)
+            mask = torch.tensor((1.0, 0.0, 1.0)).repeat_interleave(dim)  # (3 C,): query, key, value
         self.register_buffer("bias_mask", mask, persistent=False)
 
     def forward(self, x: Tensor, size: tuple[int, int], rotation: Rotation | None = None) -> Tensor:
@@ -55,8 +58,10 @@ class SelfAttention(nn.Module):
         if self.window_config is None:
             return apply_linear(self.proj, self.attend(self.project(x), size, rotation))
         windows = window_partition(self.window_config, len(x), size, x.device)
+        # what padding with zero tokens would become, projected once: (1, 3 C)
         fill = self.project(x.new_zeros(1, x.shape[-1])) if windows.padded and self.window_padding == "tokens" else None
-        packed = windows.partition(self.project(x), fill)
+        packed = windows.partition(self.project(x), fill)  # (B*W, window*window, 3 C)
+        # (B*W, N, C) -> (B, h*w, C), the completed locations cut off
         return apply_linear(self.proj, windows.reverse(self.attend(packed, self.window_config.window), len(x)))
 
     def project(self, x: Tensor) -> Tensor:
@@ -70,8 +75,8 @@ class SelfAttention(nn.Module):
         packed = packed.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, heads, N, D)
         query, key, value = packed.unbind(0)
         if rotation is not None:
-            query, key = rotate(packed[:2], rotation).unbind(0)
-        out = self.compare(query, key, value, size).transpose(1, 2).flatten(2)
+            query, key = rotate(packed[:2], rotation).unbind(0)  # both in one pass
+        out = self.compare(query, key, value, size).transpose(1, 2).flatten(2)  # (B, N, C)
         return out if self.norm is None else self.norm(out)
 
     def compare(self, query: Tensor, key: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
@@ -95,21 +100,13 @@ class RelativeSelfAttention(SelfAttention):
         self.grid = tuple(grid)
         rows = (2 * grid[0] - 1) * (2 * grid[1] - 1) + 3
         self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, num_heads))
+        fit = partial(fit_bias_table, window=self.grid, extra=3)
+        resize_on_load(self, "relative_position_bias_table", fit)
 
     def logit_bias(self, query: Tensor, size: tuple[int, int]) -> Tensor:
-        table = resize_relative(self.relative_position_bias_table, self.grid, size)
+        table = resize_bias_table(self.relative_position_bias_table, self.grid, size, extra=3)
         index = relative_places(size, table.device)
-        return table[index.flatten()].t().unflatten(1, index.shape)[None].to(query.dtype)
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """A table of another (square) grid is resized to ours."""
-        name = f"{prefix}relative_position_bias_table"
-        table, ours = state_dict.get(name), self.relative_position_bias_table
-        if table is not None and table.ndim == 2 and len(table) != len(ours) and table.shape[1] == ours.shape[1]:
-            side = round(max(len(table) - 3, 0) ** 0.5)
-            if side % 2 and side * side == len(table) - 3:
-                state_dict[name] = resize_relative(table, ((side + 1) // 2,) * 2, self.grid)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        return table[index.flatten()].t().unflatten(1, index.shape)[None].to(query.dtype)  # (1, heads, N, N)
 
 
 class DecomposedSelfAttention(SelfAttention):
@@ -122,28 +119,12 @@ class DecomposedSelfAttention(SelfAttention):
 
     def __init__(self, dim: int, num_heads: int, grid: tuple[int, int], **options):
         super().__init__(dim, num_heads, **options)
-        self.rel_pos_h, self.rel_pos_w = (nn.Parameter(torch.zeros(2 * n - 1, dim // num_heads)) for n in grid)
+        for side, length in zip("hw", grid, strict=True):
+            self.register_parameter(f"rel_pos_{side}", nn.Parameter(torch.zeros(2 * length - 1, dim // num_heads)))
+            resize_on_load(self, f"rel_pos_{side}", partial(fit_rows, rows=2 * length - 1))
 
     def compare(self, query: Tensor, key: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
         return decomposed_attention(query, key, value, self.rel_pos_h, self.rel_pos_w, size, size)
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """Tables of another grid are resized to ours."""
-        for name, ours in (("rel_pos_h", self.rel_pos_h), ("rel_pos_w", self.rel_pos_w)):
-            table = state_dict.get(prefix + name)
-            if table is not None and table.ndim == 2 and table.shape[1] == ours.shape[1]:
-                state_dict[prefix + name] = resize_rows(table, len(ours))
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def resize_relative(table: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """A table ((2*gh - 1)*(2*gw - 1) + 3, heads) of one grid for another; the last three rows stay."""
-    if tuple(grid) == tuple(size):
-        return table
-    image = table[:-3].t().unflatten(1, (2 * grid[0] - 1, 2 * grid[1] - 1))[None]
-    sides = (2 * size[0] - 1, 2 * size[1] - 1)
-    image = F.interpolate(image, sides, mode="bicubic", align_corners=False)
-    return torch.cat((image[0].flatten(1).t(), table[-3:]))
 
 
 @by_bytes
@@ -151,6 +132,7 @@ def relative_places(size: tuple[int, int], device: torch.device) -> Tensor:
     """(1 + h*w, 1 + h*w): which row of the table belongs to two tokens, the class token first; kept for a few sizes."""
     inner = relative_positions(size, device)  # (h*w, h*w)
     rows = (2 * size[0] - 1) * (2 * size[1] - 1)
+    # the table's last three rows: from the class token, to it, within it
     from_class, to_class = inner.new_full((1, len(inner)), rows), inner.new_full((len(inner) + 1, 1), rows + 1)
     to_class = torch.cat((to_class.new_full((1, 1), rows + 2), to_class[1:]))
     return torch.cat((to_class, torch.cat((from_class, inner))), 1)

@@ -38,15 +38,16 @@ class SpatialReductionAttention(nn.Module):
         query = apply_linear(self.q, x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, N, D)
         kv = apply_linear(self.kv, self.reduce(x, size)).unflatten(-1, (2, self.num_heads, -1))  # (B, M, 2, heads, D)
         key, value = kv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, M, D)
+        # heads side by side again: (B, heads, N, D) -> (B, N, C)
         return apply_linear(self.proj, attention(query, key, value).transpose(1, 2).flatten(2))
 
     def reduce(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """The tokens that keys and values are made of: (B, h*w, C) -> (B, M, C)."""
         if self.linear:
-            return F.gelu(self.norm(to_tokens(self.sr(F.adaptive_avg_pool2d(to_map(x, size), 7)))))
+            return F.gelu(self.norm(to_tokens(self.sr(F.adaptive_avg_pool2d(to_map(x, size), 7)))))  # (B, 49, C)
         if self.sr_ratio == 1:
             return x
-        image = to_map(x, size)
+        image = to_map(x, size)  # (B, C, h, w)
         missing = [max(self.sr_ratio - side, 0) for side in size]
         if any(missing):  # a map smaller than the kernel
             image = F.pad(image, (0, missing[1], 0, missing[0]))

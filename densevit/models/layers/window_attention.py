@@ -38,7 +38,7 @@ class WindowAttention(nn.Module):
 
     def split(self, packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What `project` gives, (n, N, 3 C) -> queries, keys and values, each (n, heads, N, D)."""
-        return packed.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        return packed.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)  # (3, n, heads, N, D)
 
     def bias_table(self) -> Tensor:
         """((2 * height - 1) * (2 * width - 1), heads): the bias of each relative position."""
@@ -48,7 +48,7 @@ class WindowAttention(nn.Module):
         """x: (B, h*w, C), size: (h, w)."""
         layout = window_partition(self.window_config, len(x), size, x.device)
         count = layout.shape[0]
-        bias = self.bias_table().index_select(0, self.relative_position_index)
+        bias = self.bias_table().index_select(0, self.relative_position_index)  # (N*N, heads)
         bias = bias.t().contiguous().unflatten(1, (self.num_places, -1))[None]  # (1, heads, N, N)
         many = parts_of(x, count, self.num_places * 3 * x.shape[-1])
         # Zeros need not be multiplied: what one becomes, all become.
@@ -59,14 +59,14 @@ class WindowAttention(nn.Module):
             windows = layout.partition(x)
         done = []
         for start in range(0, count, many):
-            part = windows[start : start + many]
+            part = windows[start : start + many]  # (n, N, 3 C), or (n, N, C) before the projection
             inner = min(max(layout.inner - start, 0), len(part))  # those that the shift did not tear apart come first
             torn = None
             if inner < len(part):
                 torn = layout.mask[start + inner - layout.inner : start + len(part) - layout.inner]
             part = self.attend(part if tokens_alone else self.project(part), bias, inner, torn)
             done.append(part if tokens_alone else apply_linear(self.proj, part))
-        x = layout.reverse(done[0] if len(done) == 1 else torch.cat(done), len(x))
+        x = layout.reverse(done[0] if len(done) == 1 else torch.cat(done), len(x))  # (B, h*w, C)
         return apply_linear(self.proj, x) if tokens_alone else x
 
     def attend(self, packed: Tensor, bias: Tensor, inner: int, torn: Tensor | None) -> Tensor:
@@ -84,5 +84,6 @@ class WindowAttention(nn.Module):
         if torn is not None:
             some = slice(inner, None)
             groups.append(attention(query[some], key[some], value[some], bias + torn.to(bias.dtype), self.scale))
+        # (n, heads, N, D) -> (n, N, C)
         groups = [group.transpose(1, 2).flatten(2) for group in groups]  # (n, N, C)
         return groups[0] if len(groups) == 1 else torch.cat(groups)

@@ -47,11 +47,11 @@ class SILogLoss(nn.Module):
         give 0."""
         prediction, ground_truth = _rows(prediction), _rows(ground_truth)
         if self.over == "batch":
-            prediction, ground_truth = prediction.reshape(1, -1), ground_truth.reshape(1, -1)
+            prediction, ground_truth = prediction.reshape(1, -1), ground_truth.reshape(1, -1)  # the batch as one image
         valid = ground_truth > self.eps
         difference = prediction.clamp(min=self.eps).log() - ground_truth.clamp(min=self.eps).log()
         difference = difference.masked_fill(~valid, 0)
-        sums = valid.sum(1), difference.sum(1), difference.square().sum(1)
+        sums = valid.sum(1), difference.sum(1), difference.square().sum(1)  # (B,) each
         count, mean, square = map(sum_over_processes, sums) if self.over == "batch" else sums
         count = count.clamp(min=1)
         mean, square = mean / count, square / count
@@ -120,7 +120,7 @@ class ScaleShiftInvariantLoss(nn.Module):
         valid = ground_truth > 0
         target = torch.where(valid, ground_truth, 1).float().reciprocal()
         difference = self.aligned_difference(_rows(prediction), _rows(target), valid.flatten(1)).view_as(target)
-        error = difference.abs() if self.alignment == "median" else difference.square() / 2
+        error = difference.abs() if self.alignment == "median" else difference.square() / 2  # (B, H, W)
         steps = [2**scale for scale in range(self.scales if self.gradient_weight else 0)]
         counts = [valid.sum()] + [valid[:, ::step, ::step].sum() for step in steps]
         counts = mean_over_processes(torch.stack(counts))
@@ -159,6 +159,7 @@ def _edges(difference: Tensor, valid: Tensor) -> Tensor:
 
 def _median(values: Tensor, valid: Tensor) -> Tensor:
     """The lower median of those of values (B, N) that count, (B, 1); 0 where none does."""
+    # NaN stands for what does not count, as nanmedian skips it
     median = values.masked_fill(~valid, torch.nan).nanmedian(1, keepdim=True).values
     return torch.where(valid.any(1, keepdim=True), median, 0)
 

@@ -31,10 +31,11 @@ class _FocalLoss(torch.autograd.Function):
         rows = max(1, BLOCK // logits.shape[1]) if logits.device.type == "cpu" else max(1, len(logits))
         for x, *out in zip(logits.split(rows), loss.split(rows), slope.split(rows), strict=True):
             _focal_terms(x, 1 - alpha, gamma, *out)  # as if all were background
-        location = (target < logits.shape[1]).nonzero().squeeze(1)
+        location = (target < logits.shape[1]).nonzero().squeeze(1)  # (P,) rows that have a class
         own = target[location]
         weight = alpha[own] if isinstance(alpha, Tensor) and alpha.ndim else alpha
         x = logits[location, own]
+        # a positive is a negative whose logit has the other sign
         hit, fall = _focal_terms(-x, weight, gamma, torch.empty_like(x), torch.empty_like(x))
         loss[location, own], slope[location, own] = hit, -fall
         ctx.save_for_backward(slope)
@@ -94,5 +95,6 @@ def mask_loss(logits: Tensor, target: Tensor, known: Tensor | None = None) -> Te
     """
     known = target.new_ones(len(target), dtype=torch.bool) if known is None else known
     counted = known[:, None, None].to(logits)
+    # masks that do not count have weight 0
     total = F.binary_cross_entropy_with_logits(logits, target, counted, reduction="sum")
     return total / mean_over_processes(known.sum() * target.shape[1:].numel())

@@ -82,6 +82,7 @@ class CrossEntropyLoss(SegmentationLoss):
         logits, classes = logits.float(), logits.shape[1]
         known = self.known(ground_truth, classes) & _is_class(ground_truth, classes)
         reduction = "sum" if self.ohem is None else "none"
+        # cross_entropy skips this value alone, whatever ours is
         target = ground_truth.masked_fill(~known, -100)
         loss = F.cross_entropy(logits, target, self.class_weight, ignore_index=-100, reduction=reduction)
         if self.ohem is not None:
@@ -93,7 +94,7 @@ class CrossEntropyLoss(SegmentationLoss):
         if self.class_weight is None:
             return self.count(known)
         table = F.pad(self.class_weight, (0, 1))  # a value beyond the classes weighs nothing
-        weights = table[_class_or_last(ground_truth, len(table))]
+        weights = table[_class_or_last(ground_truth, len(table))]  # (B, H, W)
         if self.avg_non_ignore:
             weights = weights * known
         return mean_over_processes(weights.sum(), least=0) + torch.finfo(torch.float32).eps
@@ -128,6 +129,7 @@ class BinaryCrossEntropyLoss(SegmentationLoss):
         """A scalar."""
         logits, classes = logits.float(), logits.shape[1]
         known = self.known(ground_truth, classes)
+        # (B, K, H, W); the last column, no class, is cut off
         ground_truth = F.one_hot(_class_or_last(ground_truth, classes + 1), classes + 1)[..., :-1].movedim(-1, 1)
         loss = F.binary_cross_entropy_with_logits(logits, ground_truth.to(logits), reduction="none") * known[:, None]
         return self.loss_weight * loss.sum() / (self.count(known) * classes)
@@ -175,10 +177,11 @@ class DiceLoss(SegmentationLoss):
         true = known & _is_class(ground_truth, classes)
         if self.left_out is not None:
             true = true & (ground_truth != self.left_out)
-        shared = (_of_ground_truth(scores, ground_truth) * true).sum((1, 2))
+        shared = (_of_ground_truth(scores, ground_truth) * true).sum((1, 2))  # (B,)
         if self.avg_non_ignore:
             scores = scores * known[:, None]
         found = scores.square() if self.squared else scores
+        # (B,): of all classes together
         found = found.sum((2, 3)).sum(1) - (found[:, self.left_out].sum((1, 2)) if self.left_out is not None else 0)
         if self.squared:
             return 1 - 2 * shared / (found + true.sum((1, 2)) + 2 * self.eps)
@@ -216,7 +219,7 @@ class FocalLoss(SegmentationLoss):
         """A scalar."""
         classes = logits.shape[1]
         known = self.known(ground_truth, classes)
-        rows = logits.float().movedim(1, -1).flatten(0, 2)  # (B*H*W, K)
+        rows = logits.float().movedim(1, -1).flatten(0, 2)  # (B*H*W, K)  # a row a pixel
         loss = sigmoid_focal_loss(rows, _class_or_last(ground_truth, classes + 1).flatten(), self.gamma, self.alpha)
         if self.class_weight is not None:
             loss = loss * self.class_weight
@@ -229,7 +232,7 @@ def _as_tensor(weights: Sequence[float] | None) -> Tensor | None:
 
 def _of_ground_truth(values: Tensor, ground_truth: Tensor) -> Tensor:
     """Those of values (B, K, H, W) that belong to the true class, the last one's where there is none: (B, H, W)."""
-    return values.gather(1, _class_or_last(ground_truth, values.shape[1])[:, None])[:, 0]
+    return values.gather(1, _class_or_last(ground_truth, values.shape[1])[:, None])[:, 0]  # (B, 1, H, W) -> (B, H, W)
 
 
 def _is_class(ground_truth: Tensor, classes: int) -> Tensor:

@@ -11,13 +11,15 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError
+from densevit.models.protocols import Neck
+from densevit.ops.resize import resized_strides
 from densevit.registry import MODELS
 
 FACTORS = (4, 2, 1, 0.5, 0.25)
 
 
 @MODELS.register_module()
-class Feature2Pyramid(BaseModule):
+class Feature2Pyramid(BaseModule, Neck):
     """Each map enlarged by 2x2 deconvolutions of stride 2 (four times: two, with norm and GELU in between), kept, or
     shrunk by max pooling (BEiT, arXiv 2106.08254, its repository's semantic segmentation).
 
@@ -48,8 +50,7 @@ class Feature2Pyramid(BaseModule):
             if scale > 1:
                 self.add_module(f"up{scale}", _enlarge(width, scale))
         self.out_channels = tuple(in_channels)
-        strides = [stride / scale for stride, scale in zip(in_strides, scales, strict=True)]
-        self.out_strides = tuple(int(stride) if stride == int(stride) else stride for stride in strides)
+        self.out_strides = resized_strides(in_strides, scales)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """features: maps (B, C_i, h, w). Returns (B, C_i, scale * h, scale * w) of each."""
@@ -59,6 +60,7 @@ class Feature2Pyramid(BaseModule):
         """(B, C, h, w) -> (B, C, scale * h, scale * w)."""
         if scale > 1:
             return self.get_submodule(f"up{scale}")(x)
+        # windows that do not overlap
         return x if scale == 1 else F.max_pool2d(x, round(1 / scale), ceil_mode=self.ceil)
 
 

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from densevit.errors import ConfigError
 from densevit.kernels.conv import Conv2d
+from densevit.models.protocols import Neck
 from densevit.registry import MODELS
 
 EXTRA_LEVELS = ("max_pool", "conv_on_input", "conv_on_lateral", "conv_on_output")
 
 
 @MODELS.register_module()
-class FPN(BaseModule):
+class FPN(BaseModule, Neck):
     """Top-down pyramid: 1x1 laterals, nearest up-sampling to the finer map's exact size, 3x3 output convolutions.
 
     Args:
@@ -70,14 +71,16 @@ class FPN(BaseModule):
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """features: (B, C_i, H/s_i, W/s_i) each. Returns L maps of `out_channels`."""
         features = features[self.used]
+        # (B, out_channels, h_i, w_i)
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, features, strict=True)]
         for i in range(len(laterals) - 1, 0, -1):
             size = laterals[i - 1].shape[2:]
+            # to the finer map's exact size, which need not be double
             laterals[i - 1] = laterals[i - 1] + F.interpolate(laterals[i], size=size, mode="nearest")
         outs = [conv(x) for conv, x in zip(self.fpn_convs, laterals, strict=False)]
         if self.extra_levels == "max_pool":
             for _ in range(self.num_extra):
-                outs.append(F.max_pool2d(outs[-1], 1, stride=2))
+                outs.append(F.max_pool2d(outs[-1], 1, stride=2))  # every second location
             return tuple(outs)
         source = {"conv_on_input": features[-1], "conv_on_lateral": laterals[-1], "conv_on_output": outs[-1]}
         x = source[self.extra_levels]

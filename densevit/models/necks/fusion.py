@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from densevit.errors import ConfigError
 from densevit.kernels.conv import Conv2d
 from densevit.models.layers.conv_tower import BatchNorm
+from densevit.models.protocols import Neck
+from densevit.ops.resize import resized_strides
 from densevit.registry import MODELS
 
 FITS = ("path", "skip")
@@ -46,7 +48,7 @@ class FusionBlock(nn.Module):
         """path, skip: (B, C, h, w), of the coarsest map no skip. Returns (B, C, *size)."""
         if self.unit1 is not None:
             if skip.shape != path.shape:
-                skip = F.interpolate(skip, path.shape[2:], mode="bilinear")
+                skip = F.interpolate(skip, path.shape[2:], mode="bilinear")  # a side that halving did not divide
             path = path + self.unit1(skip)
         # a 1x1 convolution and a bilinear enlargement may change locations; behind it there would be four times the
         # work
@@ -54,7 +56,7 @@ class FusionBlock(nn.Module):
 
 
 @MODELS.register_module()
-class DPTFusion(BaseModule):
+class DPTFusion(BaseModule, Neck):
     """On each map a 3x3 convolution, then fusion blocks from the coarsest map to the finest, and one enlargement more.
 
     Works on any pyramid: `DPTReassemble`'s, or that of a hierarchical backbone as it is.
@@ -90,12 +92,12 @@ class DPTFusion(BaseModule):
         self.lateral_convs = nn.ModuleList(Conv2d(c, channels, 3, padding=1, bias=False) for c in in_channels)
         # the coarsest map's first
         self.blocks = nn.ModuleList(FusionBlock(channels, norm, conv_bias, i > 0) for i in range(len(in_channels)))
-        stride = in_strides[0] / 2
         self.out_channels = (channels,)
-        self.out_strides = (int(stride) if stride == int(stride) else stride,)
+        self.out_strides = resized_strides(in_strides[:1], (2,))
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor]:
         """features: maps (B, C_i, h_i, w_i), fine to coarse. Returns one map, (B, C, 2 * h_0, 2 * w_0)."""
+        # (B, C, h_i, w_i), fine to coarse
         maps = [conv(x) for conv, x in zip(self.lateral_convs, features, strict=True)]
         path = maps[-1]
         for block, skip, finer in zip(self.blocks, reversed(maps), [*maps[-2::-1], None], strict=True):

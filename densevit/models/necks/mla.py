@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from densevit.errors import ConfigError
 from densevit.models.layers.conv_tower import ChannelNorm, conv_block
+from densevit.models.protocols import Neck
 from densevit.registry import MODELS
 
 
 @MODELS.register_module()
-class MLANeck(BaseModule):
+class MLANeck(BaseModule, Neck):
     """LayerNorm and a 1x1 convolution on each map, sums from the deepest on, and a 3x3 convolution on each sum.
 
     Args:
@@ -41,6 +42,7 @@ class MLANeck(BaseModule):
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """features: maps (B, C_i, h, w), shallow to deep. Returns as many, the one of the deepest map alone first."""
         laterals = [conv(norm(x)) for conv, norm, x in zip(self.lateral_convs, self.norms, features, strict=True)]
+        # from the deepest map to the shallowest, each the sum of all deeper ones
         sums = [laterals.pop()]
         while laterals:
             sums.append(sums[-1] + laterals.pop())

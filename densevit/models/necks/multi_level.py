@@ -8,11 +8,13 @@ from torch import Tensor, nn
 
 from densevit.errors import ConfigError
 from densevit.kernels.conv import Conv2d
+from densevit.models.protocols import Neck
+from densevit.ops.resize import resized_strides
 from densevit.registry import MODELS
 
 
 @MODELS.register_module()
-class MultiLevelNeck(BaseModule):
+class MultiLevelNeck(BaseModule, Neck):
     """On each map a 1x1 convolution, a bilinear resize by its own factor and a 3x3 convolution.
 
     Args:
@@ -42,7 +44,7 @@ class MultiLevelNeck(BaseModule):
         strides = list(in_strides) if len(in_strides) > 1 else [in_strides[0]] * len(scales)
         self.scales, self.ceil_mode = tuple(scales), ceil_mode
         self.out_channels = (channels,) * len(scales)
-        self.out_strides = tuple(_stride(stride, scale) for stride, scale in zip(strides, scales, strict=True))
+        self.out_strides = resized_strides(strides, scales)
         self.lateral_convs = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in in_channels)
         self.convs = nn.ModuleList(Conv2d(channels, channels, 3, padding=1) for _ in scales)
         for conv in (*self.lateral_convs, *self.convs):
@@ -64,7 +66,7 @@ class MultiLevelNeck(BaseModule):
             return x
         if self.ceil_mode and scale < 1:
             parts = round(1 / scale)
-            missing = [-side % parts for side in x.shape[2:]]
+            missing = [-side % parts for side in x.shape[2:]]  # repeat the border, so that halving rounds up
             x = F.pad(x, (0, missing[1], 0, missing[0]), mode="replicate") if any(missing) else x
         elif scale < 1 and min(x.shape[2:]) * scale < 1:
             raise ConfigError(
@@ -72,9 +74,3 @@ class MultiLevelNeck(BaseModule):
                 f"nothing is left; use larger images or ceil_mode=True"
             )
         return F.interpolate(x, scale_factor=float(scale), mode="bilinear")
-
-
-def _stride(stride: int, scale: float) -> int | float:
-    """The stride of a map resized by `scale`; patches of 14 pixels enlarged four times have one of 3.5."""
-    stride = stride / scale
-    return int(stride) if stride == int(stride) else stride

@@ -10,13 +10,15 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from densevit.errors import ConfigError, suggest
+from densevit.models.protocols import Neck
+from densevit.ops.resize import resized_strides
 from densevit.registry import MODELS
 
 READOUTS = ("ignore", "add", "project")
 
 
 @MODELS.register_module()
-class DPTReassemble(BaseModule):
+class DPTReassemble(BaseModule, Neck):
     """On each map the readout of the class token, a 1x1 convolution, and a learned resize by the map's own factor.
 
     Args:
@@ -64,17 +66,16 @@ class DPTReassemble(BaseModule):
         self.projects = nn.ModuleList(nn.Conv2d(old, new, 1) for old, new in zip(widths, channels, strict=True))
         self.resize_layers = nn.ModuleList(_resize(width, scale) for width, scale in zip(channels, scales, strict=True))
         self.out_channels = tuple(channels)
-        strides = [stride / scale for stride, scale in zip(in_strides, scales, strict=True)]
-        self.out_strides = tuple(int(stride) if stride == int(stride) else stride for stride in strides)
+        self.out_strides = resized_strides(in_strides, scales)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """features: maps (B, C or 2 C, h, w). Returns (B, C_i, ceil(scale_i * h), ceil(scale_i * w)) of each."""
         outs = []
         for i, x in enumerate(features):
             if self.readout == "project":
-                x = self.readout_projects[i](x)
+                x = self.readout_projects[i](x)  # (B, 2 C, h, w) -> (B, C, h, w)
             elif self.readout == "add":
-                own, token = x.chunk(2, 1)
+                own, token = x.chunk(2, 1)  # (B, C, h, w) each: the block's channels, the class token's
                 x = own + token
             outs.append(self.resize_layers[i](self.projects[i](x)))
         return tuple(outs)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from densevit.errors import ConfigError
 from densevit.models.layers.conv_tower import ChannelNorm
+from densevit.models.protocols import Neck
 from densevit.registry import MODELS
 
 FACTORS = (4, 2, 1, 0.5)
@@ -31,7 +32,7 @@ class NormedConv(nn.Conv2d):
 
 
 @MODELS.register_module()
-class SimpleFeaturePyramid(BaseModule):
+class SimpleFeaturePyramid(BaseModule, Neck):
     """One map enlarged by 2x2 deconvolutions of stride 2 (four times: two, with norm and GELU in between), kept, and
     shrunk by max pooling; on each level a 1x1 and a 3x3 convolution with norms. Names are detectron2's, where a level
     of stride 2^n is called `simfp_n`.
@@ -85,7 +86,9 @@ class SimpleFeaturePyramid(BaseModule):
         (x,) = features
         levels = [self.get_submodule(name)(x) for name in self.names]
         if self.top_level:
-            levels.append(F.max_pool2d(levels[-1], kernel_size=1, stride=2))
+            levels.append(
+                F.max_pool2d(levels[-1], kernel_size=1, stride=2)
+            )  # every second location of the coarsest level
         return tuple(levels)
 
 
@@ -96,7 +99,7 @@ def _level(width: int, channels: int, scale: float, ceil: bool) -> nn.Sequential
         layers = [nn.ConvTranspose2d(width, width // 2, 2, 2), ChannelNorm(width // 2), nn.GELU()]
     if scale > 1:
         layers.append(nn.ConvTranspose2d(width // 2 if layers else width, width // int(scale), 2, 2))
-        width //= int(scale)
+        width //= int(scale)  # channels halve with each doubling of the size
     if scale < 1:
         layers.append(nn.MaxPool2d(2, 2, ceil_mode=ceil))
     return nn.Sequential(*layers, NormedConv(width, channels, 1), NormedConv(channels, channels, 3))

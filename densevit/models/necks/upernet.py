@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from densevit.kernels.resized_conv import conv_of_resized
 from densevit.models.layers.conv_tower import conv_block
+from densevit.models.protocols import Neck
 from densevit.registry import MODELS
 
 
 @MODELS.register_module()
-class UPerNet(BaseModule):
+class UPerNet(BaseModule, Neck):
     """Pyramid pooling of the coarsest map, a top-down sum, and all levels fused at the finest one's size.
 
     What comes out is one map at the stride of the finest; a classifier on it is a head, `FCNHead(num_convs=0)`.
@@ -54,14 +55,14 @@ class UPerNet(BaseModule):
         for lateral, output, feature in zip(
             reversed(self.lateral_convs), reversed(self.fpn_convs), reversed(features[:-1]), strict=True
         ):
-            x = lateral(feature) + self.resize(x, feature.shape[2:])
+            x = lateral(feature) + self.resize(x, feature.shape[2:])  # top-down sum at the finer map's size
             maps.append(output(x))
         return (self.joined(self.fusion, maps[::-1], maps[-1].shape[2:]),)
 
     def pool(self, x: Tensor) -> Tensor:
         """Pyramid pooling: (B, C, h, w) -> (B, P, h, w)."""
         branches = zip(self.pool_scales, self.pooled_convs, strict=True)
-        pooled = [conv(F.adaptive_avg_pool2d(x, scale)) for scale, conv in branches]
+        pooled = [conv(F.adaptive_avg_pool2d(x, scale)) for scale, conv in branches]  # (B, P, scale, scale)
         return self.joined(self.bottleneck, [x, *pooled], x.shape[2:])
 
     def joined(self, block: nn.Sequential, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:

@@ -204,6 +204,7 @@ def test_views_of_a_relative_model_say_that_they_are_relative():
     plain, flipped = sample.new(), sample.new()
     flipped.set_metainfo(dict(flip=True))
     with torch.no_grad():
-        (found,) = model.predict_augmented([[image], [image], [image.flip(-1)]], [[sample], [plain], [flipped]])
+        views = dict(inputs=[[image], [image], [image.flip(-1)]], data_samples=[[sample], [plain], [flipped]])
+        (found,) = model.test_step(views)
     assert found.depth_kind == "relative"
     assert found.pred_depth.shape == (56, 84)

@@ -128,10 +128,8 @@ def test_the_same_regions_have_the_same_losses(both):
         mask_loss = ours.mask.loss(maps, positive, index, samples)
 
         their_labels = [((x + 1) % (CLASSES + 1)) for x in labels.split([len(r.boxes) for r in regions])]
-        matched = [
-            t[0][r.ground_truth.clamp(min=0)] if len(t[0]) else r.boxes
-            for t, r in zip(ground_truths, regions, strict=True)
-        ]
+        indices = [r.matched_gt.clamp(min=0) for r in regions]
+        matched = [t[0][i] if len(t[0]) else r.boxes for t, i, r in zip(ground_truths, indices, regions, strict=True)]
         targets = theirs.roi_heads.box_coder.encode(matched, [r.boxes for r in regions])
         features = OrderedDict(zip(NAMES, maps, strict=True))
         pooled = theirs.roi_heads.box_roi_pool(features, [r.boxes for r in regions], SIZES)

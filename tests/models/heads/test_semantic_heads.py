@@ -206,7 +206,7 @@ def test_setr_classifies_what_its_decoder_has_enlarged(decoder):
         for conv in head.branches[0]:
             x = up(conv(x))
     found = head(features)
-    torch.testing.assert_close(found, head.classify(x), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found, head.cls_pred(x), rtol=1e-4, atol=1e-6)
     assert head.stride * found.shape[2] == 16 * 3
 
 

@@ -19,6 +19,7 @@ from densevit.errors import DataError
 
 TASK = OBJECTS
 ROBOFLOW = "_annotations.coco.json"
+KEYS = ("images", "annotations", "categories")
 MANY = 50
 """JSON files in one folder: there each belongs to one image."""
 
@@ -77,11 +78,10 @@ def _has_instances(path: str) -> bool:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
             encoding = ("utf-16-le" if content[:2] == b"\xff\xfe" else "utf-16-be") if wide else "utf-8"
-            keys = (f'"{key}"'.encode(encoding) for key in ("categories", "images", "segments_info"))
-            categories, images, panoptic = (content.find(key) >= 0 for key in keys)
+            there = {key: content.find(f'"{key}"'.encode(encoding)) >= 0 for key in (*KEYS, "segments_info")}
     except (OSError, ValueError):  # an empty file cannot be mapped
         return False
-    return categories and images and not panoptic
+    return all(there[key] for key in KEYS) and not there["segments_info"]  # which panoptic files have
 
 
 def _merge_categories(data: FolderData, content: dict[str, CocoFile], roboflow: bool) -> None:

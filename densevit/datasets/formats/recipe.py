@@ -4,11 +4,13 @@ import copy
 import hashlib
 import json
 import os
+import re
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from densevit.datasets.formats.folder_data import DEPTH, OBJECTS, SEMANTIC, FolderData, Split
+from densevit.datasets.formats.folder_data import DEPTH, OBJECTS, SEMANTIC, FolderData
 from densevit.errors import ConfigError, DataError
 
 METRICS = {"CocoMetric": OBJECTS, "SemanticMetric": SEMANTIC, "DepthMetric": DEPTH}
@@ -65,7 +67,7 @@ def dataset_configs(data: FolderData, config: Mapping, depth_scale: float | str 
         key = f"{section}_dataloader"
         if config.get(key):
             loader = _plain(config[key])
-            arguments = _arguments(data, data.splits[split])
+            arguments = _arguments(data, split)
             if task == DEPTH and not data.settings.get("depth_scale"):
                 arguments.update(_depth_scale(loader["dataset"], data, depth_scale))
             loader["dataset"] = _replace(loader["dataset"], arguments, DATASETS[task], data)
@@ -128,8 +130,9 @@ def _loading(dataset: dict, prefix: str) -> list[dict]:
     return [steps[0], resize, steps[1]] if dataset.get("test_mode") else [*steps, resize]
 
 
-def _arguments(data: FolderData, split: Split) -> dict[str, Any]:
+def _arguments(data: FolderData, name: str) -> dict[str, Any]:
     """The arguments of a dataset class that say where a split is."""
+    split, stored = data.splits[name], f"{os.path.basename(data.folder)}_{name}"
     if data.task == OBJECTS:
         classes = list(data.classes)
         if split.ann_file:
@@ -140,13 +143,13 @@ def _arguments(data: FolderData, split: Split) -> dict[str, Any]:
         images = [dict(image, file_name=os.path.relpath(image["file_name"], root)) for image in split.images]
         content = dict(images=images, annotations=split.annotations, categories=data.categories)
         text = json.dumps(content, separators=(",", ":"))
-        return dict(data_root=root, ann_file=_cached(text, ".json"), data_prefix=dict(img=""), classes=classes)
+        return dict(data_root=root, ann_file=_cached(text, stored, ".json"), data_prefix=dict(img=""), classes=classes)
     key = "seg" if data.task == SEMANTIC else "depth"
     folders = {"img": split.image_dir, key: split.map_dir}
     found = dict(data_root=data.folder, data_prefix=folders, **data.settings)
     if not split.whole:
         names = (os.path.relpath(image["file_name"], split.image_dir) for image in split.images)
-        found["ann_file"] = _cached("\n".join(names) + "\n", ".txt")
+        found["ann_file"] = _cached("\n".join(names) + "\n", stored, ".txt")
     return found
 
 
@@ -173,14 +176,15 @@ def _set_class_counts(part: Any, count: int) -> bool:
     return any(_set_class_counts(value, count) for value in part) if _is_list(part) else False
 
 
-def _cached(text: str, suffix: str) -> str:
+def _cached(text: str, name: str, suffix: str) -> str:
     """The file of a text in the cache, which is named after its contents and written once."""
     folder = Path(os.environ.get("DENSEVIT_CACHE") or "~/.cache/densevit").expanduser() / "annotations"
     content = text.encode("utf-8", "surrogatepass")
-    path = folder / f"{hashlib.sha256(content).hexdigest()[:24]}{suffix}"
+    name = re.sub(r"[^\w-]+", "_", name)[:60]
+    path = folder / f"{name}_{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
+        fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         fresh.write_bytes(content)
         os.replace(fresh, path)  # several processes may write the same
     return str(path)

@@ -82,7 +82,7 @@ def _class_settings(tree: FileTree, data: FolderData, values: set[int], colors: 
     """Arguments of SemanticDataset that say what the values mean."""
     file = find_class_file(tree)
     highest = max(values - {IGNORED}, default=0)
-    if any(name.lower() == "objectinfo150.txt" for name in tree.files[""]):
+    if any(name.lower().startswith("objectinfo150.") for name in tree.files[""]):
         return dict(classes="ade20k")
     if file:
         path = tree.path(file)
@@ -96,7 +96,7 @@ def _class_settings(tree: FileTree, data: FolderData, values: set[int], colors: 
         raise ConfigError(
             f"The class maps of {tree.root} are in colors: add a classes.txt with lines such as 'road 128 64 128'."
         )
-    if "SegmentationClass" in data.evidence and highest < len(VOC.split(", ")):
+    if "SegmentationClass" in data.evidence and highest == len(VOC.split(", ")) - 1:
         return dict(classes="voc")
     if values == {0, IGNORED}:
         data.notes.append("maps of 0 and 255 alone: 255 is the class 'foreground'")

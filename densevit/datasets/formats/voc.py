@@ -65,7 +65,7 @@ def read(tree: FileTree) -> FolderData:
         else "coordinates count from 0: some lie below 1 or have fractions"
     )
     names = {name for found in boxes for _, name, *_ in found}
-    ordered = CLASSES if names <= set(CLASSES) else order_classes(tree, names)
+    ordered = [n for n in CLASSES if n in names] if names <= set(CLASSES) else order_classes(tree, names)
     order = {name: number for number, name in enumerate(ordered, 1)}
     data.categories = [dict(id=number, name=name) for name, number in order.items()]
     for (path, root, image), found, size in zip(entries, boxes, sizes, strict=True):

@@ -34,7 +34,7 @@ def write_map(path, values=(0, 1, 2), palette=False):
     if palette:
         image = image.convert("P")
         image.putdata(pixels.ravel().tolist())
-        image.putpalette([128, 0, 0, 0, 128, 0, 7, 7, 7])
+        image.putpalette([(7 * i) % 256 for i in range(768)])
     image.save(path)
 
 
@@ -127,7 +127,7 @@ def test_vocs_class_maps_and_lists(tmp_path):
     for index in range(4):
         write_image(tmp_path / f"set/JPEGImages/{index}.jpg", seed=index)
         if index < 3:
-            write_map(tmp_path / f"set/SegmentationClass/{index}.png", (0, 15, 255), palette=True)
+            write_map(tmp_path / f"set/SegmentationClass/{index}.png", (0, 15, 20, 255), palette=True)
     write_text(tmp_path / "set/ImageSets/Segmentation/train.txt", "0\n2\n")
     write_text(tmp_path / "set/ImageSets/Segmentation/val.txt", "1\n")
     data = read_folder(tmp_path / "set")

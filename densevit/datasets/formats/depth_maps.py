@@ -10,7 +10,8 @@ from densevit.datasets.formats.folder_data import DEPTH, FolderData
 from densevit.datasets.formats.map_pairs import find_pairs, read_pairs
 
 TASK = DEPTH
-MAP_FOLDERS = ("depth", "depths", "depth_map", "depth_maps", "depthmaps", "gt_depth", "depth_gt")
+MAP_FOLDERS = "depths?|depth_?maps?|gt_depth|depth_gt"
+"""What folders of maps are called, as a regular expression."""
 MAP_SUFFIXES = (".png", ".npy", ".exr")
 
 

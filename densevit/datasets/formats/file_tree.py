@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -14,16 +15,10 @@ from densevit.errors import DataError
 from densevit.plain_data import decode_text, read_lines
 
 IMAGE_SUFFIXES = (*IMAGES, ".jpe", ".gif", ".ppm", ".pgm", ".jp2", ".avif", ".mpo")
-CLASS_FILES = (
-    "classes.txt",
-    "labelmap.txt",
-    "labels.txt",
-    "class_names.txt",
-    "obj.names",
-    "_darknet.labels",
-    "classes.json",
+CLASS_FILE = re.compile(
+    r"(classes|labels|labelmap|class_names)\.txt|classes\.json|obj\.names|_darknet\.labels", re.IGNORECASE
 )
-"""Files that name the classes, a name a line."""
+"""What files are called that name the classes."""
 MAX_LABEL_BYTES = 64 << 20
 """Size of a label file of one image; a larger one is something else."""
 
@@ -160,7 +155,7 @@ def read_label_text(path: str) -> str:
 
 def find_class_file(tree: FileTree) -> str | None:
     """The file that names the classes, in the folder or not far below."""
-    found = (path for path in tree.below(suffixes=CLASS_FILES) if path.rpartition("/")[2].lower() in CLASS_FILES)
+    found = (path for path in tree.below(suffixes=[""]) if CLASS_FILE.fullmatch(path.rpartition("/")[2]))
     return min(found, key=lambda path: (path.count("/"), path), default=None)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from densevit.datasets.formats.rings import ring_area
+from densevit.errors import printable
 
 OBJECTS, SEMANTIC, DEPTH = "objects", "semantic", "depth"
 """Tasks: boxes and masks; a class for each pixel; a depth for each pixel."""
@@ -180,4 +181,4 @@ class FolderData:
             for kind, names in kinds.items():
                 more = ", ..." if len(names) > 5 else ""
                 lines.append(f"  {word}: {len(names)} {kind}: {', '.join(names[:5])}{more}")
-        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+        return "\n".join(map(printable, [*lines, *(f"  note: {note}" for note in self.notes)]))

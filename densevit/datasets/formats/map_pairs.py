@@ -10,25 +10,22 @@ from densevit.datasets.formats.folder_data import FolderData, Split
 from densevit.datasets.formats.splits import ALL, SPLIT_NAMES, image_sets, split_of_folder
 from densevit.datasets.image_dataset import IMAGES
 
-IMAGE_FOLDERS = (
-    *("images", "image", "imgs", "img", "img_dir", "jpegimages", "rgb", "color", "leftimg8bit", "photos"),
-    *("pictures", "input", "inputs"),
-)
-"""What folders of images are called, in small letters."""
+IMAGE_FOLDERS = "images?|imgs?|img_dir|jpegimages|rgb|color|leftimg8bit|photos|pictures|inputs?"
+"""What folders of images are called, as a regular expression."""
 SAMPLE = 50
 """Images by which the ending of the maps' names is found."""
 
 
-def find_pairs(tree: FileTree, names: Sequence[str], suffixes: Sequence[str]) -> list[tuple[str, str, str]]:
+def find_pairs(tree: FileTree, names: str, suffixes: Sequence[str]) -> list[tuple[str, str, str]]:
     """(folder of images, folder of maps, ending of the maps' names) of sibling folders that belong together.
 
     Args:
-        names: what folders of maps are called, in small letters.
+        names: what folders of maps are called, as a regular expression.
         suffixes: what maps end in.
     """
     splits = "|".join(SPLIT_NAMES)
-    map_name = re.compile(rf"(?:({splits})[-_]?)?(?:{'|'.join(names)})", re.I)
-    image_name = re.compile(rf"(?:({splits})[-_]?)?(?:{'|'.join(IMAGE_FOLDERS)})|({splits})", re.I)
+    map_name = re.compile(rf"(?:({splits})[-_]?)?(?:{names})", re.I)
+    image_name = re.compile(rf"(?:({splits})[-_]?)?(?:{IMAGE_FOLDERS})|({splits})", re.I)
     pairs = []
     for maps in tree.files:
         parent, _, name = maps.rpartition("/")

@@ -63,11 +63,12 @@ def dataset_configs(data: FolderData, config: Mapping, depth_scale: float | str 
     if missing:
         raise DataError(f"{data.folder} has no {missing[0]} split, but {', '.join(data.splits)}: add the images of it.")
     changes: dict[str, Any] = {}
-    for section, split in (("train", "train"), ("val", "val"), ("test", "test" if "test" in data.splits else "val")):
+    places = {split: _arguments(data, split) for split in data.splits}
+    for section in ("train", "val", "test"):
         key = f"{section}_dataloader"
         if config.get(key):
             loader = _plain(config[key])
-            arguments = _arguments(data, split)
+            arguments = dict(places.get(section) or places["val"])
             if task == DEPTH and not data.settings.get("depth_scale"):
                 arguments.update(_depth_scale(loader["dataset"], data, depth_scale))
             loader["dataset"] = _replace(loader["dataset"], arguments, DATASETS[task], data)

@@ -22,18 +22,10 @@ from densevit.errors import ConfigError
 
 TASK = SEMANTIC
 MAP_FOLDERS = (
-    *("masks", "mask", "labels", "label", "annotations", "annotation", "ann_dir", "semantic", "seg", "segmentation"),
-    *(
-        "segmentations",
-        "segmentationclass",
-        "segmentationclasspng",
-        "annot",
-        "gt",
-        "gtfine",
-        "ground_truth",
-        "groundtruth",
-    ),
+    "masks?|labels?|annotations?|annot|ann_dir|semantic|seg|segmentations?|segmentationclass(png)?|gt|gtfine|"
+    "ground_?truth"
 )
+"""What folders of maps are called, as a regular expression."""
 MAPS_READ = 500
 """Maps whose values are looked at, spread over all."""
 

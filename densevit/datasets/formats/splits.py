@@ -34,12 +34,9 @@ SPLIT_FILE = "densevit_split.json"
 
 
 def split_of_folder(path: str) -> str:
-    """The split that a folder on the way to a file names, or ALL."""
-    for part in reversed(path.split("/")[:-1]):
-        match = SPLIT_FOLDER.fullmatch(part)
-        if match:
-            return SPLIT_NAMES[match[1].lower()]
-    return ALL
+    """The split that the first folder on the way to a file names that names one, or ALL."""
+    found = filter(None, map(SPLIT_FOLDER.fullmatch, path.split("/")[:-1]))
+    return next((SPLIT_NAMES[match[1].lower()] for match in found), ALL)
 
 
 def split_of_name(name: str) -> str:
@@ -146,36 +143,28 @@ def _stored_split(path: str, part: Split, data: FolderData) -> dict[str, Split]:
 
 
 def warn_of_leaks(data: FolderData) -> None:
-    """Note images that are in two splits: metrics of one that a model was trained on say nothing."""
-    for one, other in combinations(data.splits, 2):
-        first = {os.path.basename(image["file_name"]): image["file_name"] for image in data.splits[one].images}
-        second = {os.path.basename(image["file_name"]): image["file_name"] for image in data.splits[other].images}
-        shared = sorted(first.keys() & second.keys())
-        same = [name for name in shared if _same_size(first[name], second[name])]
-        if not all(_same_content(first[name], second[name]) for name in same[:COMPARED]):
-            same = [name for name in same if _same_content(first[name], second[name])]
-        if same and len(same) == len(first) == len(second):
-            data.notes.append(f"warning: {other} is identical to {one} ({len(same)} images): its metrics say nothing")
+    """Note images that are in two splits: metrics on images that a model was trained on are too high."""
+    names = {
+        split: {os.path.basename(image["file_name"]): image["file_name"] for image in part.images}
+        for split, part in data.splits.items()
+    }
+    for one, other in combinations(names, 2):
+        pairs = {
+            name: (names[one][name], names[other][name]) for name in sorted(names[one].keys() & names[other].keys())
+        }
+        same = [name for name, pair in pairs.items() if os.path.getsize(pair[0]) == os.path.getsize(pair[1])]
+        if not all(filecmp.cmp(*pairs[name], shallow=False) for name in same[:COMPARED]):
+            same = [name for name in same if filecmp.cmp(*pairs[name], shallow=False)]
+        first = ", ".join((same or list(pairs))[:3])
+        if same and len(same) == len(names[one]) == len(names[other]):
+            data.notes.append(
+                f"warning: {other} is identical to {one} ({len(same)} images): metrics on it are too high"
+            )
         elif same:
             data.notes.append(
-                f"warning: {len(same)} images are in {one} and in {other} ({', '.join(same[:3])}), which flatters it"
+                f"warning: {len(same)} images are in {one} and in {other} ({first}): metrics on {other} are too high"
             )
-        elif shared:
+        elif pairs:
             data.notes.append(
-                f"warning: {len(shared)} file names are in {one} and in {other} ({', '.join(shared[:3])}), with other "
-                "contents"
+                f"warning: {len(pairs)} file names are in {one} and in {other} ({first}), with other contents"
             )
-
-
-def _same_size(one: str, other: str) -> bool:
-    try:
-        return os.path.getsize(one) == os.path.getsize(other)
-    except OSError:
-        return False
-
-
-def _same_content(one: str, other: str) -> bool:
-    try:
-        return os.path.samefile(one, other) or filecmp.cmp(one, other, shallow=False)
-    except OSError:
-        return False

@@ -15,7 +15,7 @@ from itertools import islice
 
 import numpy as np
 
-from densevit.datasets.formats.file_tree import CLASS_FILES, FileTree, image_sizes, read_label_text
+from densevit.datasets.formats.file_tree import CLASS_FILE, FileTree, image_sizes, read_label_text
 from densevit.datasets.formats.folder_data import OBJECTS, FolderData, Split
 from densevit.datasets.formats.yolo_yaml import class_names, description_file, images_by_split, parse_description
 from densevit.ops.coco_format import short
@@ -91,8 +91,8 @@ def read(tree: FileTree) -> FolderData:
 
 
 def _in_labels(path: str) -> bool:
-    *folders, name = path.lower().split("/")
-    return "labels" in folders and name not in CLASS_FILES
+    *folders, name = path.split("/")
+    return "labels" in map(str.lower, folders) and not CLASS_FILE.fullmatch(name)
 
 
 def _rotated_rectangle(points: np.ndarray) -> bool | None:

@@ -99,7 +99,7 @@ def edited(**changes):
         (edited(category_id=9), "category_id 9"),
         (edited(image_id=9), "belongs to image 9"),
         (dict(images=[], annotations=[], categories=[]), "lists no images"),
-        (dict(images={}, annotations=[], categories=[]), "no list 'images'"),
+        (dict(images={}, annotations=[], categories=[]), "is in no known format"),
     ],
 )
 def test_faulty_annotations_are_refused_in_a_sentence(tmp_path, content, message):
@@ -122,3 +122,10 @@ def test_a_category_of_two_ids_is_refused(tmp_path):
     write_coco(tmp_path / "labels.json", coco_content(["a.jpg", "b.jpg"], ("cat", "cat")), Path(tmp_path))
     with pytest.raises(DataError, match="two categories called 'cat'"):
         read_folder(tmp_path)
+
+
+def test_other_json_is_not_taken_for_coco(tmp_path):
+    write_coco(tmp_path / "labels.json", coco_content(["a.jpg", "b.jpg"]), tmp_path)
+    write_text(tmp_path / "counts.json", '{"images": 2, "annotations": 2, "categories": 2}')
+    write_text(tmp_path / "panoptic.json", '{"images": [], "categories": [], "annotations": [{"segments_info": []}]}')
+    assert read_folder(tmp_path).evidence == "labels.json"

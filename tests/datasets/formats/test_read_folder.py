@@ -206,3 +206,17 @@ def test_other_xml_is_no_voc(tmp_path):
     write_image(tmp_path / "images/a.jpg")
     write_text(tmp_path / "annotations.xml", "<?xml version='1.0'?><annotations><image name='a.jpg'/></annotations>")
     refused(tmp_path, "is in no known format")
+
+
+def test_the_first_folder_that_names_a_split_counts(tmp_path):
+    for name in ("train/dev_05/a", "train/test1/b", "val/train/c"):
+        write_image(tmp_path / f"images/{name}.jpg", seed=ord(name[-1]))
+        write_text(tmp_path / f"labels/{name}.txt", BOX)
+    assert [len(part.images) for part in read_folder(tmp_path).splits.values()] == [2, 1]
+
+
+def test_names_cannot_steer_a_terminal(tmp_path):
+    write_yolo(tmp_path, {"train/a": BOX, "val/b": BOX}, '["a\\x1b[31m", b]')
+    write_text(tmp_path / "labels/train/\x1b[2J\udcff.txt".encode("utf-8", "surrogateescape").decode("latin-1"), BOX)
+    summary = read_folder(tmp_path).summary()
+    assert "\x1b" not in summary and "\\x1b[31m" in summary

@@ -1,4 +1,4 @@
-"""Which of our tensors the outputs of a parity case are, where the model is DPT's: tokens, levels, paths, depth."""
+"""Tensors of DPT's models: tokens, levels, paths, depth."""
 
 import torch
 from torch import Tensor, nn
@@ -8,22 +8,15 @@ from densevit.converters.sources.depth_anything import PATCH
 from densevit.registry import TRANSFORMS
 from densevit.structures import DataSample
 
+from .backbones import outputs_of
 
-def of_dpt(model, image: Tensor) -> dict[str, Tensor]:
+
+def dpt_tensors(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
     """Tokens of the chosen blocks as they are read out, the levels before the fusion, and the paths within it."""
-    after: dict[int, Tensor] = {}
-    paths: list[Tensor] = []
     backbone, (reassemble, fusion) = model.backbone, model.neck
-    hooks = [
-        block.register_forward_hook(lambda _, __, out, i=i: after.update({i: out}))
-        for i, block in enumerate(backbone.blocks)
-    ]
-    hooks += [block.register_forward_hook(lambda _, __, out: paths.append(out)) for block in fusion.blocks]
-    maps = backbone(image)
+    after, maps = outputs_of(backbone.blocks, lambda: backbone(image))
     levels = reassemble(maps)
-    fusion(levels)
-    for hook in hooks:
-        hook.remove()
+    paths, _ = outputs_of(fusion.blocks, lambda: fusion(levels))
     probes = {f"layer_{i}": x for i, x in enumerate(levels, 1)}
     probes |= {f"path_{len(paths) - i}": x for i, x in enumerate(paths)}
     for i, (block, x) in enumerate(zip(backbone.out_indices, maps, strict=True)):
@@ -36,11 +29,11 @@ def of_dpt(model, image: Tensor) -> dict[str, Tensor]:
     return probes
 
 
-def probe_depth(model: nn.Module, inputs: dict, spec: dict) -> tuple[dict[str, dict], list[str]]:
+def probe_depth(model: nn.Module, inputs: dict, spec: dict, _) -> list[dict[str, Tensor]]:
     """Depth of an image that is prepared already, or of a raw one, in its own size."""
     if "raw" not in inputs:
         (image,) = inputs.values()
-        return {"": of_dpt(model, image) | {"depth": model(image)[:, 0]}}, []
+        return [dpt_tensors(model, image) | {"depth": model(image)[:, 0]}]
     raw = inputs["raw"].numpy()
     resize = TRANSFORMS.build(dict(type="Resize", **test_resize(spec["model"].get("input_size", 518), PATCH)))
     results = resize({"img": raw, "img_shape": raw.shape[:2]})
@@ -49,4 +42,4 @@ def probe_depth(model: nn.Module, inputs: dict, spec: dict) -> tuple[dict[str, d
     data = model.data_preprocessor({**data, "data_samples": [DataSample(metainfo=shapes)]})
     (sample,) = model(**data, mode="predict")
     image = data["inputs"]
-    return {"": of_dpt(model, image) | {"tensor": image, "depth": sample.pred_depth}}, []
+    return [dpt_tensors(model, image) | {"tensor": image, "depth": sample.pred_depth}]

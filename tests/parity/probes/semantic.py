@@ -1,10 +1,9 @@
-"""Which of our tensors the outputs of a parity case are, where the model tells each pixel's class."""
+"""Tensors of semantic segmentation: mmsegmentation's, Segmenter's and DPT's models."""
 
 import re
 
 import numpy as np
 import torch
-from parity_dpt import of_dpt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,13 +13,15 @@ from densevit.models.postprocess import rescale_map
 from densevit.registry import MODELS
 from densevit.structures import DataSample
 
+from .backbones import outputs_of
+from .depth import dpt_tensors
+
 SLIDING = re.compile(r"window (\d+), stride (\d+), ori_shape \((\d+), (\d+)\)")
-"""How a case's notes say what its `inference` was."""
+"""The `inference` of a Segmenter case, in its notes."""
 
 
-@MODELS.register_module()
 class GivenMaps(nn.Module):
-    """A backbone whose maps are its input: for cases of what lies behind one."""
+    """A backbone that returns its input: for cases of a neck and a head alone."""
 
     def __init__(self, channels: tuple[int, ...], strides: tuple[int, ...]):
         super().__init__()
@@ -31,8 +32,9 @@ class GivenMaps(nn.Module):
         return maps
 
 
-def behind_maps(spec: dict, inputs: dict) -> dict:
-    """Our configuration of a case that has `neck` and `decode_head` alone, on maps `map_0`, `map_1`, ... ."""
+def model_on_given_maps(spec: dict, inputs: dict) -> dict:
+    """Our config of a case of `neck` and `decode_head` alone, on maps `map_0`, `map_1`, ... ."""
+    MODELS.register_module(module=GivenMaps, force=True)  # here: importing this file changes nothing
     maps = [inputs[name] for name in sorted(inputs) if name.startswith("map_")]
     channels = tuple(x.shape[1] for x in maps)
     strides = tuple(spec["model"]["decode_head"].get("feature_strides", [4 * 2**i for i in range(len(maps))]))
@@ -41,16 +43,16 @@ def behind_maps(spec: dict, inputs: dict) -> dict:
     return {"type": "DensePredictor", "backbone": backbone, **rest}
 
 
-def probe_segmentor(model, inputs: dict, spec: dict) -> tuple[dict[str, dict], list[str]]:
-    """Maps before and after the neck, logits, losses, and predictions as a whole and by windows."""
+def probe_semantic(model: nn.Module, inputs: dict, spec: dict, _) -> list[dict[str, Tensor]]:
+    """Maps before and after the neck, logits, losses, and predictions of whole images and of sliding windows."""
     run, maps = spec["source"].get("run", {}), [inputs[name] for name in sorted(inputs) if name.startswith("map_")]
     image = tuple(maps) if maps else inputs.get("img", inputs.get("image"))
     levels = model.feature_levels(image)
     necks = list(model.neck) if isinstance(model.neck, nn.ModuleList) else [model.neck]
     fused = type(necks[-1]).__name__ == "UPerNet"  # part of the head there
-    seen = levels[-2] if fused else levels[-1]
+    pyramid = levels[-2] if fused else levels[-1]
     probes = {f"stage{i + 1}": x for i, x in enumerate(levels[0])}
-    for i, x in enumerate(seen):
+    for i, x in enumerate(pyramid):
         probes |= {f"feat_{i}": x, f"fpn_{i}": x, f"fpn{i + 1}": x}
     logits = model.head(model.select_features("", levels[-1]))
     probes |= dict.fromkeys(("decode_logits", "head", "masks"), logits)
@@ -67,43 +69,40 @@ def probe_segmentor(model, inputs: dict, spec: dict) -> tuple[dict[str, dict], l
     if "pad_shape" in run:
         probes["predict_logits"] = model.head.enlarge(logits, run["pad_shape"])
     if maps:
-        return {"": probes}, []
+        return [probes]
     probes |= upsampled(model, image, logits)
     if "metainfo" in run:
         probes |= predictions(model, image, inputs, run)
     if type(necks[0]).__name__ == "DPTReassemble":
-        probes |= of_dpt(model, image)
+        probes |= dpt_tensors(model, image)
     if spec["scheme"] == "rstrudel":
-        probes |= of_segmenter(model, image, spec["notes"])
-    return {"": probes}, []
+        probes |= segmenter_tensors(model, image, spec["notes"])
+    return [probes]
 
 
-def losses(model, image: Tensor, label: Tensor, heads: list[tuple[nn.Module, Tensor]]) -> dict[str, Tensor]:
-    """Each kind of loss of all heads, and the share of right pixels among those with a class, in percent."""
-    samples = [DataSample(gt_semantic=ground_truth) for ground_truth in label]
+def losses(model: nn.Module, image: Tensor, label: Tensor, heads: list[tuple[nn.Module, Tensor]]) -> dict[str, Tensor]:
+    """Each kind of loss of all heads, and the pixel accuracy among pixels with a class, in percent."""
+    samples = [DataSample(gt_semantic=classes) for classes in label]
     found = model(image, samples, mode="loss")
     names = dict.fromkeys(name.rsplit(".", 1)[-1] for name in found)
-    locations = ["", *(f"aux_{i}." for i in range(len(model.auxiliary)))]
-    probes = {
-        name: torch.stack([found[location + name] for location in locations if location + name in found])
-        for name in names
-    }
-    known = label != 255
-    right = [(head.enlarge(x, label.shape[1:]).argmax(1) == label) & known for head, x in heads]
-    probes["acc_seg"] = torch.stack([100 * hits.sum() / known.sum() for hits in right])
+    prefixes = ["", *(f"aux_{i}." for i in range(len(model.auxiliary)))]
+    probes = {name: torch.stack([found[p + name] for p in prefixes if p + name in found]) for name in names}
+    valid = label != 255
+    correct = [(head.enlarge(x, label.shape[1:]).argmax(1) == label) & valid for head, x in heads]
+    probes["acc_seg"] = torch.stack([100 * hits.sum() / valid.sum() for hits in correct])
     return probes
 
 
-def upsampled(model, image: Tensor, logits: Tensor) -> dict[str, Tensor]:
-    """Logits at the image's size, which the preprocessor may have completed."""
+def upsampled(model: nn.Module, image: Tensor, logits: Tensor) -> dict[str, Tensor]:
+    """Logits at the image's size, without the preprocessor's padding."""
     height, width = image.shape[2:]
     size = [model.data_preprocessor.round_up(side) for side in (height, width)]
     return {"logits": model.head.enlarge(logits, size)[..., :height, :width]}
 
 
-def predictions(model, image: Tensor, inputs: dict, run: dict) -> dict[str, Tensor]:
-    """What comes out in each original image's frame, of images as a whole and by windows; classes where the case's
-    input says that one leads clearly."""
+def predictions(model: nn.Module, image: Tensor, inputs: dict, run: dict) -> dict[str, Tensor]:
+    """Predictions in each original image's frame, of whole images and of sliding windows; classes at the pixels where
+    one class leads clearly, which the case's input marks."""
     probes, own = {}, model.inference
     windows = run.get("slide")
     sliding = own
@@ -123,22 +122,19 @@ def predictions(model, image: Tensor, inputs: dict, run: dict) -> dict[str, Tens
         for i, sample in enumerate(model(image, samples, mode="predict")):
             probes[f"{kind}_logits_{i}"] = rescale_map(maps[i], sample, align_corners=model.head.align_corners)
             if (clear := inputs.get(f"{kind}_clear_{i}")) is not None:
-                found = sample.pred_semantic.flatten()
-                chosen = torch.from_numpy(np.unpackbits(clear.numpy())[: len(found)]).bool()
-                probes[f"{kind}_pred_{i}"] = found[chosen]
+                classes = sample.pred_semantic.flatten()
+                marked = torch.from_numpy(np.unpackbits(clear.numpy())[: len(classes)]).bool()
+                probes[f"{kind}_pred_{i}"] = classes[marked]
     model.inference = own
     return probes
 
 
-def of_segmenter(model, image: Tensor, notes: str) -> dict[str, Tensor]:
-    """The encoder's tokens, and probabilities in the original frame by windows."""
-    last: list[Tensor] = []
-    hook = model.backbone.blocks[-1].register_forward_hook(lambda _, __, out: last.append(out))
-    model.backbone(image)
-    hook.remove()
-    probes = {"encoder_tokens": model.backbone.norm(last[0])}
-    if (said := SLIDING.search(notes)) is not None:
-        window, stride, *size = map(int, said.groups())
+def segmenter_tensors(model: nn.Module, image: Tensor, notes: str) -> dict[str, Tensor]:
+    """The encoder's tokens, and probabilities of sliding windows in the original frame."""
+    after, _ = outputs_of(model.backbone.blocks, lambda: model.backbone(image))
+    probes = {"encoder_tokens": model.backbone.norm(after[-1])}
+    if (sliding := SLIDING.search(notes)) is not None:
+        window, stride, *size = map(int, sliding.groups())
         short = min(image.shape[2:])
         if short < window:
             sides = [int(side / short * window) for side in image.shape[2:]]

@@ -1,4 +1,4 @@
-"""Which of our tensors the outputs of a parity case of detectron2's pyramids and two-stage detectors are."""
+"""Tensors of detectron2's ViT pyramids and two-stage detectors."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,27 +12,29 @@ from densevit.converters.load_weights import parts_of, recognize
 from densevit.ops.roi_align import as_rois
 from densevit.structures import DataSample, InstanceData
 
+from .detectors import stages_of
+
 ROI_LOSSES = {"loss_cls": "loss_cls", "loss_box_reg": "loss_box", "loss_mask": "loss_mask"}
 RPN_LOSSES = {"loss_rpn_cls": "loss_rpn_cls", "loss_rpn_loc": "loss_rpn_box"}
 
 
-def probe_detectron2(model: nn.Module, inputs: dict, spec: dict, state: Mapping) -> tuple[dict[str, dict], list[str]]:
-    """Maps by their names (`last_feat`, `p2`, ...); of a detector, the way from proposals to masks in the original
+def probe_detectron2(model: nn.Module, inputs: dict, spec: dict, state: Mapping) -> list[dict[str, Tensor]]:
+    """Maps by their names (`last_feat`, `p2`, ...); of a detector, everything from proposals to masks in the original
     image, or losses, counts and gradients of a training step."""
     if "image_0" not in inputs:
         images = whole_patches(model, *inputs.values())
         maps = model.extract_features(images) if hasattr(model, "extract_features") else model(images)
         strides = model.neck.out_strides if hasattr(model, "neck") else model.out_strides
-        return {"": {"last_feat": maps[-1]} | by_level(maps, strides)}, []
+        return [{"last_feat": maps[-1]} | by_level(maps, strides)]
     images, samples = prepared(model, inputs, spec)
     if any(name.startswith("gt_") for name in inputs):
         with torch.enable_grad():
-            return {"": training(model, images, samples, state)}, []
+            return [training(model, images, samples, state)]
     features = model.extract_features(images)
     logits, deltas = model.head.rpn(features)
     probes, strides = by_level(features, model.neck.out_strides), model.neck.out_strides
     probes |= by_level(logits, strides, "rpn_logits_") | by_level(deltas, strides, "rpn_deltas_")
-    return {"": probes | inference(model.head, features, (logits, deltas), samples)}, []
+    return [probes | inference(model.head, features, (logits, deltas), samples)]
 
 
 def by_level(maps: Sequence[Tensor], strides: Sequence[int], start: str = "") -> dict[str, Tensor]:
@@ -41,7 +43,7 @@ def by_level(maps: Sequence[Tensor], strides: Sequence[int], start: str = "") ->
 
 
 def whole_patches(model: nn.Module, images: Tensor) -> Tensor:
-    """Images (B, 3, H, W) less what is no whole patch of a ViT, which detectron2 leaves out and we complete."""
+    """Images (B, 3, H, W) cropped to whole patches of a ViT: detectron2 crops, we pad."""
     backbone = getattr(model, "backbone", model)
     if type(backbone).__name__ != "ViT":
         return images
@@ -56,14 +58,8 @@ def prepared(model: nn.Module, inputs: dict, spec: dict) -> tuple[Tensor, list[D
         image = inputs[f"image_{i}"]
         height, width = image.shape[1:]
         tall, wide = spec["model"].get("output_sizes", {i: (height, width)})[i]
-        sample = DataSample(
-            metainfo=dict(
-                img_shape=(height, width),
-                ori_shape=(tall, wide),
-                scale_factor=(width / wide, height / tall),
-                flip=False,
-            )
-        )
+        shapes = dict(img_shape=(height, width), ori_shape=(tall, wide), scale_factor=(width / wide, height / tall))
+        sample = DataSample(metainfo=shapes | dict(flip=False))
         if f"gt_boxes_{i}" in inputs:
             masks = np.unpackbits(inputs[f"gt_masks_{i}"].numpy(), axis=-1, count=width).astype(bool)
             sample.gt_instances = InstanceData(
@@ -85,16 +81,15 @@ def inference(head: nn.Module, features: tuple, found: tuple, samples: list) -> 
         "proposal_boxes": torch.cat(proposals),
         "proposal_logits": torch.cat(scores),
     }
-    stages, read = (list(head.boxes), head.read) if hasattr(head, "boxes") else ([head.box], None)
-    if read is None:
+    if not hasattr(head, "boxes"):
         logits, deltas = head.box(head.box.pool(features, as_rois(proposals)))
         probes |= {"roi_cls_logits": logits, "roi_deltas": deltas.flatten(1)}
     else:
-        given = []
-        head.read = lambda *args: given.append(read(*args)) or given[-1]
+        read, outputs = head.read, []
+        head.read = recording(read, outputs)
         head.stages_of(features, list(proposals), samples)
         head.read = read
-        for i, (logits, deltas) in enumerate(given[: len(stages)]):
+        for i, (logits, deltas) in enumerate(outputs[: len(head.boxes)]):
             probes |= {f"roi_cls_logits_stage{i}": logits, f"roi_deltas_stage{i}": deltas.flatten(1)}
 
     found = head.detect(features, list(proposals), samples)
@@ -105,10 +100,10 @@ def inference(head: nn.Module, features: tuple, found: tuple, samples: list) -> 
     masks = [part.probabilities(features, rois, probes["det_labels"]) for part in head.mask_parts]
     probes["det_mask_probs"] = sum(masks) / len(masks)
 
-    restored = [fields["pred_instances"] for fields in head.predict(features, samples)]
-    probes["final_boxes"] = torch.cat([f.bboxes for f in restored])
-    sums, each = [], probes["det_mask_probs"].split([len(f) for f in found])
-    for masks, instances, sample in zip(each, restored, samples, strict=True):
+    final = [fields["pred_instances"] for fields in head.predict(features, samples)]
+    probes["final_boxes"] = torch.cat([f.bboxes for f in final])
+    sums, by_image = [], probes["det_mask_probs"].split([len(f) for f in found])
+    for masks, instances, sample in zip(by_image, final, samples, strict=True):
         sums += [soft_sum(mask, box, sample.ori_shape) for mask, box in zip(masks, instances.bboxes, strict=True)]
     probes["final_mask_soft_sum"] = torch.tensor(sums)
     return probes
@@ -124,12 +119,11 @@ def soft_sum(mask: Tensor, box: Tensor, size: tuple[int, int]) -> float:
 
 
 def training(model: nn.Module, images: Tensor, samples: list, state: Mapping) -> dict[str, Tensor]:
-    """Losses, how many anchors and regions count, and gradients of the losses' sum under the reference's names."""
-    head, seen = model.head, {}
-    stages = list(head.boxes) if hasattr(head, "boxes") else [head.box]
-    for i, box in enumerate(stages):
-        for name in ("sample_rois", "keep_all"):
-            setattr(box, name, _noting(getattr(box, name), seen.setdefault(i, [])))
+    """Losses, numbers of sampled anchors and RoIs, and gradients of the losses' sum under the reference's names."""
+    head, stages = model.head, stages_of(model.head)
+    sampled: list[list] = [[] for _ in stages]
+    for box, rois in zip(stages, sampled, strict=True):
+        box.sample_rois, box.keep_all = recording(box.sample_rois, rois), recording(box.keep_all, rois)
     model.train()
     features = model.extract_features(images)
     losses = {k: sum(v) if isinstance(v, list) else v for k, v in head.loss(features, samples).items()}
@@ -143,9 +137,9 @@ def training(model: nn.Module, images: Tensor, samples: list, state: Mapping) ->
     probes.setdefault("loss_mask", sum(v for k, v in losses.items() if k.startswith("loss_mask")))
     for i in range(len(ends)):
         start = f"mean_per_image/{f'stage{i}/' if i else ''}roi_head/num_"
-        positive = sum(region.positives for region in seen[i])
+        positive, total = (sum(n) for n in zip(*((r.positives, len(r.boxes)) for r in sampled[i]), strict=True))
         probes[f"{start}fg_samples"] = torch.tensor(positive / len(samples))
-        probes[f"{start}bg_samples"] = torch.tensor((sum(len(r.boxes) for r in seen[i]) - positive) / len(samples))
+        probes[f"{start}bg_samples"] = torch.tensor((total - positive) / len(samples))
     probes |= anchors(head.rpn, features, samples)
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     names = recognize(state, wanted, parts_of(model), "detectron2").remapped.origin
@@ -156,19 +150,19 @@ def training(model: nn.Module, images: Tensor, samples: list, state: Mapping) ->
 
 
 def anchors(rpn: nn.Module, features: tuple, samples: list) -> dict[str, Tensor]:
-    """How many anchors count, the mean of the images."""
+    """Numbers of positive and negative anchors in the sample, the mean of the images."""
     sizes, levels = rpn.anchors(features)
     found = [rpn.targets(torch.cat(levels), sizes, sample) for sample in samples]
-    counts = {"pos": [(drawn & (index >= 0)).sum() for index, drawn in found]}
-    counts["neg"] = [(drawn & (index == -1)).sum() for index, drawn in found]
+    counts = {"pos": [(used & (index >= 0)).sum() for index, used in found]}
+    counts["neg"] = [(used & (index == -1)).sum() for index, used in found]
     return {f"mean_per_image/rpn/num_{kind}_anchors": torch.stack(n).double().mean() for kind, n in counts.items()}
 
 
-def _noting(function, into: list):
-    """`function`, which also writes down what it gives."""
+def recording(function, into: list):
+    """`function`, with its results appended to `into`."""
 
-    def noting(*args):
+    def record(*args):
         into.append(function(*args))
         return into[-1]
 
-    return noting
+    return record

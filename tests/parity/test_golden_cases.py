@@ -1,15 +1,18 @@
-"""The parity command: cases of the reference code pass, and a case that does not fit fails."""
+"""The golden cases: outputs of the reference projects are reproduced, and a case that differs fails."""
 
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+from parity.case import generate
+from parity.compare import compare
 
 GOLDEN = [
     "mmdet_bb2_sizes",
@@ -64,54 +67,34 @@ def test_golden_cases_pass(root):
     assert done.stdout.splitlines()[-1] == f"{len(GOLDEN)} passed, 0 failed, 0 skipped"
 
 
-def test_reference_cases_pass(root, shared):
-    folder = shared / "parity"
-    wanted = [
-        *folder.glob("mmdet_pvt*.json"),
-        *folder.glob("mmdet_retinanet*.json"),
-        *folder.glob("mmdet_maskrcnn*.json"),
-        *folder.glob("mmdet_cascade*.json"),
-        *folder.glob("whai362_pvt_*.json"),
-        *folder.glob("mmdet_swin*.json"),
-        *folder.glob("microsoft_swin*.json"),
-        *folder.glob("detectron2_swin*.json"),
-        *folder.glob("mmseg_se*.json"),
-        *folder.glob("mmseg_upernet*.json"),
-        *folder.glob("whai362_semfpn*.json"),
-        *folder.glob("rstrudel*.json"),
-        *folder.glob("mmseg_dpt*.json"),
-        *folder.glob("isl_dpt*.json"),
-        *folder.glob("depth_anything*.json"),
-    ]
-    done = run(root, *sorted(wanted), "--verbose")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == f"{len(wanted)} passed, 0 failed, 0 skipped"
-    left = {line.split()[-1] for line in done.stdout.splitlines() if "not compared" in line}
-    assert left <= {"features", "logits", "stage4_tokens"}
+FOLDER = Path(__file__).resolve().parents[3] / "shared" / "parity"
+CASES = sorted(path.stem for path in FOLDER.glob("*.json"))
+NO_FOLDER = pytest.param("", marks=pytest.mark.skip(reason="needs the folder ../shared/parity"))
 
 
-def loaded(root):
-    """The tool as a module."""
-    tool = importlib.util.spec_from_file_location("check_parity", root / "tools" / "check_parity.py")
-    module = importlib.util.module_from_spec(tool)
-    tool.loader.exec_module(module)
-    return module
+@pytest.mark.parametrize("name", CASES or [NO_FOLDER])
+def test_a_reference_case_passes(name):
+    """Cases of the published models; the folder is not part of the repository."""
+    verdict, text, lines = compare(FOLDER / f"{name}.json")
+    assert verdict in ("ok", "PART"), text
+    skipped = {line.split()[-1] for line in lines if "not compared" in line}
+    allowed = {"features", "logits", "probs", "stage4_tokens", "cls_token"}
+    assert skipped <= allowed
 
 
-def change(root, tmp_path, name, edit, tolerance=None) -> tuple[str, str]:
-    """Verdict and words on a copy of a golden case with its description edited."""
+def compare_edited(root, tmp_path, name, edit, tolerance=None) -> tuple[str, str]:
+    """Verdict and text of a golden case with its description edited."""
     source = root / "tests" / "data" / "parity" / f"{name}.json"
     spec = json.loads(source.read_text())
     edit(spec)
     (tmp_path / source.name).write_text(json.dumps(spec))
     shutil.copy(source.with_suffix(".npz"), tmp_path / f"{name}.npz")
     with torch.random.fork_rng():
-        verdict, words, _ = loaded(root).check(tmp_path / source.name, tolerance)
-    return verdict, words
+        return compare(tmp_path / source.name, tolerance)[:2]
 
 
 @pytest.mark.parametrize(
-    ("edit", "said"),
+    ("edit", "reason"),
     [
         (lambda s: s["model"].update(num_layers=[1, 1, 1, 1]), "no place for"),
         (lambda s: s["model"].update(num_layers=[1, 1, 3, 1]), "lacks"),
@@ -121,25 +104,25 @@ def change(root, tmp_path, name, edit, tolerance=None) -> tuple[str, str]:
         (lambda s: s["outputs"].update(depth={"shape": [1], "stored": "whole"}), "no tensor of ours is depth"),
     ],
 )
-def test_a_case_that_does_not_fit_fails(root, tmp_path, edit, said):
-    verdict, words = change(root, tmp_path, "mmdet_bb_nobias", edit)
+def test_a_case_that_differs_fails(root, tmp_path, edit, reason):
+    verdict, text = compare_edited(root, tmp_path, "mmdet_bb_nobias", edit)
     assert verdict == "FAIL"
-    assert said in words
+    assert reason in text
 
 
-def test_a_model_that_is_not_built_yet_is_skipped_with_the_reason(root, tmp_path):
-    verdict, words = change(root, tmp_path, "mmdet_bb_nobias", lambda s: s["model"].update(type="HRNet"))
+def test_a_model_that_is_not_supported_is_skipped_with_the_reason(root, tmp_path):
+    verdict, text = compare_edited(root, tmp_path, "mmdet_bb_nobias", lambda s: s["model"].update(type="HRNet"))
     assert verdict == "SKIP"
-    assert "HRNet" in words
+    assert "HRNet" in text
 
 
-def test_labels_have_to_be_equal_whatever_the_tolerance(root, tmp_path):
+def test_labels_have_to_be_equal_at_any_tolerance(root, tmp_path):
     def other_threshold(spec):
         spec["model"]["test_cfg"]["nms"]["iou_threshold"] = 0.9
 
-    verdict, words = change(root, tmp_path, "mmdet_det_assign", other_threshold, tolerance=10.0)
+    verdict, text = compare_edited(root, tmp_path, "mmdet_det_assign", other_threshold, tolerance=10.0)
     assert verdict == "FAIL"
-    assert "det_labels differ" in words
+    assert "det_labels differ" in text
 
 
 def test_a_failed_case_makes_the_exit_code_1(root):
@@ -154,9 +137,8 @@ def test_a_table_that_needs_no_resizing_is_compared(root, shared, tmp_path):
     spec = json.loads((shared / "parity" / "dinov2_giant_like.json").read_text())
     spec["inputs"] = {"image": {"draw": ["image", [1, 3, 140, 140], 0.0, 1.0]}}
     spec["outputs"] = {"pos": {"shape": [1, 101, 96], "stored": "whole"}}
-    tool = loaded(root)
     table = next(entry for entry in spec["state"] if entry[0] == "pos_embed")
     (tmp_path / "square.json").write_text(json.dumps(spec))
-    np.savez(tmp_path / "square.npz", **{"output/pos": tool.draw(*table)})
-    verdict, text, _ = tool.check(tmp_path / "square.json", None)
+    np.savez(tmp_path / "square.npz", **{"output/pos": generate(*table)})
+    verdict, text, _ = compare(tmp_path / "square.json")
     assert (verdict, text) == ("ok", "compared 1 of 1 outputs  pos 0.00e+00")

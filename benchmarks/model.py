@@ -1,4 +1,4 @@
-"""One model's prediction or training step, measured alone or beside another project's.
+"""One model's prediction or training step, measured alone or compared with another project.
 
 Shape letters: B images, H, W their size.
 """
@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.comparing import require_same
-from benchmarks.counterparts import counterpart
-from benchmarks.process import SideProcess
+from benchmarks.compare import require_same
+from benchmarks.process import BackendProcess
 from benchmarks.ratios import Ratio, alternate, ratio_of
+from benchmarks.reference_models import reference_model
 from densevit.errors import ConfigError
 
 ORIGINAL = 0.6
@@ -25,10 +25,10 @@ CLASSES = 80
 
 
 class Measured(NamedTuple):
-    """What was found.
+    """The measurements.
 
-    ratio: times and their ratio, None without a peer. seconds: of our runs, the median. memory: bytes beside the model,
-    ours and theirs. flops: of one run, of the peer's model where there is one. peak: the machine's, operations a
+    ratio: times and their ratio, None without a peer. seconds: the median of our runs. memory: bytes beside the model,
+    ours and theirs. flops: of one run, of the peer's model where there is one. peak: of the machine, operations a
     second. agreed: what was compared.
     """
 
@@ -69,11 +69,11 @@ def measure_model(
     rounds: int = 7,
     options: Mapping[str, Any] | None = None,
 ) -> Measured:
-    """Time a model on drawn images; beside a peer on the same weights, once both were found to give the same.
+    """Time a model on random images, alone or against a peer on the same weights once both gave the same outputs.
 
-    The peer draws the weights and writes them as its project does; ours are read from that file. Predictions of whole
-    models go from uint8 images to results in the original image's frame, training steps through losses, the backward
-    pass and AdamW.
+    The peer initializes the weights and saves them as its project does; ours are read from that file. Predictions of
+    whole models go from uint8 images to results in the original image's frame, training steps through losses, the
+    backward pass and AdamW.
 
     Args:
         config: a recipe; with a peer also the name of one of its models (timm's 'pvt_v2_b2', ...), from which ours is
@@ -87,49 +87,48 @@ def measure_model(
             alone.
         peer_model: the peer's model in its own terms, where it does not follow from the recipe.
         peer_python: the interpreter that has the peer; None the present one.
-        threads: of each side; None: as many as there are cores for this process.
+        threads: of each process; None: the cores that this process may use.
         device: torch's name of it.
-        rounds: runs of each side.
+        rounds: runs of each model.
         options: changes to the recipe, by dotted path.
 
     Raises:
-        ConfigError: no such recipe, model, peer or device; the two give different numbers.
+        ConfigError: no such recipe, model, peer or device; the two give different outputs.
     """
     threads = threads or available_cores()
-    name, imported = (config, False) if peer is None else counterpart(config, peer, peer_model)
+    name, imported = (config, False) if peer is None else reference_model(config, peer, peer_model)
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="densevit-benchmark-"))
         common = {"seed": 0, "device": device, "folder": folder, "options": dict(options or {}), "classes": CLASSES}
-        common["batch"] = _draw_batch(Path(folder), size, batch, peer in (None, "mmdet", "densevit"))
+        common["batch"] = _random_batch(Path(folder), size, batch, peer in (None, "mmdet", "densevit"))
         facts: dict[str, Any] = {}
         other = None
         if peer is not None:
-            other = stack.enter_context(SideProcess(peer, peer_python, threads))
+            other = stack.enter_context(BackendProcess(peer, peer_python, threads))
             facts = other.ask("open", model=name, **common)
             common |= {"classes": facts.get("classes") or CLASSES}
-        own = stack.enter_context(SideProcess("densevit", None, threads))
-        told = {key: facts.get(key) for key in ("weights", "task", "source", "settings")}
-        own.ask("open", **common, **told, model=config, imported=imported)
+        own = stack.enter_context(BackendProcess("densevit", None, threads))
+        shared = {key: facts.get(key) for key in ("weights", "task", "source", "settings")}
+        own.ask("open", **common, **shared, model=config, imported=imported)
 
         agreed = None
         if other is not None:
             with_loss = training and not facts.get("random_loss")
             found = []
-            for side, place in ((own, "ours"), (other, "theirs")):
-                path = str(Path(folder) / f"{place}.npz")
-                side.ask("write_outputs", path, with_loss)
+            for backend, name in ((own, "ours"), (other, "theirs")):
+                path = str(Path(folder) / f"{name}.npz")
+                backend.ask("write_outputs", path, with_loss)
                 with np.load(path) as file:
                     found.append({key: file[key] for key in file.files})
             agreed = require_same(*found, facts["task"], peer)
 
-        sides = [own] if other is None else [own, other]
-        for side, compile_it in zip(sides, (compiled, peer_compiled), strict=False):
-            flops = side.ask("flops") if not training else None
-            side.ask("settle", dtype, compile_it, training)
-            side.ask("run")
+        backends = [own] if other is None else [own, other]
+        for backend, compile_it in zip(backends, (compiled, peer_compiled), strict=False):
+            flops = backend.ask("flops") if not training else None
+            backend.ask("warm_up", dtype, compile_it, training)
             if training:
-                flops = side.ask("flops")
-        memory = tuple(side.ask("memory") for side in sides)
+                flops = backend.ask("flops")
+        memory = tuple(backend.ask("memory") for backend in backends)
         peak = own.ask("gemm")
         ours, theirs = alternate(lambda: own.ask("run"), other and (lambda: other.ask("run")), rounds)
         peak = max(peak, own.ask("gemm"))
@@ -142,8 +141,8 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _draw_batch(folder: Path, size: tuple[int, int], batch: int, smaller: bool) -> str:
-    """A file with B images of coloured patches and noise, and truth for a training step; where `smaller`, the original
+def _random_batch(folder: Path, size: tuple[int, int], batch: int, smaller: bool) -> str:
+    """Write B images of colored patches and noise with their ground truth to a file; where `smaller`, the original
     images are smaller than the network's input."""
     random = np.random.default_rng(0)
     height, width = size

@@ -1,4 +1,4 @@
-"""Our end of a side's process: start it, ask it, turn what fails there into a sentence."""
+"""The process of a project: start it, send requests, turn its failures into error messages."""
 
 import json
 import os
@@ -11,16 +11,16 @@ from typing import Any
 import densevit
 from densevit.errors import ConfigError
 
-SIDES = Path(__file__).parent / "sides"
+BACKENDS = Path(__file__).parent / "backends"
 BEGIN = """
 import importlib.util, sys
-folder, above = sys.argv[1:]
-sys.path = [entry for entry in sys.path if entry] + ([above] if above else [])
+folder, parent = sys.argv[1:]
+sys.path = [entry for entry in sys.path if entry] + ([parent] if parent else [])
 spec = importlib.util.spec_from_file_location(
-    "benchmark_sides", folder + "/__init__.py", submodule_search_locations=[folder]
+    "benchmark_backends", folder + "/__init__.py", submodule_search_locations=[folder]
 )
-sys.modules["benchmark_sides"] = importlib.util.module_from_spec(spec)
-from benchmark_sides.worker import main
+sys.modules["benchmark_backends"] = importlib.util.module_from_spec(spec)
+from benchmark_backends.worker import main
 main()
 """
 OPENMMLAB = "torch torchvision mmengine==0.10.7 mmcv-lite==2.1.0 'setuptools<81'"
@@ -32,15 +32,15 @@ INSTALL = {
     "torchvision": "torch torchvision",
     "densevit": "densevit",
 }
-"""Project -> what pip installs into an environment of its own for it."""
+"""Project -> what to pip install into its environment."""
 
 
-class SideProcess:
-    """One side of a comparison.
+class BackendProcess:
+    """The process that runs one project.
 
     Args:
         project: a key of INSTALL, with ' data' after it for a pipeline.
-        python: the interpreter of the environment that has it; None the present one.
+        python: the interpreter of the environment that has it; None: the present one.
         threads: of torch.
 
     Raises:
@@ -51,11 +51,11 @@ class SideProcess:
         self.project, self.python, self.threads = project, str(python or sys.executable), threads
         environment = {**os.environ, **{f"{kind}_NUM_THREADS": str(threads) for kind in ("OMP", "MKL", "OPENBLAS")}}
         environment |= {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
-        above = "" if python else str(Path(densevit.__file__).parents[1])
-        self.printed = tempfile.TemporaryFile("w+")  # noqa: SIM115  a pipe that nobody reads would fill up
+        parent = "" if python else str(Path(densevit.__file__).parents[1])
+        self.printed = tempfile.TemporaryFile("w+")  # noqa: SIM115  an unread pipe would fill up
         try:
             self.process = subprocess.Popen(
-                [self.python, "-c", BEGIN, str(SIDES), above],
+                [self.python, "-c", BEGIN, str(BACKENDS), parent],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.printed,
@@ -69,11 +69,11 @@ class SideProcess:
             ) from None
 
     def ask(self, do: str, *arguments: Any, **named: Any) -> Any:
-        """What the side answers.
+        """Send a request and return the answer.
 
         Raises:
-            ConfigError: its project is not installed there, or what is asked of it does not exist.
-            RuntimeError: anything else that fails there.
+            ConfigError: the project is not installed there, or what is requested does not exist.
+            RuntimeError: any other failure there.
         """
         request = {"do": do, "arguments": arguments, "project": self.project, "threads": self.threads, **named}
         try:
@@ -92,15 +92,15 @@ class SideProcess:
                 f"the process of {self.project} ({self.python}) ended with code {code} {last[:200]}: an environment "
                 f"for it is made with {how_to_install(self.project)}."
             )
-        if answer["failed"] == "Wrong":
-            raise ConfigError(answer["says"])
+        if answer["failed"] == "BackendError":
+            raise ConfigError(answer["message"])
         if answer.get("missing"):
             raise ConfigError(
                 f"{self.python} cannot import {answer['missing']}, which {self.project} needs: name another one with "
                 f"--peer-python, made with {how_to_install(self.project)}."
             )
-        if answer["failed"] in ("ConfigError", "CheckpointError", "NotBuilt", "DataError"):
-            raise ConfigError(answer["says"])
+        if answer["failed"] in ("ConfigError", "CheckpointError", "UnsupportedModelError", "DataError"):
+            raise ConfigError(answer["message"])
         raise RuntimeError(f"{self.project}: {answer['failed']}: {answer['says']}\n{answer['trace']}")
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ class SideProcess:
         self.process.stdout.close()
         self.printed.close()
 
-    def __enter__(self) -> "SideProcess":
+    def __enter__(self) -> "BackendProcess":
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -123,5 +123,5 @@ class SideProcess:
 
 
 def how_to_install(project: str) -> str:
-    """The command that makes an environment for a project."""
+    """The command that creates an environment for a project."""
     return f"python -m venv peer && peer/bin/pip install {INSTALL[project.split()[0]]}"

@@ -1,4 +1,4 @@
-"""Two sides in turn, and what their times say."""
+"""Runs of two projects in alternation, and the ratio of their times."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Ratio(NamedTuple):
-    """How many times as long the other side takes.
+    """The other project's time over ours.
 
     median, low, high: of the rounds' ratios, the median and the quartiles. ours, theirs: median seconds of one run.
     rounds: their number.
@@ -27,8 +27,8 @@ class Ratio(NamedTuple):
 def alternate(
     ours: Callable[[], float], theirs: Callable[[], float] | None, rounds: int
 ) -> tuple[list[float], list[float]]:
-    """Seconds of each run of the two sides, by turns; which is first changes from round to round, so that a machine
-    that becomes slower or faster favours neither."""
+    """Seconds of each run of the two projects in alternation. The order changes from round to round, so that a machine
+    that becomes slower or faster favors neither."""
     mine: list[float] = []
     other: list[float] = []
     for i in range(rounds):

@@ -1,4 +1,4 @@
-"""What was measured, as text."""
+"""Measurements as text."""
 
 from benchmarks.model import Measured
 from benchmarks.ratios import Ratio
@@ -7,7 +7,7 @@ MEGABYTE = 1 << 20
 
 
 def model_report(found: Measured, peer: str | None) -> str:
-    """A line a figure."""
+    """One line for each metric."""
     lines = []
     if peer is not None:
         lines += [f"compared   {found.agreed}", f"ratio      {found.ratio} of {peer}'s time over ours"]
@@ -23,14 +23,14 @@ def model_report(found: Measured, peer: str | None) -> str:
 
 
 def rate_report(ratio: Ratio | None, ours: float, peer: str | None, unit: str) -> str:
-    """Of something that is counted a second."""
+    """Items per second."""
     if ratio is None:
         return f"ours       {1 / ours:.1f} {unit}"
     return f"ratio      {ratio}\nours       {1 / ratio.ours:.1f} {unit}\n{peer:<10} {1 / ratio.theirs:.1f} {unit}"
 
 
 def time_report(ratio: Ratio, peer: str) -> str:
-    """Of something that takes seconds."""
+    """Seconds."""
     return f"ratio      {ratio}\nours       {seconds(ratio.ours)}\n{peer:<10} {seconds(ratio.theirs)}"
 
 

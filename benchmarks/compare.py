@@ -1,4 +1,4 @@
-"""Whether two sides gave the same: before any time is told of them."""
+"""Whether two projects give the same outputs: nothing is timed before they do."""
 
 from collections.abc import Mapping
 
@@ -7,16 +7,16 @@ import numpy as np
 from densevit.errors import ConfigError
 
 TOLERANCE = 1e-3
-"""Of float32 numbers, relative to the largest."""
+"""Of float32 outputs, relative to the largest value."""
 SHARE = 0.98
-"""Of detections and of pixels' classes that are to agree: where two are nearly equal, rounding decides."""
+"""The least share of detections and of pixels that agree: rounding decides where two scores are nearly equal."""
 
 
 def require_same(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], task: str, peer: str) -> str:
-    """What was compared, in words.
+    """Compare outputs; returns a summary of what was compared.
 
     Args:
-        ours, theirs: outputs by name, see `sides`.
+        ours, theirs: outputs by name, see `backends`.
         task: 'maps', 'detections' or 'classes'.
         peer: the other project's name.
 
@@ -34,7 +34,7 @@ def require_same(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray
         shares = [_agreement(_of_image(ours, i), _of_image(theirs, i)) for i in images]
         numbers = [len(theirs[f"boxes_{i}"]) for i in images]
         if not sum(numbers):
-            raise ConfigError(f"{peer} finds nothing with the drawn weights, so nothing can be compared or timed.")
+            raise ConfigError(f"{peer} finds nothing with the random weights: there is nothing to compare or time.")
         _require(min(shares) >= SHARE, f"of the detections only {min(shares):.1%} agree", peer)
         words.append(f"{min(shares):.1%} of {sum(numbers)} detections agree")
     worst = {
@@ -49,13 +49,13 @@ def require_same(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray
     pixels = [name for name in ours if name.startswith("pred_")]
     if pixels:
         share = min(float((ours[name] == theirs[name]).mean()) for name in pixels)
-        _require(share >= SHARE, f"of the pixels' classes only {share:.1%} agree", peer)
-        words.append(f"{share:.2%} of the pixels' classes agree")
+        _require(share >= SHARE, f"of the semantic classes only {share:.1%} agree", peer)
+        words.append(f"{share:.2%} of the semantic classes agree")
     return ", ".join(words)
 
 
 def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """max|ours - theirs| / max|theirs|; infinite where shapes differ or a number is none."""
+    """max|ours - theirs| / max|theirs|; infinite where shapes differ or a value is not finite."""
     if ours.shape != theirs.shape:
         return float("inf")
     largest = max(float(np.abs(theirs).max(initial=0)), 1e-12)
@@ -77,7 +77,7 @@ def _of_image(arrays: Mapping[str, np.ndarray], i: int) -> dict[str, np.ndarray]
 
 
 def _agreement(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> float:
-    """The share of all detections that have a twin on the other side: of the same class, score, place, and mask."""
+    """The share of detections with a match in the other project: the same class, score, box and mask."""
     number = max(len(ours["boxes"]), len(theirs["boxes"]))
     if not number:
         return 1.0

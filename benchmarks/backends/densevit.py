@@ -1,4 +1,4 @@
-"""densevit's own side, or that of another version of it."""
+"""densevit's models, of this or another version."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .side import Side, detections, sharpen, stir
+from .base import Backend, detections, randomize_weights, scale_logits
 
 
-class OwnModel(Side):
-    """A recipe's model, or the one that another project's file of weights describes.
+class DensevitModel(Backend):
+    """A recipe's model, or the one that another project's weights file describes.
 
-    request: beside the rest `weights`, the file of the other side, None to draw some; `imported`, whether the file says
-    what the model is; or `settings`, our configuration of it, and `source`, whose names the file has; `classes`, the
-    number of a recipe's classes.
+    request: also `weights`, the other project's file, None for random weights; `imported`, whether the file describes
+    the model; or `settings`, our config of it, and `source`, the project whose parameter names the file has; `classes`,
+    the number of a recipe's classes.
     """
 
     def __init__(self, request: Mapping[str, Any]):
@@ -39,22 +39,22 @@ class OwnModel(Side):
         self.task = request.get("task") or _task(self.model)
         self.model = self.model.to(self.device).eval()
         if weights is None:
-            stir(self.model, request["seed"])
-            self._sharpen()
-            self.saved = str(Path(request["folder"]) / "drawn.pth")
+            randomize_weights(self.model, request["seed"])
+            self._scale_logits()
+            self.saved = str(Path(request["folder"]) / "random.pth")
             torch.save({"state_dict": self.model.state_dict()}, self.saved)
         if self.task == "maps":
-            self.input = self.normalised().contiguous(memory_format=torch.channels_last)  # as our preprocessor gives it
+            self.input = self.normalized().contiguous(memory_format=torch.channels_last)  # as our preprocessor gives it
 
     def facts(self) -> dict[str, Any]:
         return {"task": self.task, "weights": self.saved, "random_loss": self._two_stages()}
 
-    def settle(self, dtype: str, compiled: bool, training: bool) -> None:
+    def make_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         from densevit.engine.optim_wrapper import prefer_fused
 
-        super().settle(dtype, compiled, training)
-        if training:
-            prefer_fused(self.optimizer)  # as tools/train.py does
+        optimizer = super().make_optimizer(parameters)
+        prefer_fused(optimizer)  # as tools/train.py does
+        return optimizer
 
     def predict(self) -> Any:
         return self.model(self.input) if self.task == "maps" else self.model.test_step(self._data(False))
@@ -91,29 +91,29 @@ class OwnModel(Side):
         from densevit.structures import DataSample, InstanceData
 
         samples = []
-        for i, truth in enumerate(self.truths()):
-            size, original = truth["size"], truth["original"]
+        for i, target in enumerate(self.ground_truths()):
+            size, original = target["size"], target["original"]
             factor = (size[1] / original[1], size[0] / original[0])
             meta = dict(img_id=i, img_path=None, ori_shape=original, img_shape=size, scale_factor=factor, flip=False)
             sample = DataSample(metainfo=meta)
             if training:
-                sample.gt_instances = InstanceData(bboxes=truth["boxes"], labels=truth["labels"])
-                sample.gt_instances.masks = torch.from_numpy(truth["masks"]).bool()
-                sample.gt_semantic = truth["classes"]
-                sample.gt_depth = 1.0 + truth["classes"].float() % 9
+                sample.gt_instances = InstanceData(bboxes=target["boxes"], labels=target["labels"])
+                sample.gt_instances.masks = torch.from_numpy(target["masks"]).bool()
+                sample.gt_semantic = target["classes"]
+                sample.gt_depth = 1.0 + target["classes"].float() % 9
             samples.append(sample)
         return {"inputs": self.images(), "data_samples": samples}
 
     def _two_stages(self) -> bool:
-        """Whether a training step draws regions at random, so that losses cannot be compared."""
+        """Whether a training step samples RoIs at random, so that losses cannot be compared."""
         return hasattr(getattr(self.model, "head", None), "roi_parts")
 
-    def _sharpen(self) -> None:
+    def _scale_logits(self) -> None:
         modules = dict(self.model.named_modules())
-        for ending, background in (("retina_cls", False), ("classify", True)):
+        for ending, background in (("retina_cls", False), ("cls_pred", True)):
             layers = [m for name, m in modules.items() if name.endswith(ending) and self.task == "detections"]
             if layers:
-                sharpen(layers, self.predict, background, 1000 * len(self.batch["images"]), 0.05)
+                scale_logits(layers, self.predict, background, 1000 * len(self.batch["images"]), 0.05)
 
 
 def _of_recipe(name: str, options: Mapping[str, Any], classes: int) -> nn.Module:
@@ -128,7 +128,7 @@ def _of_recipe(name: str, options: Mapping[str, Any], classes: int) -> nn.Module
 
 
 def _drop_weights(settings: dict) -> None:
-    """Nothing is fetched to measure."""
+    """Remove pretrained weights: nothing is downloaded for a measurement."""
     settings.pop("init_cfg", None)
     for value in settings.values():
         if isinstance(value, dict):
@@ -136,10 +136,10 @@ def _drop_weights(settings: dict) -> None:
 
 
 def _task(model: nn.Module) -> str:
-    """'detections', 'classes', or 'maps' of a part alone and of models of depth."""
+    """'detections', 'classes' (semantic segmentation), or 'maps' of a backbone alone and of models of depth."""
     if not hasattr(model, "heads"):
         return "maps"
-    results = [getattr(head, "result", "detections") for _, head in model.heads()]
+    results = [getattr(head, "pred_key", "detections") for _, head in model.heads()]
     if results == ["pred_semantic"]:
         return "classes"
     return "maps" if results == ["pred_depth"] else "detections"

@@ -1,4 +1,4 @@
-"""mmdetection's and mmsegmentation's side: a model of one of their configuration files, with drawn weights."""
+"""mmdetection's and mmsegmentation's models of a config file, with random weights."""
 
 import copy
 import difflib
@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from . import mmcv_stand_in
-from .side import Side, Wrong, detections, sharpen, stir
+from .base import Backend, BackendError, detections, randomize_weights, scale_logits
 
 
 def config_of(package: str, name: str) -> Any:
-    """A configuration file of a project by its path, or by its name ('pvt/retinanet_pvt-t_fpn_1x_coco' or less).
+    """A config file of a project by its path, or by its name ('pvt/retinanet_pvt-t_fpn_1x_coco' or less).
 
-    Raises Wrong where there is none.
+    Raises BackendError where there is none.
     """
     mmcv_stand_in.install()
     project = importlib.import_module(package)
@@ -32,12 +32,12 @@ def config_of(package: str, name: str) -> Any:
         if path is None:
             close = difflib.get_close_matches(Path(name).name, known, n=1, cutoff=0.4)
             near = f" (nearest: {close[0]!r})" if close else ""
-            raise Wrong(f"{package} has no configuration file {name!r}{near}: name one under {folder}")
+            raise BackendError(f"{package} has no configuration file {name!r}{near}: name one under {folder}")
     return Config.fromfile(str(path))
 
 
-class OpenMMLab(Side):
-    """What both have in common. A subclass names `package` and makes its samples."""
+class OpenMMLab(Backend):
+    """What both have in common. A subclass names `package` and creates its samples."""
 
     package: str
 
@@ -57,7 +57,7 @@ class OpenMMLab(Side):
             part.pop("pretrained", None)
         self.model = registry.build(settings).to(self.device).eval()
         mmcv_stand_in.use_torchvision(self.model)
-        stir(self.model, request["seed"])
+        randomize_weights(self.model, request["seed"])
         self.prepare()
         self.saved = str(Path(request["folder"]) / f"{self.package}.pth")
         classes = tuple(f"class {i}" for i in range(self.num_classes(config.model)))
@@ -70,10 +70,10 @@ class OpenMMLab(Side):
         return {"task": self.task, "weights": self.saved, "classes": self.classes, "random_loss": stages}
 
     def change(self, model: Any) -> None:
-        """What the configuration says of the size of the input."""
+        """Set the input size in the config where it states one."""
 
     def prepare(self) -> None:
-        """What drawn weights need."""
+        """Adapt random weights."""
 
     def num_classes(self, model: Any) -> int:
         """The number of classes in the model's configuration."""
@@ -106,7 +106,7 @@ class Detector(OpenMMLab):
         for ending, background in (("retina_cls", False), ("fc_cls", True)):
             layers = [module for name, module in modules.items() if name.endswith(ending)]
             if layers:
-                sharpen(layers, self.predict, background, 1000 * len(self.batch["images"]), 0.05)
+                scale_logits(layers, self.predict, background, 1000 * len(self.batch["images"]), 0.05)
 
     def data(self, training: bool) -> dict[str, list]:
         from mmdet.structures import DetDataSample
@@ -114,14 +114,14 @@ class Detector(OpenMMLab):
         from mmengine.structures import InstanceData
 
         samples = []
-        for i, truth in enumerate(self.truths()):
-            size, original = truth["size"], truth["original"]
+        for i, target in enumerate(self.ground_truths()):
+            size, original = target["size"], target["original"]
             factor = (size[1] / original[1], size[0] / original[0])
             meta = dict(img_id=i, img_path=None, ori_shape=original, img_shape=size, scale_factor=factor)
             sample = DetDataSample(metainfo=meta)
             if training:
-                sample.gt_instances = InstanceData(bboxes=truth["boxes"], labels=truth["labels"])
-                sample.gt_instances.masks = BitmapMasks(truth["masks"], *size)
+                sample.gt_instances = InstanceData(bboxes=target["boxes"], labels=target["labels"])
+                sample.gt_instances.masks = BitmapMasks(target["masks"], *size)
                 sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long())
             samples.append(sample)
         return {"inputs": self.images(), "data_samples": samples}
@@ -156,11 +156,11 @@ class Segmentor(OpenMMLab):
         from mmseg.structures import SegDataSample
 
         samples = []
-        for truth in self.truths():
-            size = truth["size"]
-            sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=truth["original"], pad_shape=size))
+        for target in self.ground_truths():
+            size = target["size"]
+            sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=target["original"], pad_shape=size))
             if training:
-                sample.gt_sem_seg = PixelData(data=truth["classes"][None])
+                sample.gt_sem_seg = PixelData(data=target["classes"][None])
             samples.append(sample)
         return {"inputs": self.images(), "data_samples": samples}
 

@@ -1,4 +1,4 @@
-"""transformers' side: models of depth and of classes of pixels, by a name here or by a folder with config.json."""
+"""transformers' models of depth and semantic segmentation, by name or from a folder with config.json."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .side import Side, Wrong, stir
+from .base import Backend, BackendError, randomize_weights
 
 PUBLISHED = ("depth-anything-small", "dpt-base")
 """Depth-Anything V2 Small (arXiv 2406.09414), DPT on ViT-B/16 (arXiv 2103.13413)."""
 
 
-class TransformersModel(Side):
-    """A model of transformers: its maps as the network gives them."""
+class TransformersModel(Backend):
+    """A model of transformers and its raw output maps."""
 
     task = "maps"
 
@@ -49,21 +49,21 @@ class TransformersModel(Side):
             config = transformers.AutoConfig.from_pretrained(name)
             classes = [getattr(transformers, kind, None) for kind in config.architectures or ()]
             if not classes or classes[0] is None:
-                raise Wrong(f"{name}/config.json names no class of transformers under 'architectures'")
+                raise BackendError(f"{name}/config.json names no class of transformers under 'architectures'")
             model = classes[0](config)
         else:
-            raise Wrong(
+            raise BackendError(
                 f"transformers: {name!r} is neither a folder with config.json nor one of {', '.join(PUBLISHED)}"
             )
         self.model = model.to(self.device).eval()
-        stir(self.model, request["seed"])
+        randomize_weights(self.model, request["seed"])
         last = self.model.get_submodule("head.head.4") if name == "dpt-base" else None
         last = self.model.get_submodule("head.conv3") if name == "depth-anything-small" else last
         if last is not None:
             last.bias.data.fill_(3.0)  # above the last ReLU
         self.folder = Path(request["folder"]) / "transformers"
         self.model.save_pretrained(self.folder)
-        self.input = self.normalised()
+        self.input = self.normalized()
 
     def facts(self) -> dict[str, Any]:
         return {"task": self.task, "weights": str(self.folder)}

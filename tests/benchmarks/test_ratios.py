@@ -1,37 +1,37 @@
-"""Ratios come from paired rounds, and measured figures are those that can be counted by hand."""
+"""Ratios come from paired rounds; operations and memory are those that can be counted by hand."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.backends.measuring import flops_of, gemm_peak, peak_memory, seconds_of
 from benchmarks.ratios import alternate, ratio_of
-from benchmarks.sides.measuring import flops_of, gemm_peak, peak_memory, seconds_of
 
 CPU = torch.device("cpu")
 
 
-def test_a_side_that_takes_twice_as_long_has_the_ratio_two(monkeypatch):
-    from benchmarks.sides import measuring
+def test_a_project_that_takes_twice_as_long_has_the_ratio_two(monkeypatch):
+    from benchmarks.backends import measuring
 
     now = [0.0]
     monkeypatch.setattr(measuring.time, "perf_counter", lambda: now[0])
 
-    def side(seconds):
+    def project(seconds):
         return lambda: seconds_of(lambda: now.__setitem__(0, now[0] + seconds), CPU)
 
-    ratio = ratio_of(*alternate(side(0.25), side(0.5), 5))
+    ratio = ratio_of(*alternate(project(0.25), project(0.5), 5))
     assert ratio == (2, 2, 2, 0.25, 0.5, 5)
 
 
-def test_the_ratio_is_the_median_of_the_rounds_and_not_of_the_sides():
-    # the machine becomes ten times slower half-way: each round still says 2
+def test_the_ratio_is_the_median_of_the_rounds_and_not_of_the_projects():
+    # the machine becomes ten times slower half-way: the ratio of each round is still 2
     ratio = ratio_of([1, 1, 10, 10, 10], [2, 2, 20, 20, 20])
     assert (ratio.low, ratio.median, ratio.high) == (2, 2, 2)
     assert str(ratio) == "2.00x (2.00 to 2.00, 5 rounds)"
 
 
-def test_sides_take_turns_and_change_who_is_first():
+def test_projects_alternate_and_the_order_changes():
     order = []
     alternate(lambda: order.append("a"), lambda: order.append("b"), 3)
     assert order == ["a", "b", "b", "a", "a", "b"]
@@ -55,7 +55,7 @@ def test_the_peak_of_memory_is_what_was_held_at_once():
 
 
 def test_a_matrix_product_does_not_beat_the_peak(monkeypatch):
-    from benchmarks.sides import measuring
+    from benchmarks.backends import measuring
 
     monkeypatch.setitem(measuring.SQUARES, "cpu", (64, 256))
     peak = gemm_peak(torch.float32, CPU)

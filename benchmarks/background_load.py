@@ -1,4 +1,4 @@
-"""A process beside the measured ones, as users' machines are shared."""
+"""Another busy process during a measurement, as on a shared machine."""
 
 import contextlib
 import subprocess
@@ -12,14 +12,14 @@ PROGRAMS = {
 
 
 @contextlib.contextmanager
-def company(kind: str | None) -> Iterator[None]:
-    """Runs a block while a program of PROGRAMS runs beside it; None: alone."""
+def background_load(kind: str | None) -> Iterator[None]:
+    """Run a block while a program of PROGRAMS runs, too; None: alone."""
     if kind is None:
         yield
         return
     with subprocess.Popen([sys.executable, "-c", PROGRAMS[kind]], stdout=subprocess.PIPE) as process:
         try:
-            process.stdout.readline()  # it has begun
+            process.stdout.readline()  # it runs
             yield
         finally:
             process.kill()

@@ -1,4 +1,4 @@
-"""Which model or pipeline of another project a recipe is measured against."""
+"""The models and pipelines of other projects that our recipes are compared with."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from densevit.engine.config import shipped_configs
 from densevit.errors import ConfigError
 
 UPERNET = "swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512"
-COUNTERPARTS = {
+REFERENCE_MODELS = {
     ("pvt_retinanet_coco", "mmdet"): "retinanet_pvt-t_fpn_1x_coco",
     ("pvt_v2_retinanet_coco", "mmdet"): "retinanet_pvtv2-b0_fpn_1x_coco",
     ("swin_maskrcnn_coco", "mmdet"): "mask-rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco",
@@ -14,14 +14,14 @@ COUNTERPARTS = {
     ("vit_upernet_ade20k", "mmseg"): "vit_vit-b16-ln_mln_upernet_8xb2-160k_ade20k-512x512",
     ("vit_segmenter_ade20k", "mmseg"): "segmenter_vit-s_mask_8xb1-160k_ade20k-512x512",
 }
-"""(our recipe, project) -> its configuration file."""
-OF_NAMES = ("timm", "transformers", "torchvision")
-"""Projects without recipes, whose models are asked for by their own names."""
+"""(our recipe, project) -> the project's config file."""
+NAMED_MODELS = ("timm", "transformers", "torchvision")
+"""Projects without recipes: their models are given by name."""
 
 
-def counterpart(config: str, peer: str, peer_model: str | None = None) -> tuple[str, bool]:
-    """The peer's model that `config` is measured against, and whether ours is built from its file of weights (True) or
-    from the recipe `config` (False).
+def reference_model(config: str, peer: str, peer_model: str | None = None) -> tuple[str, bool]:
+    """The peer's model to compare `config` with, and whether ours is built from its weights file (True) or from the
+    recipe `config` (False).
 
     Raises ConfigError where a recipe has no known counterpart.
     """
@@ -33,14 +33,14 @@ def counterpart(config: str, peer: str, peer_model: str | None = None) -> tuple[
     if not ours:
         return config, True
     name = config.rsplit("/", 1)[-1].removesuffix(".py")
-    if (name, peer) not in COUNTERPARTS:
-        known = [recipe for recipe, project in COUNTERPARTS if project == peer]
-        if peer in OF_NAMES:
+    if (name, peer) not in REFERENCE_MODELS:
+        known = [recipe for recipe, project in REFERENCE_MODELS if project == peer]
+        if peer in NAMED_MODELS:
             way = f"give the name of a model of {peer} in place of the recipe"
         else:
             way = f"name its model with --peer-model; known are those of {', '.join(known)}"
         raise ConfigError(f"of the recipe {config} no counterpart in {peer} is known: {way}.")
-    return COUNTERPARTS[name, peer], False
+    return REFERENCE_MODELS[name, peer], False
 
 
 def is_recipe(config: str) -> bool:

@@ -1,9 +1,9 @@
-"""Outputs that differ are refused before any time is told."""
+"""Outputs that differ are refused before anything is timed."""
 
 import numpy as np
 import pytest
 
-from benchmarks.comparing import relative_error, require_same
+from benchmarks.compare import relative_error, require_same
 from densevit.errors import ConfigError
 
 
@@ -62,7 +62,7 @@ def test_classes_of_pixels_are_held_to_their_logits_and_to_each_other():
     random = np.random.default_rng(0)
     theirs = {"logits": random.random((1, 3, 4, 5)), "pred_0": random.integers(0, 3, (40, 50))}
     words = require_same(theirs, theirs, "classes", "mmseg")
-    assert words == "numbers within 0.0e+00, 100.00% of the pixels' classes agree"
+    assert words == "numbers within 0.0e+00, 100.00% of the semantic classes agree"
     wrong = theirs["pred_0"].copy()
     wrong[:2] = 9
     with pytest.raises(ConfigError, match=r"only 95.0% agree"):

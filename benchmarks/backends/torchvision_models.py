@@ -1,4 +1,4 @@
-"""torchvision's side: its Swin transformers, all maps of their stages."""
+"""torchvision's Swin transformers: the feature maps of all stages."""
 
 import re
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .side import Side, Wrong, stir
+from .base import Backend, BackendError, randomize_weights
 
 NAMES = ("swin_t", "swin_s", "swin_b")
-NAMED = (
+RENAMED = (
     (r"features\.0\.0\.(.+)", lambda rest: f"patch_embed.proj.{rest}"),
     (r"features\.0\.2\.(.+)", lambda rest: f"patch_embed.norm.{rest}"),
     (r"norms\.(\d)\.(.+)", lambda i, rest: f"norm{i}.{rest}"),
@@ -21,11 +21,11 @@ NAMED = (
     (r"features\.([1357])\.(\d+)\.(.+)", lambda i, k, rest: f"layers.{int(i) // 2}.blocks.{k}.{rest}"),
     (r"features\.([246])\.(.+)", lambda i, rest: f"layers.{int(i) // 2 - 1}.downsample.{rest}"),
 )
-"""torchvision's names -> microsoft's; both complete a map to whole windows before it is shifted."""
+"""torchvision's parameter names -> microsoft's; both pad a map to whole windows before the shift."""
 
 
-class TorchvisionModel(Side):
-    """A Swin of torchvision, as a detector takes it: with a norm on each map, which torchvision's classifier lacks."""
+class TorchvisionModel(Backend):
+    """A Swin of torchvision as a detector's backbone: with a norm on each map, which torchvision's classifier lacks."""
 
     task = "maps"
 
@@ -35,13 +35,13 @@ class TorchvisionModel(Side):
 
         name = request["model"]
         if name not in NAMES:
-            raise Wrong(f"of torchvision's models {', '.join(NAMES)} are measured, and {name!r} is none of them")
+            raise BackendError(f"torchvision's model {name!r} cannot be measured: name one of {', '.join(NAMES)}")
         self.model = getattr(torchvision.models, name)(weights=None)
         stages = self.model.features[1::2]
         self.model.norms = nn.ModuleList(nn.LayerNorm(stage[0].attn.qkv.in_features) for stage in stages)
         self.model.norm, self.model.head = nn.Identity(), nn.Identity()
         self.model = self.model.to(self.device).eval()
-        stir(self.model, request["seed"])
+        randomize_weights(self.model, request["seed"])
         first = stages[0][0].attn
         arch = dict(
             embed_dim=first.qkv.in_features,
@@ -54,7 +54,7 @@ class TorchvisionModel(Side):
         state = {key: value for key, value in state.items() if not key.endswith("relative_position_index")}
         self.saved = str(Path(request["folder"]) / "torchvision.pth")
         torch.save({"state_dict": state}, self.saved)
-        self.input = self.normalised()
+        self.input = self.normalized()
 
     def facts(self) -> dict[str, Any]:
         return {"task": self.task, "weights": self.saved, "source": "microsoft", "settings": self.settings}
@@ -79,7 +79,7 @@ class TorchvisionModel(Side):
 
 def microsofts(name: str) -> str:
     """The name that a tensor of torchvision's Swin has in microsoft's."""
-    for pattern, made in NAMED:
+    for pattern, made in RENAMED:
         if found := re.fullmatch(pattern, name):
             return made(*found.groups())
-    raise Wrong(f"a tensor {name!r} was not expected in a Swin of torchvision")
+    raise BackendError(f"unexpected tensor {name!r} in a Swin of torchvision")

@@ -1,4 +1,4 @@
-"""What every side has in common: the model with its weights and one batch, and how it is run.
+"""The base of every project's model: the model with its weights, one batch, and how it is run.
 
 Shape letters: B images, H, W their size, K classes.
 """
@@ -15,21 +15,21 @@ from .measuring import flops_of, gemm_peak, peak_memory, seconds_of
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 STD, MEAN = 64.0, 118.0
-"""Of the images for models that take them normalised."""
+"""Normalization of the images for models that take them normalized."""
 
 
-class Wrong(Exception):
-    """What the one who asked can mend; its text is the whole message."""
+class BackendError(Exception):
+    """An error that the user can correct; its text is the whole message."""
 
 
-class Side:
+class Backend:
     """A model of one project. A subclass builds `model` and `task`, and defines `predict`, `outputs` and `loss`.
 
-    task: what is compared: 'maps' (all that the network gives), 'detections' or 'classes' (of pixels).
+    task: what is compared: 'maps' (all that the network gives), 'detections' or 'classes' (semantic).
 
     Args:
-        request: `model`, the name of a model or its configuration; `batch`, the file of the images and their truth;
-            `device`, `seed`, `folder` to write weights into, and for ours `weights` and `task`.
+        request: `model`, the name of a model or its config; `batch`, the file of the images and their ground truth;
+            `device`, `seed`, `folder` for the weights, and for ours `weights` and `task`.
     """
 
     model: nn.Module
@@ -42,15 +42,15 @@ class Side:
         self.dtype, self.training, self.optimizer = torch.float32, False, None
 
     def facts(self) -> dict[str, Any]:
-        """What the other side is to know, such as the file of weights."""
+        """What the other project needs, such as the weights file."""
         return {"task": self.task}
 
     def predict(self) -> Any:
-        """One prediction of the batch, with all that follows the network."""
+        """One prediction of the batch, with postprocessing."""
         raise NotImplementedError
 
     def outputs(self) -> dict[str, np.ndarray]:
-        """What a prediction gives, by name."""
+        """The outputs of a prediction by name."""
         raise NotImplementedError
 
     def loss(self) -> Tensor:
@@ -58,13 +58,13 @@ class Side:
         raise NotImplementedError
 
     def parts(self) -> list[nn.Module]:
-        """What is compiled."""
+        """The modules that are compiled."""
         return [self.model]
 
-    # ---- what is asked for over the pipe -------------------------------------------------------------
+    # ---- requests over the pipe ----------------------------------------------------------------------
 
     def write_outputs(self, path: str, with_loss: bool) -> None:
-        """Outputs of a prediction in float32, and the losses as they are without dropout, into a file."""
+        """Write the outputs of a prediction in float32, and the losses without dropout, to a file."""
         self.model.eval()
         with torch.no_grad():
             found = self.outputs()
@@ -72,8 +72,8 @@ class Side:
                 found["loss"] = np.array(float(self.loss()))
         np.savez(path, **found)
 
-    def settle(self, dtype: str, compiled: bool, training: bool) -> None:
-        """How the following runs are done."""
+    def warm_up(self, dtype: str, compiled: bool, training: bool) -> None:
+        """Set how the following runs are done, and run once."""
         self.dtype, self.training = DTYPES[dtype], training
         self.model.train(training)
         if compiled:
@@ -81,7 +81,12 @@ class Side:
                 part.compile()
         if training:
             trained = [p for p in self.model.parameters() if p.requires_grad]
-            self.optimizer = torch.optim.AdamW(trained, lr=1e-7)
+            self.optimizer = self.make_optimizer(trained)
+        self.run()
+
+    def make_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """AdamW; the learning rate is small, so that the weights hardly change."""
+        return torch.optim.AdamW(parameters, lr=1e-7)
 
     def run(self) -> float:
         """Seconds of one prediction or training step."""
@@ -96,37 +101,37 @@ class Side:
         return flops_of(self._once)
 
     def gemm(self) -> float:
-        """The machine's peak for the runs' numbers, operations a second."""
+        """The machine's peak in the runs' dtype, operations a second."""
         return gemm_peak(self.dtype, self.device)
 
     def _once(self) -> None:
         if not self.training:
-            with torch.no_grad(), self._numbers():
+            with torch.no_grad(), self._autocast():
                 self.predict()
             return
         self.optimizer.zero_grad()
-        with self._numbers():
+        with self._autocast():
             loss = self.loss()
         loss.backward()
         self.optimizer.step()
 
-    def _numbers(self) -> contextlib.AbstractContextManager:
+    def _autocast(self) -> contextlib.AbstractContextManager:
         if self.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
-    # ---- what sides need to build themselves ---------------------------------------------------------
+    # ---- for subclasses ------------------------------------------------------------------------------
 
     def images(self) -> list[Tensor]:
-        """The images as a data set gives them: (3, H, W) uint8, blue first."""
+        """The images as a dataset returns them: (3, H, W) uint8, BGR."""
         return [torch.from_numpy(image).permute(2, 0, 1).contiguous() for image in self.batch["images"]]
 
-    def normalised(self) -> Tensor:
-        """The images (B, 3, H, W) for models that take them so."""
+    def normalized(self) -> Tensor:
+        """The normalized images (B, 3, H, W), RGB."""
         batch = torch.stack(self.images()).flip(1).float()
         return ((batch - MEAN) / STD).to(self.device)
 
-    def truths(self) -> list[dict[str, Any]]:
+    def ground_truths(self) -> list[dict[str, Any]]:
         """Of each image `boxes` (N, 4) xyxy, `labels` (N,), `masks` (N, H, W) uint8, `classes` (H, W) and its `size`
         (H, W) and `original` size."""
         size, original = (tuple(map(int, self.batch[name])) for name in ("size", "original"))
@@ -151,34 +156,36 @@ def ellipses(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return (far <= 1).astype(np.uint8)
 
 
-def stir(model: nn.Module, seed: int) -> None:
-    """Move all weights away from zeros and ones, so that every one of them shows in the outputs."""
+def randomize_weights(model: nn.Module, seed: int) -> None:
+    """Add noise to all weights: zeros and ones of an initialization would hide errors from the comparison."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in model.state_dict().items():
             if not value.is_floating_point() or name.endswith(("mean", "std")):
                 continue
-            drawn = torch.randn(value.shape, generator=generator).to(value)
-            value.add_(drawn.abs() if "running_var" in name else drawn, alpha=0.02)
+            noise = torch.randn(value.shape, generator=generator).to(value)
+            value.add_(noise.abs() if "running_var" in name else noise, alpha=0.02)
 
 
-def sharpen(layers: list[nn.Module], run: Callable[[], object], background: bool, wanted: int, thr: float) -> None:
-    """Change the classifiers of a detector with drawn weights so that it finds as much as a trained one.
+def scale_logits(layers: list[nn.Module], run: Callable[[], object], background: bool, wanted: int, thr: float) -> None:
+    """Scale the classifiers of a detector with random weights so that it finds as many objects as a trained one.
 
     Args:
         layers: the classifiers, the last layer of each.
         run: a prediction.
-        background: logits with a class for nothing, last, which exclude each other; else each class for itself.
-        wanted: so many scores are to be above `thr`.
+        background: softmax over the classes with background last; False: a sigmoid for each class.
+        wanted: the number of scores above `thr`.
     """
-    seen: dict[nn.Module, list[Tensor]] = {layer: [] for layer in layers}
-    hooks = [layer.register_forward_hook(lambda of, _, out: seen[of].append(out.detach().float())) for layer in layers]
+    outputs: dict[nn.Module, list[Tensor]] = {layer: [] for layer in layers}
+    hooks = [
+        layer.register_forward_hook(lambda of, _, out: outputs[of].append(out.detach().float())) for layer in layers
+    ]
     with torch.no_grad():
         run()
     for hook in hooks:
         hook.remove()
     with torch.no_grad():
-        for layer, outs in seen.items():
+        for layer, outs in outputs.items():
             if background:
                 logits = torch.cat(outs)
                 factor = 1.0
@@ -195,7 +202,7 @@ def sharpen(layers: list[nn.Module], run: Callable[[], object], background: bool
 
 
 def detections(boxes: Tensor, scores: Tensor, labels: Tensor, masks: np.ndarray | None, i: int) -> dict[str, Any]:
-    """The outputs of image i under their common names. masks: (N, H, W) bool."""
+    """The outputs of image i by their common names. masks: (N, H, W) bool."""
     found = {"boxes": boxes, "scores": scores, "labels": labels}
     arrays = {f"{name}_{i}": value.float().cpu().numpy() for name, value in found.items()}
     if masks is not None:

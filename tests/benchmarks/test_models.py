@@ -1,4 +1,4 @@
-"""Both sides of a comparison run the same weights; what cannot be measured is refused in a sentence."""
+"""Both projects of a comparison run the same weights; what cannot be measured is refused in a sentence."""
 
 import subprocess
 import sys
@@ -6,81 +6,83 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks.comparing import require_same
-from benchmarks.counterparts import counterpart
-from benchmarks.model import _draw_batch, measure_model, parse_size
-from benchmarks.process import SideProcess
-from benchmarks.sides.own import OwnModel
-from benchmarks.sides.side import ellipses
-from benchmarks.sides.timm_models import TimmModel
-from benchmarks.sides.torchvision_models import TorchvisionModel
+from benchmarks.backends.base import ellipses
+from benchmarks.backends.densevit import DensevitModel
+from benchmarks.backends.timm_models import TimmModel
+from benchmarks.backends.torchvision_models import TorchvisionModel
+from benchmarks.compare import require_same
+from benchmarks.model import _random_batch, measure_model, parse_size
+from benchmarks.process import BackendProcess
+from benchmarks.reference_models import reference_model
 from densevit.errors import ConfigError
 
 SIZE = (96, 64)
 
 
 def request(tmp_path, **more):
-    batch = _draw_batch(tmp_path, SIZE, 2, smaller=True)
+    batch = _random_batch(tmp_path, SIZE, 2, smaller=True)
     return dict(device="cpu", seed=0, folder=str(tmp_path), options={}, classes=3, batch=batch, **more)
 
 
 @pytest.fixture
-def sides(tmp_path):
+def backends(tmp_path):
     """A model of timm's, and ours on its weights."""
     theirs = TimmModel(request(tmp_path, model="pvt_v2_b0"))
     facts = theirs.facts()
-    ours = OwnModel(request(tmp_path, model="pvt_v2_b0", imported=True, weights=facts["weights"], task=facts["task"]))
+    ours = DensevitModel(
+        request(tmp_path, model="pvt_v2_b0", imported=True, weights=facts["weights"], task=facts["task"])
+    )
     return ours, theirs
 
 
-def outputs(side, path, with_loss=False):
-    side.write_outputs(str(path), with_loss)
+def outputs(backend, path, with_loss=False):
+    backend.write_outputs(str(path), with_loss)
     with np.load(path) as file:
         return dict(file)
 
 
-def test_a_model_of_timms_and_ours_give_the_same_and_are_run(sides, tmp_path):
-    ours, theirs = sides
+def test_a_model_of_timms_and_ours_give_the_same_and_are_run(backends, tmp_path):
+    ours, theirs = backends
     found = outputs(ours, tmp_path / "ours.npz", True), outputs(theirs, tmp_path / "theirs.npz", True)
     assert require_same(*found, "maps", "timm").startswith("numbers within")
     assert found[0]["map_0"].shape == (2, 32, 24, 16)
     assert np.isclose(found[0]["loss"], found[1]["loss"], rtol=1e-4)
-    # 0.57 G multiply-adds at 224x224 (arXiv 2106.13797, table 1), most of them a place's: two images of 96x64
-    places = 2 * SIZE[0] * SIZE[1] / 224**2
-    assert 0.5 < theirs.flops() / (2 * 0.57e9 * places) < 1.2
-    for side in sides:
+    # 0.57 G multiply-adds at 224x224 (arXiv 2106.13797, table 1), most of them per pixel: two images of 96x64
+    pixels = 2 * SIZE[0] * SIZE[1] / 224**2
+    assert 0.5 < theirs.flops() / (2 * 0.57e9 * pixels) < 1.2
+    for backend in backends:
         for training in (False, True):
-            side.settle("bf16" if training else "float32", False, training)
-            assert side.run() > 0
-            assert side.memory() >= 0
+            backend.warm_up("bf16" if training else "float32", False, training)
+            assert backend.run() > 0
+            assert backend.memory() >= 0
 
 
 def test_torchvisions_swin_and_ours_give_the_same(tmp_path):
     theirs = TorchvisionModel(request(tmp_path, model="swin_t"))
-    ours = OwnModel(request(tmp_path, model="swin_t", **theirs.facts()))
+    ours = DensevitModel(request(tmp_path, model="swin_t", **theirs.facts()))
     found = outputs(ours, tmp_path / "ours.npz"), outputs(theirs, tmp_path / "theirs.npz")
     assert require_same(*found, "maps", "torchvision").startswith("numbers within")
     assert [found[0][f"map_{i}"].shape[1] for i in range(4)] == [96, 192, 384, 768]
 
 
-def test_other_weights_are_noticed(sides, tmp_path):
-    ours, theirs = sides
+def test_other_weights_are_noticed(backends, tmp_path):
+    ours, theirs = backends
     next(iter(ours.model.parameters())).data.mul_(1.1)
     with pytest.raises(ConfigError, match="ours and timm do not give the same"):
         require_same(outputs(ours, tmp_path / "a.npz"), outputs(theirs, tmp_path / "b.npz"), "maps", "timm")
 
 
 @pytest.mark.parametrize("recipe", ["pvt_v2_retinanet_coco", "pvt_fpn_ade20k"])
-def test_a_recipe_is_predicted_and_trained_with_drawn_weights(tmp_path, recipe):
-    first = OwnModel(request(tmp_path, model=recipe))
+def test_a_recipe_is_predicted_and_trained_with_random_weights(tmp_path, recipe):
+    first = DensevitModel(request(tmp_path, model=recipe))
     facts = first.facts()
     found = outputs(first, tmp_path / "first.npz", True)
-    again = OwnModel(request(tmp_path, model=recipe, weights=facts["weights"], task=facts["task"]))
+    again = DensevitModel(request(tmp_path, model=recipe, weights=facts["weights"], task=facts["task"]))
     assert require_same(found, outputs(again, tmp_path / "again.npz", True), facts["task"], "densevit")
     if facts["task"] == "detections":
-        assert len(found["boxes_0"]) > 20  # drawn weights that find something
+        assert len(found["boxes_0"]) > 20  # random weights that find something
     assert np.isfinite(found["loss"])
-    first.settle("float32", False, True)
+    first.warm_up("float32", False, True)
     assert first.run() > 0
 
 
@@ -90,24 +92,24 @@ def test_what_a_user_gets_wrong_is_said_in_a_sentence():
             parse_size(text)
     assert parse_size("800x1216") == (800, 1216)
     with pytest.raises(ConfigError, match=r"cannot be started .*pip install .*mmdet==3.3.0"):
-        SideProcess("mmdet", "/no/such/python")
+        BackendProcess("mmdet", "/no/such/python")
     with (
         pytest.raises(ConfigError, match=r"ended with code 1 .* mmsegmentation==1.2.2"),
-        SideProcess("mmseg", "/bin/false") as side,
+        BackendProcess("mmseg", "/bin/false") as backend,
     ):
-        side.ask("open")
+        backend.ask("open")
     with pytest.raises(ConfigError, match=r"no counterpart in mmseg is known: name its model with --peer-model"):
-        counterpart("pvt_retinanet_coco", "mmseg")
+        reference_model("pvt_retinanet_coco", "mmseg")
     with pytest.raises(ConfigError, match="give the name of a model of timm"):
-        counterpart("pvt_retinanet_coco", "timm")
-    assert counterpart("pvt_retinanet_coco", "mmdet") == ("retinanet_pvt-t_fpn_1x_coco", False)
-    assert counterpart("pvt_v2_b2", "timm") == ("pvt_v2_b2", True)
+        reference_model("pvt_retinanet_coco", "timm")
+    assert reference_model("pvt_retinanet_coco", "mmdet") == ("retinanet_pvt-t_fpn_1x_coco", False)
+    assert reference_model("pvt_v2_b2", "timm") == ("pvt_v2_b2", True)
 
 
 def test_a_name_that_timm_does_not_have_is_refused(tmp_path):
-    from benchmarks.sides.side import Wrong
+    from benchmarks.backends.base import BackendError
 
-    with pytest.raises(Wrong, match=r"has no model 'pvt_v2_b9' \(nearest: 'pvt_v2_b\d'\)"):
+    with pytest.raises(BackendError, match=r"has no model 'pvt_v2_b9' \(nearest: 'pvt_v2_b\d'\)"):
         TimmModel(request(tmp_path, model="pvt_v2_b9"))
 
 

@@ -1,6 +1,6 @@
-"""The process of one side: reads what is asked for, a line of JSON each, and answers with one.
+"""The process of one project: reads requests, a line of JSON each, and answers each with a line of JSON.
 
-Whatever the project prints goes to stderr; the pipe is kept for the answers.
+Whatever the project prints goes to stderr; stdout is for the answers.
 """
 
 import contextlib
@@ -11,18 +11,18 @@ import sys
 import traceback
 from typing import Any
 
-SIDES = {
-    "densevit": ("own", "OwnModel"),
+BACKENDS = {
+    "densevit": ("densevit", "DensevitModel"),
     "mmdet": ("mmlab", "Detector"),
     "mmseg": ("mmlab", "Segmentor"),
     "timm": ("timm_models", "TimmModel"),
     "transformers": ("transformers_models", "TransformersModel"),
     "torchvision": ("torchvision_models", "TorchvisionModel"),
-    "densevit data": ("pipelines", "OwnPipeline"),
+    "densevit data": ("pipelines", "DensevitPipeline"),
     "mmdet data": ("pipelines", "DetectionPipeline"),
     "mmseg data": ("pipelines", "SegmentationPipeline"),
 }
-"""Project -> the module here and the class in it."""
+"""Project -> module and class."""
 
 
 def main() -> None:
@@ -30,16 +30,16 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # prints of whatever is imported
     sys.stdout = sys.stderr
-    side: Any = None
+    backend: Any = None
     for line in sys.stdin:
         request = json.loads(line)
         try:
             if request["do"] == "open":
-                side, answer = _open(request)
+                backend, answer = _open(request)
             else:
-                answer = getattr(side, request["do"])(*request.get("arguments", ()))
+                answer = getattr(backend, request["do"])(*request.get("arguments", ()))
         except Exception as error:
-            answer = {"failed": type(error).__name__, "says": " ".join(str(error).split())[:500]}
+            answer = {"failed": type(error).__name__, "message": " ".join(str(error).split())[:500]}
             answer["missing"] = getattr(error, "name", None) if isinstance(error, ImportError) else None
             answer["trace"] = traceback.format_exc()
         else:
@@ -55,6 +55,6 @@ def _open(request: dict) -> tuple[Any, dict]:
     torch.manual_seed(request["seed"])
     if request["device"] != "cpu":
         torch.zeros(1, device=request["device"])
-    module, name = SIDES[request["project"]]
-    side = getattr(importlib.import_module(f".{module}", __package__), name)(request)
-    return side, side.facts()
+    module, name = BACKENDS[request["project"]]
+    backend = getattr(importlib.import_module(f".{module}", __package__), name)(request)
+    return backend, backend.facts()

@@ -1,4 +1,4 @@
-"""The time until a package is imported, each time in a fresh interpreter."""
+"""The time to import a package, in a new interpreter each time."""
 
 import os
 import subprocess
@@ -11,15 +11,15 @@ from benchmarks.process import how_to_install
 from benchmarks.ratios import Ratio, alternate, ratio_of
 from densevit.errors import ConfigError
 
-STAND_IN = Path(__file__).parent / "sides" / "mmcv_stand_in.py"
+STAND_IN = Path(__file__).parent / "backends" / "mmcv_stand_in.py"
 OURS = ("import densevit", "from densevit import Predictor")
-"""The package, and with all that a prediction needs: the first does not import torch."""
+"""The package alone, which does not import torch, and everything that a prediction needs."""
 
 
 def measure_import(peer: str, peer_python: str | os.PathLike | None = None, rounds: int = 5) -> dict[str, Ratio]:
     """Seconds of `python -c "import densevit"` against `import mmdet.apis` or `import mmseg.apis`.
 
-    The first of all runs of a side, which reads the files from the disk, is left out.
+    The first run of each, which reads the files from the disk, is not counted.
 
     Returns:
         dict: our statement -> the ratio.

@@ -1,4 +1,4 @@
-"""Training pipelines: the same images with their truth through each project's transforms, one worker's work."""
+"""Training pipelines: the same images and annotations through each project's transforms, as in one worker."""
 
 import random
 import time
@@ -12,9 +12,9 @@ from .mmlab import config_of
 
 
 class Pipeline:
-    """A data set whose items are made one after the other, in this process and on one thread.
+    """A dataset whose items are loaded one by one, in this process and on one thread.
 
-    A subclass's `build(request)` gives the data set.
+    A subclass's `build(request)` returns the dataset.
     """
 
     def __init__(self, request: Mapping[str, Any]):
@@ -25,26 +25,26 @@ class Pipeline:
         self.dataset = self.build(request)
 
     def facts(self) -> dict[str, Any]:
-        """Number of items, and where ours has them, for the other side."""
+        """Number of items, and where our files are, for the other project."""
         return {"length": len(self.dataset)}
 
     def build(self, request: Mapping[str, Any]) -> Any:
-        """The data set."""
+        """The dataset."""
         raise NotImplementedError
 
     def run(self, number: int, seed: int) -> float:
-        """Seconds an item, of so many drawn from the data set."""
+        """Seconds per item, of `number` random items."""
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
-        places = np.random.default_rng(seed).integers(0, len(self.dataset), number)
+        indices = np.random.default_rng(seed).integers(0, len(self.dataset), number)
         begun = time.perf_counter()
-        for place in places:
-            self.dataset[int(place)]
+        for index in indices:
+            self.dataset[int(index)]
         return (time.perf_counter() - begun) / number
 
 
-class OwnPipeline(Pipeline):
+class DensevitPipeline(Pipeline):
     """A recipe's training set."""
 
     def build(self, request: Mapping[str, Any]) -> Any:
@@ -56,7 +56,6 @@ class OwnPipeline(Pipeline):
 
         init_default_scope("densevit")
         keep_freed_memory()  # as our data loader's workers do
-
         config = read_config(request["model"], dict(request["options"]), request["data_root"])
         settings = config.train_dataloader.dataset
         self.given = {key: settings.get(key) for key in ("data_root", "ann_file", "data_prefix", "type")}
@@ -71,7 +70,7 @@ class OwnPipeline(Pipeline):
 
 
 class OpenMMLabPipeline(Pipeline):
-    """The training set of a configuration file, moved to the recipe's files."""
+    """The training set of a configuration file, on the recipe's files."""
 
     package: str
 
@@ -94,7 +93,7 @@ class OpenMMLabPipeline(Pipeline):
         return dataset
 
     def move(self, settings: Any, request: Mapping[str, Any]) -> None:
-        """Where the images and their truth are."""
+        """Set where the images and annotations are."""
         raise NotImplementedError
 
 

@@ -1,5 +1,5 @@
-"""mmcv-lite has none of mmcv's compiled operators, and mmdetection imports them all: the two that its detectors need
-come from torchvision, and the others say so when they are called."""
+"""mmcv-lite lacks mmcv's compiled operators, and mmdetection imports them all: the two that its detectors need come
+from torchvision, and the others raise an error when they are called."""
 
 import importlib.machinery
 import sys
@@ -18,7 +18,7 @@ class _Operators(types.ModuleType):
             raise AttributeError(name)
 
         def refuse(*_: Any, **__: Any) -> None:
-            raise NotImplementedError(f"mmcv's operator {name!r} is compiled, and mmcv-lite does not have it")
+            raise NotImplementedError(f"mmcv's operator {name!r} is compiled and not part of mmcv-lite")
 
         return refuse
 
@@ -31,7 +31,7 @@ class _Operators(types.ModuleType):
 
 
 def install() -> None:
-    """Put the operators in mmcv's place; before mmcv.ops is imported for the first time."""
+    """Install the operators; call it before mmcv.ops is imported for the first time."""
     if "mmcv._ext" in sys.modules or importlib.machinery.PathFinder.find_spec("mmcv") is None:
         return
     import mmcv
@@ -44,14 +44,14 @@ def install() -> None:
 
 
 def use_torchvision(model: nn.Module) -> None:
-    """Let mmcv's RoIAlign layers take torchvision's, which they know of."""
+    """Switch mmcv's RoIAlign layers to torchvision's operator, which they support."""
     for module in model.modules():
         if type(module).__name__ == "RoIAlign":
             module.use_torchvision = True
 
 
 def without_sync(config: Any) -> Any:
-    """A configuration with BatchNorm for SyncBatchNorm, which CPUs and single processes do not have."""
+    """A config with BatchNorm in place of SyncBatchNorm, which CPUs and single processes do not have."""
     if isinstance(config, dict):
         for key, value in config.items():
             config[key] = "BN" if key == "type" and value == "SyncBN" else without_sync(value)

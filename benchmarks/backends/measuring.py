@@ -1,4 +1,4 @@
-"""Peak memory, floating-point operations and the machine's fastest matrix product, measured in the present process."""
+"""Peak memory, floating-point operations and the machine's fastest matrix product, measured in this process."""
 
 import ctypes
 import gc
@@ -18,7 +18,7 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def seconds_of(run: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call, until the device has done its work."""
+    """Seconds of one call, until the device has finished."""
     _wait(device)
     begun = time.perf_counter()
     run()
@@ -27,7 +27,7 @@ def seconds_of(run: Callable[[], object], device: torch.device) -> float:
 
 
 def gemm_peak(dtype: torch.dtype, device: torch.device) -> float:
-    """The most floating-point operations a second that a product of two square matrices reaches here."""
+    """The most floating-point operations per second that a product of two square matrices reaches here."""
     best = 0.0
     for side in SQUARES[device.type]:
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
@@ -40,7 +40,7 @@ def gemm_peak(dtype: torch.dtype, device: torch.device) -> float:
 def flops_of(run: Callable[[], object]) -> int:
     """Floating-point operations of convolutions and matrix products in one call, two for a multiply-add.
 
-    Attention is taken apart for it, as the counter does not know every fused kernel.
+    Attention runs unfused, as the counter does not know every fused kernel.
     """
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         run()
@@ -68,7 +68,7 @@ def _wait(device: torch.device) -> None:
 
 
 def _return_free_memory() -> None:
-    """What was freed goes back to the system, as far as its allocator has a call for that."""
+    """Return freed memory to the system, where its allocator can."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
@@ -76,7 +76,7 @@ def _return_free_memory() -> None:
 
 
 def _reset_peak() -> int:
-    """Bytes held now; where the system can (Linux), the peak begins anew from there."""
+    """Bytes held now; on Linux the peak is reset to them."""
     try:
         RESET.write_text("5")
     except OSError:

@@ -1,6 +1,6 @@
-# Segmenter's mask transformer on DINOv2's ViT-S at patches of 16, ADE20K, 512x512, 160k steps. No result is published
-# for these parts together; a linear classifier on the frozen ViT-S/14 gives 44.3 mIoU (arXiv 2304.07193, table 10).
-# base and large: arch=..., the weights of that size. The backbone as it is: --cfg-options model.frozen=backbone
+# Segmenter's mask transformer on DINOv2's ViT-S with patches of 16, ADE20K, 512x512, 160k steps. No published result
+# for this combination; a linear classifier on the frozen ViT-S/14 gives 44.3 mIoU (arXiv 2304.07193, table 10).
+# base and large: arch=..., the weights of that size. Frozen backbone: --cfg-options model.frozen=backbone
 _base_ = ["_base_/ade20k.py", "_base_/schedule_160k.py", "_base_/runtime.py"]
 
 model = dict(

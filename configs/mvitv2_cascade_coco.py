@@ -1,7 +1,7 @@
 # Cascade Mask R-CNN on MViTv2-T (arXiv 2112.01526), COCO, 36 epochs, multi-scale with crops. Published box / mask AP:
 # 52.2 / 45.0 (76 M, 701 G), small 53.2 / 46.0 (87 M, 748 G), base 54.1 / 46.7 (103 M, 814 G), from ImageNet-1K weights
 # (github.com/facebookresearch/detectron2, projects/MViTv2; 64 images a step).
-_base_ = ["_base_/coco_instance.py", "_base_/schedule_3x_64.py", "_base_/runtime.py"]
+_base_ = ["_base_/coco_instance_mvitv2.py", "_base_/schedule_3x_64.py", "_base_/runtime.py"]
 
 model = dict(
     type="DensePredictor",
@@ -26,22 +26,3 @@ model = dict(
         scale_gradients=True,
     ),
 )
-short_sides = [(1333, side) for side in range(480, 801, 32)]
-train_pipeline = [
-    dict(type="LoadImage"),
-    dict(type="LoadAnnotations", with_masks=True),
-    dict(
-        type="RandomChoice",
-        transforms=[
-            [dict(type="RandomChoiceResize", scales=short_sides)],
-            [
-                dict(type="RandomChoiceResize", scales=[(100_000, 400), (100_000, 500), (100_000, 600)]),
-                dict(type="RandomCrop", size=(384, 600), size_type="absolute_range", allow_empty=True),
-                dict(type="RandomChoiceResize", scales=short_sides),
-            ],
-        ],
-    ),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PackSample"),
-]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

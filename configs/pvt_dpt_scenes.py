@@ -1,5 +1,5 @@
-# Metric depth by DPT's fusion on PVT v2 b0 for rendered scenes, from the shipped backbone: minutes on two CPU cores.
-# No published result: scenes are a test bed, and no result on them is one on NYU.
+# Metric depth with DPT's fusion on PVT v2 b0 for scenes, fine-tuned from the shipped backbone in minutes on two cores.
+# No published result: scenes are a test bed; their metrics are not comparable with NYU.
 _base_ = ["_base_/scenes_depth.py", "_base_/schedule_scenes.py", "_base_/runtime.py"]
 
 model = dict(

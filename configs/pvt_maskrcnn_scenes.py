@@ -1,5 +1,5 @@
-# A small Mask R-CNN on PVT v2 b0 for rendered scenes, from the shipped backbone: minutes on two CPU cores.
-# No published result: scenes are a test bed, and no result on them is one on COCO.
+# A small Mask R-CNN on PVT v2 b0 for rendered scenes, fine-tuned from the shipped backbone in minutes on two CPU cores.
+# No published result: scenes are a test bed; their metrics are not comparable with COCO.
 _base_ = ["_base_/scenes_instance.py", "_base_/schedule_scenes.py", "_base_/runtime.py"]
 
 model = dict(

@@ -1,4 +1,4 @@
-# One network that detects, segments and measures in one pass: PVT v2 b0, one FPN, three heads; on rendered scenes.
+# Boxes, semantic classes and depth in one pass: PVT v2 b0, one FPN, three heads; on rendered scenes.
 # No published result: scenes are a test bed. The metrics of the shipped weights are in the README's model table.
 _base_ = ["_base_/scenes_multitask.py", "_base_/schedule_multitask.py", "_base_/runtime.py"]
 

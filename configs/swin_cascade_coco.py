@@ -1,7 +1,7 @@
 # Cascade Mask R-CNN on Swin-T, COCO, 3x, multi-scale with crops. Published box / mask AP: tiny 50.4 / 43.7
 # (86 M, 745 G); base, with drop_path_rate=0.3, 51.9 / 45.0 (145 M, 982 G)
 # (github.com/SwinTransformer/Swin-Transformer-Object-Detection; 8 machines x 2 images, ImageNet weights).
-_base_ = ["_base_/coco_instance.py", "_base_/schedule_3x.py", "_base_/runtime.py"]
+_base_ = ["_base_/coco_instance_swin.py", "_base_/schedule_3x.py", "_base_/runtime.py"]
 
 model = dict(
     type="DensePredictor",
@@ -21,22 +21,3 @@ model = dict(
         box=dict(num_convs=4, num_fcs=1, norm="BN", class_agnostic=False, box_loss="giou", box_loss_weight=10.0),
     ),
 )
-short_sides = [(1333, side) for side in range(480, 801, 32)]
-train_pipeline = [
-    dict(type="LoadImage"),
-    dict(type="LoadAnnotations", with_masks=True),
-    dict(type="RandomFlip", prob=0.5),
-    dict(
-        type="RandomChoice",
-        transforms=[
-            [dict(type="RandomChoiceResize", scales=short_sides)],
-            [
-                dict(type="RandomChoiceResize", scales=[(4200, 400), (4200, 500), (4200, 600)]),
-                dict(type="RandomCrop", size=(384, 600), size_type="absolute_range", allow_empty=True),
-                dict(type="RandomChoiceResize", scales=short_sides),
-            ],
-        ],
-    ),
-    dict(type="PackSample"),
-]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -1,4 +1,4 @@
-# DPT's fusion on the pyramid of Swin-T, NYU Depth V2; no published result for these parts together.
+# DPT's fusion on the pyramid of Swin-T, NYU Depth V2; no published result for this combination.
 _base_ = ["_base_/nyu.py", "_base_/schedule_depth.py", "_base_/runtime.py"]
 
 model = dict(

@@ -1,7 +1,7 @@
 # Mask R-CNN on Swin-T, COCO, 3x, multi-scale with crops. Published box / mask AP: tiny 46.0 / 41.6 (48 M, 267 G),
 # small 48.5 / 43.3 (69 M, 359 G); tiny 1x (coco_instance.py, 12 epochs) 43.7 / 39.8
 # (github.com/SwinTransformer/Swin-Transformer-Object-Detection; 8 machines x 2 images, ImageNet weights).
-_base_ = ["_base_/coco_instance.py", "_base_/schedule_3x.py", "_base_/runtime.py"]
+_base_ = ["_base_/coco_instance_swin.py", "_base_/schedule_3x.py", "_base_/runtime.py"]
 
 model = dict(
     type="DensePredictor",
@@ -18,22 +18,3 @@ model = dict(
     neck=dict(type="FPN", out_channels=256, num_levels=5),
     head=dict(type="MaskRCNNHead"),
 )
-short_sides = [(1333, side) for side in range(480, 801, 32)]
-train_pipeline = [
-    dict(type="LoadImage"),
-    dict(type="LoadAnnotations", with_masks=True),
-    dict(type="RandomFlip", prob=0.5),
-    dict(
-        type="RandomChoice",
-        transforms=[
-            [dict(type="RandomChoiceResize", scales=short_sides)],
-            [
-                dict(type="RandomChoiceResize", scales=[(4200, 400), (4200, 500), (4200, 600)]),
-                dict(type="RandomCrop", size=(384, 600), size_type="absolute_range", allow_empty=True),
-                dict(type="RandomChoiceResize", scales=short_sides),
-            ],
-        ],
-    ),
-    dict(type="PackSample"),
-]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -1,5 +1,5 @@
-# Mask R-CNN on Swin V2-T, COCO, large-scale jitter (Ghiasi et al. 2021, arXiv 2012.07177) at 1024x1024, 3x. No result
-# is published for these parts together. Other sizes: arch=..., and the weights of that size.
+# Mask R-CNN on Swin V2-T, COCO, large-scale jitter (Ghiasi et al. 2021, arXiv 2012.07177) at 1024x1024, 3x. No
+# published result for this combination. Other sizes: arch=..., and the weights of that size.
 _base_ = ["_base_/coco_instance.py", "_base_/schedule_3x.py", "_base_/runtime.py"]
 
 model = dict(

@@ -1,5 +1,5 @@
-# DPT with metric depth on ViT-L/16, NYU Depth V2. Published for DPT-Hybrid, whose backbone is another one
-# (delta1 / abs rel / rmse): 0.904 / 0.110 / 0.357 (arXiv 2103.13413; pretrained on 1.4 million images of depth).
+# DPT with metric depth on ViT-L/16, NYU Depth V2. Published for DPT-Hybrid, which has another backbone
+# (delta1 / abs rel / rmse): 0.904 / 0.110 / 0.357 (arXiv 2103.13413; pretrained on 1.4 million images with depth).
 _base_ = ["_base_/nyu.py", "_base_/schedule_depth.py", "_base_/runtime.py"]
 
 model = dict(

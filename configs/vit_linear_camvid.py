@@ -1,8 +1,8 @@
-# What frozen features are worth: DINOv2's ViT-S/14 as it is, and a linear classifier on its last map; CamVid.
-# No published result: 123 images of CamVid and minutes on two CPU cores. Weights: github.com/facebookresearch/dinov2.
+# A linear classifier on the last map of a frozen DINOv2 ViT-S/14 (linear probing), CamVid: minutes on two CPU cores.
+# No published result for these 123 images. Weights: github.com/facebookresearch/dinov2.
 _base_ = ["_base_/camvid.py", "_base_/schedule_camvid.py", "_base_/runtime.py"]
 
-# (pixels of all classes / those of one) ** 0.25 in the 123 training images, their mean 1
+# (pixels of all classes / pixels of the class) ** 0.25 in the 123 training images, normalized to a mean of 1
 weights = [0.62, 0.57, 1.26, 0.53, 0.87, 0.72, 1.22, 1.23, 0.81, 1.39, 1.77]
 model = dict(
     type="DensePredictor",

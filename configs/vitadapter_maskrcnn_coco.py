@@ -1,7 +1,7 @@
 # Mask R-CNN on ViT-Adapter-S (arXiv 2205.08534), COCO, 3x, multi-scale with crops. Published box / mask AP from DeiT's
 # weights: tiny 46.0 / 41.0 (28 M), small 48.2 / 42.8 (48 M), base 49.6 / 43.6 (120 M, deform_num_heads=12,
 # deform_ratio=0.5, drop_path_rate=0.3) (github.com/czczup/ViT-Adapter/tree/main/detection; 16 images a step).
-_base_ = ["_base_/coco_instance.py", "_base_/schedule_3x.py", "_base_/runtime.py"]
+_base_ = ["_base_/coco_instance_vitadapter.py", "_base_/schedule_3x.py", "_base_/runtime.py"]
 
 model = dict(
     type="DensePredictor",
@@ -24,24 +24,4 @@ model = dict(
     neck=dict(type="FPN", out_channels=256, num_levels=5),
     head=dict(type="MaskRCNNHead"),
 )
-short_sides = [(1333, side) for side in range(480, 801, 32)]
-train_pipeline = [
-    dict(type="LoadImage"),
-    dict(type="LoadAnnotations", with_masks=True),
-    dict(type="RandomFlip", prob=0.5),
-    dict(
-        type="RandomChoice",
-        transforms=[
-            [dict(type="RandomChoiceResize", scales=short_sides)],
-            [
-                dict(type="RandomChoiceResize", scales=[(1333, 400), (1333, 500), (1333, 600)]),
-                dict(type="RandomCrop", size=(384, 600), size_type="absolute_range", allow_empty=True),
-                dict(type="RandomChoiceResize", scales=short_sides),
-            ],
-        ],
-    ),
-    dict(type="RandomCrop", size=(1024, 1024), size_type="absolute_range", allow_empty=True),
-    dict(type="PackSample"),
-]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 optim_wrapper = dict(paramwise_cfg=dict(bias_decay_mult=0.0, custom_keys=dict(level_embed=dict(decay_mult=0.0))))

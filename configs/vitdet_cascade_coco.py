@@ -1,7 +1,7 @@
 # Cascade Mask R-CNN on a plain ViT-B/16 (ViTDet, arXiv 2203.16527), COCO, large-scale jitter at 1024x1024, 100 epochs.
 # Published box / mask AP: base 54.0 / 46.7, large 57.6 / 50.0, huge 58.7 / 51.0, from MAE's ImageNet-1K weights
 # (github.com/facebookresearch/detectron2, projects/ViTDet; 64 images a step; sizes: see vitdet_maskrcnn_coco.py).
-_base_ = ["_base_/coco_instance.py", "_base_/schedule_100ep.py", "_base_/runtime.py"]
+_base_ = ["_base_/coco_instance_vitdet.py", "_base_/schedule_100ep.py", "_base_/runtime.py"]
 
 model = dict(
     type="DensePredictor",
@@ -35,20 +35,4 @@ model = dict(
         scale_gradients=True,
     ),
 )
-train_pipeline = [
-    dict(type="LoadImage"),
-    dict(type="LoadAnnotations", with_masks=True),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="RandomResize", scale=(1024, 1024), ratio_range=(0.1, 2.0), keep_ratio=True),
-    dict(type="RandomCrop", size=(1024, 1024), boxes_from_masks=True, allow_empty=True),
-    dict(type="PackSample"),
-]
-test_pipeline = [
-    dict(type="LoadImage"),
-    dict(type="LoadAnnotations", with_masks=True),
-    dict(type="Resize", scale=(1024, 1024), keep_ratio=True),
-    dict(type="PackSample"),
-]
-train_dataloader = dict(batch_size=1, dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
+train_dataloader = dict(batch_size=1)

@@ -1,8 +1,8 @@
-# Mask R-CNN on a plain ViT-B/16 (ViTDet, arXiv 2203.16527), COCO, large-scale jitter at 1024x1024, 100 epochs. Box /
-# mask AP as published: base 51.6 / 45.9 (111 M), large 55.5 / 49.2 (331 M), huge 56.7 / 50.2 (662 M), from MAE's
+# Mask R-CNN on a plain ViT-B/16 (ViTDet, arXiv 2203.16527), COCO, large-scale jitter at 1024x1024, 100 epochs.
+# Published box / mask AP: base 51.6 / 45.9 (111 M), large 55.5 / 49.2 (331 M), huge 56.7 / 50.2 (662 M), from MAE's
 # ImageNet-1K weights (github.com/facebookresearch/detectron2, projects/ViTDet; 64 images a step). large:
 # drop_path_rate=0.4, decay_rate=0.8, windows in all blocks but 5, 11, 17, 23; huge: 0.5, 0.9, all but 7, 15, 23, 31.
-_base_ = ["_base_/coco_instance.py", "_base_/schedule_100ep.py", "_base_/runtime.py"]
+_base_ = ["_base_/coco_instance_vitdet.py", "_base_/schedule_100ep.py", "_base_/runtime.py"]
 
 model = dict(
     type="DensePredictor",
@@ -31,20 +31,4 @@ model = dict(
         mask=dict(norm="LN"),
     ),
 )
-train_pipeline = [
-    dict(type="LoadImage"),
-    dict(type="LoadAnnotations", with_masks=True),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="RandomResize", scale=(1024, 1024), ratio_range=(0.1, 2.0), keep_ratio=True),
-    dict(type="RandomCrop", size=(1024, 1024), boxes_from_masks=True, allow_empty=True),
-    dict(type="PackSample"),
-]
-test_pipeline = [
-    dict(type="LoadImage"),
-    dict(type="LoadAnnotations", with_masks=True),
-    dict(type="Resize", scale=(1024, 1024), keep_ratio=True),
-    dict(type="PackSample"),
-]
-train_dataloader = dict(batch_size=1, dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
+train_dataloader = dict(batch_size=1)

@@ -1,10 +1,13 @@
 """The models of the shipped recipes at full size: as many parameters as published; a training step and a prediction."""
 
+import ast
+
 import pytest
 import tiny
 import torch
 
 from densevit.engine import read_config
+from densevit.engine.config import config_path, shipped_configs
 from densevit.registry import MODELS
 
 CLASSES = {"coco": 80, "ade20k": 150, "camvid": 11, "scenes": 12, "nyu": None, "kitti": None}
@@ -52,6 +55,25 @@ def test_parameters_of_a_recipes_model_are_the_published(recipe, changes, millio
     with torch.device("meta"):
         model = MODELS.build(built(recipe, **changes))
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.9)
+
+
+LOGIC = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.If, ast.IfExp, ast.For, ast.While, ast.Lambda)
+
+
+@pytest.mark.parametrize("recipe", shipped_configs())
+def test_a_recipe_is_flat_and_fits_on_a_screen(recipe):
+    """Three bases, the whole model in the file, no logic, the published result in the header."""
+    text = config_path(recipe).read_text()
+    tree = ast.parse(text)
+    assert len(text.splitlines()) <= 45
+    assert not [node for node in ast.walk(tree) if isinstance(node, LOGIC)]
+    header, _, body = text.partition("_base_ = ")
+    assert "ublished" in header
+    bases = ast.literal_eval(body[: body.index("]") + 1])
+    assert len(bases) == 3 and all(base.startswith("_base_/") for base in bases)
+    assert bases[1].startswith("_base_/schedule_") and bases[2] == "_base_/runtime.py"
+    assert "model" in {node.targets[0].id for node in tree.body if isinstance(node, ast.Assign)}
+    assert "_delete_" not in text
 
 
 BASE = [

@@ -1,5 +1,5 @@
-# ADE20K's 150 classes (SceneParsing form): crops of 512 out of images resized 0.5 to 2 times, colors distorted;
-# 16 images a step on one or more machines. As mmsegmentation has it, with `cat_max_ratio` from DeepLab's recipes.
+# ADE20K's 150 classes (SceneParsing format): 512x512 crops of images resized 0.5 to 2 times, photometric distortion; 16
+# images a step on one or more machines. As in mmsegmentation, with `cat_max_ratio` from DeepLab's recipes.
 train_pipeline = [
     dict(type="LoadImage"),
     dict(type="LoadAnnotations"),
@@ -9,7 +9,7 @@ train_pipeline = [
     dict(type="PhotometricDistortion", hue=36, swap_channels=False),
     dict(type="PackSample"),
 ]
-# behind Resize the ground truth keeps its own size: predictions are scored in the original image's pixels
+# after Resize: the ground truth keeps its size, as predictions are evaluated in the original image's pixels
 test_pipeline = [
     dict(type="LoadImage"),
     dict(type="Resize", scale=(2048, 512), keep_ratio=True),

@@ -1,6 +1,6 @@
 # CamVid's 11 classes: folders images/SPLIT and labels/SPLIT below data_root, 480x360 pixels; 4 images a step. Crops
-# and test images have sides that patches of 14 pixels divide. Any folder of images and PNG maps is said like this: give
-# `classes` a class file, see docs/data.md.
+# and test images have sides that patches of 14 pixels divide. Any folder of images and PNG maps is described like
+# this, with a class file as `classes`: see docs/data.md.
 train_pipeline = [
     dict(type="LoadImage"),
     dict(type="LoadAnnotations"),

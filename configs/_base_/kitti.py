@@ -1,4 +1,4 @@
-# KITTI depth, Eigen's split in BTS's tree: KB crop of 1216 x 352, metrics of Garg's crop up to 80 m; 16 images a step
+# KITTI depth, Eigen's split in BTS's folders: KB crop of 1216 x 352, metrics in Garg's crop to 80 m; 16 images a step
 train_pipeline = [
     dict(type="LoadImage"),
     dict(type="LoadAnnotations"),

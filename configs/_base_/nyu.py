@@ -1,5 +1,5 @@
-# NYU Depth V2: the 24,231 pairs that BTS trains on, the official 654 test pairs; 16 images a step. Sides that patches
-# of 14 and (640 x 480, as it is) of 16 pixels divide are said by the recipes.
+# NYU Depth V2: the 24,231 training pairs of BTS, the official 654 test pairs; 16 images a step. Crops and test images
+# have sides that patches of 14 pixels divide.
 train_pipeline = [
     dict(type="LoadImage"),
     dict(type="LoadAnnotations"),
@@ -9,7 +9,7 @@ train_pipeline = [
     dict(type="PhotometricDistortion", swap_channels=False),
     dict(type="PackSample"),
 ]
-# behind Resize the ground truth keeps its own size: predictions are scored in the original image's pixels
+# after Resize: the ground truth keeps its size, as predictions are evaluated in the original image's pixels
 test_pipeline = [
     dict(type="LoadImage"),
     dict(type="Resize", scale=(644, 476), keep_ratio=False),

@@ -1,4 +1,4 @@
-# Rendered scenes (python data/make_scenes.py): small images, 16 a step
+# Rendered scenes on disk (python data/make_scenes.py): small images, 16 a step
 data_root = "data/scenes/"
 
 train_pipeline = [

@@ -1,6 +1,6 @@
-# Scenes rendered as they are asked for, on no disk: boxes and masks, of a world that the shipped weights do not know
+# Scenes rendered on the fly: boxes and masks. The shipped weights were trained on scenes of another seed.
 train_pipeline = [dict(type="RandomFlip", prob=0.5), dict(type="PackSample")]
-# scenes have this size already; other pictures are brought to it
+# scenes have this size; other images are resized to it
 test_pipeline = [dict(type="Resize", scale=(192, 192), keep_ratio=True), dict(type="PackSample")]
 
 train_dataloader = dict(

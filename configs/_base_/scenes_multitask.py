@@ -1,6 +1,6 @@
-# Scenes rendered as they are asked for, on no disk: boxes, semantic classes, metric depth; 16 a step
+# Scenes rendered on the fly: boxes, semantic classes, metric depth; 16 images a step
 train_pipeline = [dict(type="RandomFlip", prob=0.5), dict(type="PackSample")]
-# scenes have this size already; other pictures are brought to it
+# scenes have this size; other images are resized to it
 test_pipeline = [dict(type="Resize", scale=(192, 192), keep_ratio=True), dict(type="PackSample")]
 
 train_dataloader = dict(

@@ -1,4 +1,4 @@
-# Rendered scenes on no disk: each pixel's class, 18 classes, in a world that the shipped weights have not seen
+# Scenes rendered on the fly: 18 semantic classes. The shipped weights were trained on scenes of another seed.
 train_pipeline = [dict(type="RandomFlip", prob=0.5), dict(type="PackSample")]
 test_pipeline = [dict(type="PackSample")]
 

@@ -1,6 +1,6 @@
 # 184,375 steps at 64 images a step, 100 epochs of COCO: ViTDet's (Li et al. 2022, section 4: AdamW, learning rate 1e-4,
-# weight decay 0.1, divided by 10 after 163,889 and 177,546 steps, warmed up over 250); layers near the image learn at
-# decay_rate to the power of their distance from the head.
+# weight decay 0.1, divided by 10 after 163,889 and 177,546 steps, warmed up over 250); layer-wise learning
+# rate decay.
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=184_375, val_interval=5000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

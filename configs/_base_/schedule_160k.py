@@ -1,5 +1,5 @@
 # 160,000 steps at 16 images a step: Swin's UPerNet (Liu et al. 2021, appendix A2.3: AdamW, learning rate 6e-5, weight
-# decay 0.01, warmed up over 1,500 steps, then falling in a line to 0).
+# decay 0.01, warmed up over 1,500 steps, then linear decay to 0).
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=160_000, val_interval=16_000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

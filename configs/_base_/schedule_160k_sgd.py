@@ -1,5 +1,5 @@
-# 160,000 steps by SGD, the learning rate falling to 1e-4 with power 0.9: SETR (arXiv 2012.15840, section 4.1) and
-# Segmenter (arXiv 2105.05633, section 4.2) as mmsegmentation trains them. The recipe gives the rate.
+# 160,000 steps of SGD, polynomial decay of the learning rate to 1e-4 with power 0.9: SETR (arXiv 2012.15840, section
+# 4.1) and Segmenter (arXiv 2105.05633, section 4.2) as in mmsegmentation. The recipe sets the learning rate.
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=160_000, val_interval=16_000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

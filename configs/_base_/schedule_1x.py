@@ -10,7 +10,7 @@ param_scheduler = [
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-4, weight_decay=1e-4),
-    # no decay for norms, biases and position tables
+    # no weight decay for norms, biases and position embeddings
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys=dict(pos_embed=dict(decay_mult=0.0))),
 )
 auto_scale_lr = dict(enable=False, base_batch_size=16)

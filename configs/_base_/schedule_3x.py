@@ -10,7 +10,7 @@ param_scheduler = [
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-4, weight_decay=0.05),
-    # no decay for norms, position tables and (Swin V2) what stands in their place, nor for the logits' temperature
+    # no weight decay for norms, position embeddings and biases, and Swin V2's position MLP and logit scale
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         custom_keys=dict(

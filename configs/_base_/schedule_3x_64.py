@@ -12,7 +12,11 @@ optim_wrapper = dict(
     optimizer=dict(type="AdamW", lr=1.6e-4, weight_decay=0.1),
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
-        custom_keys={name: dict(decay_mult=0.0) for name in ("pos_embed", "rel_pos_h", "rel_pos_w")},
+        custom_keys=dict(
+            pos_embed=dict(decay_mult=0.0),
+            rel_pos_h=dict(decay_mult=0.0),
+            rel_pos_w=dict(decay_mult=0.0),
+        ),
     ),
 )
 auto_scale_lr = dict(enable=False, base_batch_size=64)

@@ -1,4 +1,4 @@
-# 20 passes over a small dataset, cosine; evaluated once, at the end
+# 20 epochs of a small dataset, cosine decay; evaluated once, at the end
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=20, val_interval=20)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

@@ -1,4 +1,4 @@
-# 25 passes at 16 images a step, learning rate 1e-4 and a tenth of it for the pretrained backbone, falling to 0
+# 25 epochs at 16 images a step, learning rate 1e-4 and a tenth of it for the pretrained backbone, polynomial decay to 0
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=25, val_interval=5)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

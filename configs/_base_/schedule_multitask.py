@@ -1,4 +1,4 @@
-# 80,000 scenes at 16 a step, cosine from 8e-4
+# 80,000 scenes at 16 a step, cosine decay from 8e-4
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=5000, val_interval=1000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

@@ -1,4 +1,4 @@
-# A short run: 3 passes over the scenes at 16 a step, cosine from 8e-4
+# A short run: 3 epochs of the scenes at 16 a step, cosine decay from 8e-4
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=3, val_interval=3)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

@@ -1,8 +1,8 @@
-"""Packages the recipes of configs/ as densevit.configs; everything else stands in setup.cfg."""
+"""Packages the recipes of configs/ as densevit.configs; metadata and requirements are in pyproject.toml."""
 
 from setuptools import find_packages, setup
 
-setup(
-    packages=[*find_packages(include=["densevit", "densevit.*"]), "densevit.configs", "densevit.configs._base_"],
-    package_dir={"densevit.configs": "configs", "densevit.configs._base_": "configs/_base_"},
-)
+CONFIGS = {"densevit.configs": "configs", "densevit.configs._base_": "configs/_base_"}
+CONFIGS["densevit.configs._base_.pipelines"] = "configs/_base_/pipelines"
+
+setup(packages=[*find_packages(include=["densevit", "densevit.*"]), *CONFIGS], package_dir=CONFIGS)

@@ -9,7 +9,7 @@ WORK := work_dirs/pvt_retinanet_scenes
 
 install: $(VENV)/.installed
 
-# torch and torchvision are asked for together and by name alone, so that the registry gives a matching pair
+# torch and torchvision are installed together and by name alone, so that the registry gives a matching pair
 $(VENV)/.installed: setup.cfg setup.py pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "densevit needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
@@ -18,8 +18,8 @@ $(VENV)/.installed: setup.cfg setup.py pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[test]'
 	touch $@
 
-# renders scenes of another seed than the shipped weights know, fine-tunes a small detector from their backbone, prints
-# COCO metrics, draws predictions beside the ground truth
+# renders scenes of another seed than the shipped weights were trained on, fine-tunes a small detector from their
+# backbone, prints COCO metrics, draws predictions beside the ground truth
 train: install
 	$(BIN)/python data/make_scenes.py --out $(SCENES) --seed 1 --images 4000 --val 300 --size 192 --labels boxes,masks
 	$(BIN)/python tools/train.py configs/pvt_retinanet_scenes.py --work-dir $(WORK) --amp

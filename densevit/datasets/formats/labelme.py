@@ -60,7 +60,7 @@ def read(tree: FileTree) -> FolderData:
     data.categories = [dict(id=number, name=name) for name, number in numbers.items()]
     for (_, content, image), found, size in zip(entries, objects, sizes, strict=True):
         stated = whole(content.get("imageWidth")), whole(content.get("imageHeight"))
-        size = data.agreed_size(image, size, stated if all(stated) else None)
+        size = data.agreed_size(tree.path(image), size, stated if all(stated) else None)
         if size is None:
             continue
         split = split_of_folder(image)
@@ -100,7 +100,7 @@ def _objects(path: str, shapes: list, data: FolderData) -> list[tuple[str, str, 
     found: list[tuple[str, str, str, list]] = []
     groups: dict[tuple, list[np.ndarray]] = {}
     for number, shape in enumerate(shapes, 1):
-        where = f"{path} shape {number}"
+        where = f"{os.path.join(data.folder, path)} shape {number}"
         try:
             name, kind = shape["label"], shape.get("shape_type") or "polygon"
             points = np.array(shape["points"], float).reshape(-1, 2)

@@ -65,8 +65,7 @@ def read_folder(
     data = FORMATS[name].read(tree)
     _check(data, tree)
     if data.problems and strict:
-        more = f"; there are {len(data.problems)} such mistakes" if len(data.problems) > 1 else ""
-        raise DataError(f"{data.problems[0]}{more}: correct the labels, then read {data.folder} again.")
+        raise _refusal(data)
     complete_splits(data, seed, val_fraction)
     warn_of_leaks(data)
     return data
@@ -107,7 +106,7 @@ def _check(data: FolderData, tree: FileTree) -> None:
     """DataError for a folder without images, a problem for one without objects or with a class of two numbers."""
     if not any(part.images for part in data.splits.values()):
         if data.problems:
-            raise DataError(f"{data.problems[0]}: correct the labels, then read {data.folder} again.")
+            raise _refusal(data)
         kinds = "; ".join(f"{len(names)} {kind}, such as {names[0]}" for kind, names in data.left_out.items())
         raise DataError(f"{tree.root} has no image with labels ({kinds or data.format}): complete it.")
     twice = [name for name, count in Counter(data.classes).items() if count > 1]
@@ -115,3 +114,10 @@ def _check(data: FolderData, tree: FileTree) -> None:
         data.problems.append(f"Several classes of {tree.root} are called {twice[0]!r}")
     if data.task == OBJECTS and not any(part.annotations for part in data.splits.values()) and not data.problems:
         data.problems.append(f"No image in {tree.root} has an object")
+
+
+def _refusal(data: FolderData) -> DataError:
+    """The error of a folder whose labels have mistakes; most say themselves what to do."""
+    first, count = data.problems[0], len(data.problems)
+    advice = "" if ": " in first else ": correct the labels and read the folder again"
+    return DataError(f"{first}{advice}{f' (the first of {count} mistakes)' if count > 1 else ''}.")

@@ -73,7 +73,7 @@ def read(tree: FileTree) -> FolderData:
         if split is None:
             data.leave_out("labels that no list of ImageSets names", path)
             continue
-        size = data.agreed_size(image, size, _stated_size(root))
+        size = data.agreed_size(tree.path(image), size, _stated_size(root))
         if size is None:
             continue
         entry = data.add_image(split, tree.path(image), size)
@@ -160,7 +160,7 @@ def _boxes(path: str, root: ElementTree.Element, data: FolderData) -> list[tuple
     """(where, class, difficult, [xmin, ymin, xmax, ymax]) of each object."""
     found = []
     for number, item in enumerate(root.findall("object"), 1):
-        where, name = f"{path} object {number}", (item.findtext("name") or "").strip()
+        where, name = f"{os.path.join(data.folder, path)} object {number}", (item.findtext("name") or "").strip()
         box = item.find("bndbox")
         if box is None or not name:
             data.leave_out("objects without a name or an upright box", where)

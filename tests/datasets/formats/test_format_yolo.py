@@ -122,7 +122,9 @@ def test_wrong_lines_are_refused_by_file_and_line(tmp_path, line, message):
 
 def test_all_mistakes_are_there_for_a_check(tmp_path):
     write_yolo(tmp_path, {"train/a": "7 0.5 0.5 1 1\n0 5 5 5 5\n" + BOX, "val/b": BOX})
-    with pytest.raises(DataError, match="there are 2 such mistakes"):
+    with pytest.raises(
+        DataError, match=r"names 2 classes, 0 to 1: correct the labels .*\(the first of 2 mistakes\)\.$"
+    ):
         read_folder(tmp_path)
     data = read_folder(tmp_path, strict=False)
     assert len(data.problems) == 2 and len(data.splits["train"].annotations) == 1

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 SAMPLE = 500  # scenes that --stats looks at where nothing is written
 
@@ -105,9 +106,23 @@ def _progress(total: int) -> Callable[[int], None]:
     return show
 
 
+def _contact_sheet(scenes: list) -> Any:
+    """(H, W, 3) uint8 BGR: image, objects, class map and depth of each scene in a row."""
+    from densevit.datasets.scenes import OBJECT_CLASSES, SEMANTIC_CLASSES
+    from densevit.visualization import contact_sheet, draw_classes, draw_depth, draw_instances
+
+    rows = []
+    for scene in scenes:
+        objects = draw_instances(scene.image, scene.boxes, scene.labels, None, OBJECT_CLASSES, scene.masks)
+        classes = draw_classes(scene.image, scene.semantic - 1, SEMANTIC_CLASSES)  # ids from 1 on
+        pictures = (scene.image, objects, classes, draw_depth(scene.depth))
+        rows.append([*zip(pictures, ("image", "objects", "semantic classes", "depth"), strict=True)])
+    return contact_sheet(rows)
+
+
 def main() -> None:
     arguments = parse_arguments()
-    from densevit.datasets.scenes import preview, render, statistics, writer
+    from densevit.datasets.scenes import render, statistics, writer
     from densevit.errors import DataError, exit_on_user_error
     from densevit.outputs import files_of, require_file
     from densevit.visualization import write_image
@@ -142,9 +157,7 @@ def main() -> None:
                 measures = [statistics.measure(render(arguments.seed, index, size)) for index in range(count)]
             print(statistics.summary(measures))
         if arguments.preview is not None:
-            write_image(
-                arguments.preview, preview.contact_sheet([render(arguments.seed, index, size) for index in range(8)])
-            )
+            write_image(arguments.preview, _contact_sheet([render(arguments.seed, index, size) for index in range(8)]))
             print(f"preview: {arguments.preview}")
 
 

@@ -4,7 +4,7 @@ not."""
 import numpy as np
 from pycocotools import mask as rle_codec
 
-from densevit.datasets.coco_file import CocoFile
+from densevit.ops.coco_file import CocoAnnotation, CocoFile
 from densevit.ops.masks import usable_mask
 
 STICKS_OUT = 1.0, 0.01
@@ -15,20 +15,19 @@ FITS = 0.5
 
 def compare(coco: CocoFile) -> tuple[list[str], list[str]]:
     """(problems, notes), a sentence each, of the annotations that are no crowds."""
-    pairs = [(image, a) for image in coco.images for a in coco.annotations.get(image["id"], ()) if not a["iscrowd"]]
-    if not pairs:
+    objects = [a for a in coco.annotations if not a.iscrowd]
+    if not objects:
         return [], []
-    size = np.array([(image["width"], image["height"]) for image, _ in pairs], float)
-    box = np.array([a["bbox"] for _, a in pairs], float)
-    area = np.array([a["area"] for _, a in pairs], float)
-    mask, filled = (np.array(column, float) for column in zip(*(_extent(a) for _, a in pairs), strict=True))
+    size = np.array([(coco.images[a.image_id].width, coco.images[a.image_id].height) for a in objects], float)
+    box, area = np.array([a.bbox for a in objects], float), np.array([a.area for a in objects], float)
+    mask, filled = (np.array(column, float) for column in zip(*map(_extent, objects), strict=True))
     corners = np.concatenate([box[:, :2], box[:, :2] + box[:, 2:]], 1)
     problems, notes = [], []
 
     def tell(kind: list[str], chosen: np.ndarray, sentence: str, ending: str = "") -> None:
-        first = ", ".join(repr(pairs[i][1]["id"]) for i in np.flatnonzero(chosen)[:3])
+        first = ", ".join(repr(objects[i].id) for i in np.flatnonzero(chosen)[:3])
         if first:
-            kind.append(f"{chosen.sum()} of {len(pairs)} {sentence} in {coco.path} (annotations {first}){ending}.")
+            kind.append(f"{chosen.sum()} of {len(objects)} {sentence} in {coco.source} (annotations {first}){ending}.")
 
     masked = ~np.isnan(filled)
     if masked.any():
@@ -41,7 +40,7 @@ def compare(coco: CocoFile) -> tuple[list[str], list[str]]:
     better = np.where(masked, unlike & (_iou(box, mask) >= FITS), abs(area - other) <= 0.01 * area)
     better &= forward & (abs(area - box[:, 2:].prod(1)) > 0.01 * area)
     inside = forward & ~_beyond(box, size)
-    if 2 * better.sum() > len(pairs) or (inside.all() and 4 * beyond.sum() > len(pairs)):
+    if 2 * better.sum() > len(objects) or (inside.all() and 4 * beyond.sum() > len(objects)):
         tell(problems, beyond | better, "boxes are corners [x1, y1, x2, y2]", ": write [x, y, width, height]")
     else:
         tell(notes, beyond, "boxes reach beyond their image", ": training clips them")
@@ -56,15 +55,16 @@ def compare(coco: CocoFile) -> tuple[list[str], list[str]]:
     return problems, notes
 
 
-def _extent(annotation: dict) -> tuple[list[float], float]:
+def _extent(annotation: CocoAnnotation) -> tuple[list[float], float]:
     """The box around a mask, x1, y1, x2, y2, and its pixels; NaN where there is none."""
-    mask = usable_mask(annotation.get("segmentation"))
+    mask = usable_mask(annotation.segmentation)
     if isinstance(mask, dict):
         x, y, width, height = rle_codec.toBbox(mask).tolist()
         return [x, y, x + width, y + height], float(rle_codec.area(mask))
     if mask is None:
         return [np.nan] * 4, np.nan
     points = np.concatenate(mask)
+    # shoelace formula of each polygon's x (n,) and y (n,)
     pixels = sum(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2 for x, y in (part.T for part in mask))
     return [*points.min(0), *points.max(0)], pixels
 

@@ -1,23 +1,15 @@
 """DepthDataset: images beside maps that say how far away each pixel is."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from mmengine.logging import print_log
 
-from densevit.datasets.image_dataset import (
-    DOWNLOAD_HINTS,
-    IMAGES,
-    ImageDataset,
-    endings_of,
-    lines_of,
-    pair_folders,
-    require_files,
-    require_folders,
-)
 from densevit.datasets.io.depth import DepthReader
 from densevit.datasets.io.image import BrokenImage, read_image
+from densevit.datasets.paired_dataset import IMAGES, PairedDataset, lines_of
 from densevit.errors import ConfigError, DataError, suggest
 from densevit.registry import DATASETS
 
@@ -28,98 +20,64 @@ NEAREST = 0.1
 
 
 @DATASETS.register_module()
-class DepthDataset(ImageDataset):
+class DepthDataset(PairedDataset):
     """A folder of images and one of depth maps: NYU Depth V2, KITTI, TUM RGB-D or anyone's own.
 
     The map of `FOLDER/NAME` + `img_suffix` is `NAME` + `depth_suffix` below the folder of maps; or `ann_file` lists the
     pairs. `metainfo` holds `ann_file` (the list, or where the maps are) and `depth_scale`.
 
     Maps are 16-bit PNG, NPY or EXR files (a channel Z, Y or R, without compression or with ZIP); meters = number
-    / depth_scale, and 0, NaN, infinity and what is below 0 are holes, which nobody learns from and nobody scores.
+    / depth_scale, and 0, NaN, infinity and what is below 0 are holes, which training and metrics ignore.
 
     Args:
-        data_root: folder that everything else is relative to.
-        data_prefix: dict(img=folder of the images, depth=folder of the maps); a test set may come without maps.
-        ann_file: text file of what to use, one image a line: its name, with or without ending, or the paths of image
-            and map below their folders (BTS's lists of NYU and KITTI: what follows, a focal length, is not needed, and
-            a pair whose map is 'None' is left out); '' uses all images.
         depth_scale: the number that stands for one meter, such as 1000 for millimeters, or the name of a dataset:
             'nyu' (1000), 'kitti' (256), 'tum' (5000), 'scenes' (1000). NPY and EXR files may leave it out, which
             means meters.
-        pipeline: transforms, as configs or callables.
-        test_mode: nothing is random, nothing is skipped.
+        data_prefix: dict(img=folder of the images, depth=folder of the maps).
         img_suffix: ending of the images' names; None: any image.
         depth_suffix: ending of the maps' names.
-        max_depth: meters; a depth beyond it is a hole. None: a depth beyond 1000 says that depth_scale is wrong, and
+        max_depth: meters; a depth beyond it is a hole. None: a depth beyond 1000 means that depth_scale is wrong, and
             is an error.
-        seed: first part of each item's random state.
-        on_broken: 'error', or 'skip': another image takes a broken one's place in training, and that of a broken map.
-        check_files: look for every image and map before the first is read.
-        indices: the first so many images, or the locations of those to use.
+        options: of ImageDataset. `ann_file` is a text file of what to use, one image a line: its name, with or without
+            ending, or the paths of image and map below their folders (BTS's lists of NYU and KITTI: what follows, a
+            focal length, is not needed, and a pair whose map is 'None' is left out); '' uses all images.
 
     Raises:
         DataError: folders, images or maps are missing.
         ConfigError: arguments that cannot be used, such as PNG maps without a unit.
     """
 
-    checked_before_training = 2_000
+    map_key, map_name = "depth", "depth map"
 
     def __init__(
         self,
-        data_root: str = "",
-        data_prefix: Mapping[str, str] | None = None,
-        ann_file: str = "",
         depth_scale: float | str | None = None,
-        pipeline: Sequence[dict | Callable] = (),
-        test_mode: bool = False,
+        data_prefix: Mapping[str, str] | None = None,
         img_suffix: str | None = None,
         depth_suffix: str = ".png",
         max_depth: float | None = None,
-        seed: int = 0,
-        on_broken: str = "error",
-        check_files: bool = True,
-        indices: int | Sequence[int] | None = None,
+        **options: Any,
     ) -> None:
-        folders = pair_folders(data_prefix, "depth", "depth map", "DepthDataset", test_mode)
-        self.img_suffix, self.depth_suffix = img_suffix or IMAGES, depth_suffix
-        known = "depth" in folders or depth_scale is not None
-        scale = _scale(depth_scale, depth_suffix) if known else None
+        has_maps = (data_prefix or {}).get("depth") is not None
+        scale = _scale(depth_scale, depth_suffix) if has_maps or depth_scale is not None else None
         self.read_depth = DepthReader(scale or 1.0, max_depth)
-        # for what writes predictions as the dataset writes ground truth, which a test set may come without
+        # for what writes predictions as the dataset stores ground truth, which a test set may come without
         self._stored_scale = scale if depth_scale is not None and depth_suffix.lower() == ".png" else None
-        super().__init__(
-            ann_file,
-            data_root,
-            folders,
-            pipeline,
-            test_mode,
-            seed=seed,
-            on_broken=on_broken,
-            check_files=check_files,
-            indices=indices,
-        )
+        self.reader = ("read_depth", self.read_depth)
+        self.img_suffix, self.map_suffix = img_suffix or IMAGES, depth_suffix
+        super().__init__(data_prefix, **options)
 
     def load_data_list(self) -> list[dict]:
         """One dict per image: `img_id`, its name without ending, `img_path` and, where there are maps, `depth_path`."""
-        folder, maps = self.data_prefix["img"], self.data_prefix.get("depth")
-        require_folders(folder, maps, "depth map")
-        self._metainfo.update(ann_file=os.path.abspath(self.ann_file or maps or folder), depth_scale=self._stored_scale)
-        pairs = lines_of(self.ann_file) if self.ann_file else []
-        items = self._listed_pairs(pairs) if pairs and len(pairs[0].split()) > 1 else self._named_alike(maps)
-        if not items:
-            endings = endings_of(self.img_suffix)
-            raise DataError(f"There is no image *{endings} in {os.path.abspath(folder)}: {DOWNLOAD_HINTS}.")
-        if self.check_files and not (self.on_broken == "skip" and not self.test_mode):
-            way_on = f"correct depth_suffix={self.depth_suffix!r} or the list if the maps"
-            require_files(items, self.data_prefix, "depth", "depth map", way_on)
-        print_log(f"{self._metainfo['ann_file']}: {len(items)} images", logger="current")
-        return items
+        self._metainfo["depth_scale"] = self._stored_scale
+        if self.ann_file:
+            self._metainfo["ann_file"] = os.path.abspath(self.ann_file)
+        return super().load_data_list()
 
-    def _named_alike(self, maps: str | None) -> list[dict]:
-        """Images and maps of one name."""
-        found = self._find_pairs(self.depth_suffix, "depth", "depth map")
-        items = [dict(img_id=name, img_path=path) for name, path in found.items()]
-        return items if maps is None else [dict(item, depth_path=item["img_id"] + self.depth_suffix) for item in items]
+    def find_items(self) -> list[dict]:
+        """The pairs that a list states, or images and maps of one name."""
+        pairs = lines_of(self.ann_file) if self.ann_file else []
+        return self._listed_pairs(pairs) if pairs and len(pairs[0].split()) > 1 else super().find_items()
 
     def _listed_pairs(self, lines: list[str]) -> list[dict]:
         """Images and maps as a list pairs them."""
@@ -143,14 +101,6 @@ class DepthDataset(ImageDataset):
             print_log(f"{self._metainfo['ann_file']}: {without} images without a depth map left out", logger="current")
         return items
 
-    def get_data_info(self, idx: int) -> dict:
-        """Entry of one image, with the absolute paths of its files and what reads its map."""
-        info = super().get_data_info(idx)
-        if "depth_path" in info:
-            info["depth_path"] = os.path.join(self.data_prefix["depth"], info["depth_path"])
-            info["read_depth"] = self.read_depth
-        return info
-
     def require_readable(self, entry: dict) -> tuple[float, float]:
         """(largest depth in meters, share of pixels with one) of one map, which belongs to an image of its size."""
         depth = self.read_depth(entry["depth_path"])
@@ -172,7 +122,7 @@ class DepthDataset(ImageDataset):
         """As for every dataset, and something has to be farther away than a hand; prints what the maps hold."""
         found = super().check_before_training(most)
         if found:
-            largest, shares = np.array(found).T
+            largest, shares = np.array(found).T  # both (M,) maps
             problem = self.too_near(largest.max())
             if problem:
                 raise DataError(problem)

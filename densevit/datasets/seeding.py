@@ -1,4 +1,4 @@
-"""Randomness of one item: a pure function of (seed, epoch, index), whoever loads it and whenever."""
+"""Random state of one item: a pure function of (seed, epoch, index), in any process and order."""
 
 import contextlib
 import random

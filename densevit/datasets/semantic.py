@@ -2,38 +2,30 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from mmengine.logging import print_log
 
 from densevit.datasets.class_names import IGNORED, KNOWN
-from densevit.datasets.image_dataset import (
-    DOWNLOAD_HINTS,
-    IMAGES,
-    ImageDataset,
-    endings_of,
-    pair_folders,
-    require_files,
-    require_folders,
-    spread,
-)
+from densevit.datasets.image_dataset import spread
 from densevit.datasets.io.image import BrokenImage, read_image
 from densevit.datasets.io.label_map import ClassMapReader
+from densevit.datasets.paired_dataset import IMAGES, PairedDataset
 from densevit.datasets.semantic_classes import semantic_classes
 from densevit.errors import DataError
 from densevit.registry import DATASETS
 
 
 @DATASETS.register_module()
-class SemanticDataset(ImageDataset):
+class SemanticDataset(PairedDataset):
     """A folder of images and one of class maps: ADE20K, Cityscapes, PASCAL VOC 2012, CamVid or anyone's own.
 
     The map of `FOLDER/NAME` + `img_suffix` is `NAME` + `seg_suffix` below the folder of maps; both may have folders
     inside. Maps are PNGs of 8 or 16 bits or with a palette (their numbers count, not their colors), or in the classes'
-    colors. What a value means is stated here and nowhere else; 255 is always a pixel without a class, any value that
-    nobody spoke of is an error.
+    colors. What a value means is stated here and nowhere else; 255 is always a pixel without a class, an undeclared
+    value is an error.
 
     `metainfo` holds `classes` and `semantic_classes` (names), `palette` (red, green, blue of each class, or None),
     `label_values` (the value of each class in the dataset's own maps) and `ann_file` (where the maps are).
@@ -45,100 +37,50 @@ class SemanticDataset(ImageDataset):
             `name`, `color` and `id`, the value; or lists `classes` and `palette`); or a list of names. Where nothing
             else is said, value 0 is the first class.
         data_root: folder that everything else is relative to.
-        data_prefix: dict(img=folder of the images, seg=folder of the maps); a test set may come without maps.
-        ann_file: text file of the names to use, one a line, without ending (VOC's ImageSets); '' uses all images.
-        pipeline: transforms, as configs or callables.
-        test_mode: nothing is random, nothing is skipped.
         img_suffix: ending of the images' names; None is that of the known dataset, or of any image.
         seg_suffix: ending of the maps' names; None is that of the known dataset, or '.png'.
         reduce_zero_label: value 0 has no class and 1 is the first one, as in ADE20K's maps.
         label_map: what single values, or colors (red, green, blue), mean instead: a class by name or number, or 255.
-        seed: first part of each item's random state.
-        on_broken: 'error', or 'skip': another image takes a broken one's place in training, and that of a broken map.
-        check_files: look for every image and map before the first is read.
-        indices: the first so many images, or the locations of those to use.
+        options: of PairedDataset and ImageDataset. `data_prefix` has the keys img and seg; `ann_file` is a text file of
+            the names to use, one a line, without ending (VOC's ImageSets), and '' uses all images.
 
     Raises:
         DataError: folders, images or maps are missing.
         ConfigError: classes, label rule or other arguments that cannot be used.
     """
 
-    checked_before_training = 2_000
+    map_key, map_name = "seg", "class map"
 
     def __init__(
         self,
         classes: str | Sequence[str],
         data_root: str = "",
-        data_prefix: Mapping[str, str] | None = None,
-        ann_file: str = "",
-        pipeline: Sequence[dict | Callable] = (),
-        test_mode: bool = False,
         img_suffix: str | None = None,
         seg_suffix: str | None = None,
         reduce_zero_label: bool | None = None,
         label_map: Mapping[Any, Any] | None = None,
-        seed: int = 0,
-        on_broken: str = "error",
-        check_files: bool = True,
-        indices: int | Sequence[int] | None = None,
+        **options: Any,
     ) -> None:
-        folders = pair_folders(data_prefix, "seg", "class map", "SemanticDataset", test_mode)
         self.semantic = semantic_classes(classes, os.path.expanduser(data_root), reduce_zero_label, label_map)
         self.read_map = ClassMapReader(self.semantic)
-        known = KNOWN.get(classes, {}) if isinstance(classes, str) else {}
-        usual = known.get("suffixes", (IMAGES, ".png"))
-        self.img_suffix, self.seg_suffix = img_suffix or usual[0], seg_suffix or usual[1]
-        super().__init__(
-            ann_file,
-            data_root,
-            folders,
-            pipeline,
-            test_mode,
-            seed=seed,
-            on_broken=on_broken,
-            check_files=check_files,
-            indices=indices,
-        )
+        self.reader = ("read_map", self.read_map)
+        usual = (KNOWN.get(classes, {}) if isinstance(classes, str) else {}).get("suffixes", (IMAGES, ".png"))
+        self.img_suffix, self.map_suffix = img_suffix or usual[0], seg_suffix or usual[1]
+        super().__init__(data_root=data_root, **options)
 
     def load_data_list(self) -> list[dict]:
         """One dict per image: `img_id`, its name without ending, `img_path` and, where there are maps, `seg_path`."""
-        folder, maps = self.data_prefix["img"], self.data_prefix.get("seg")
-        require_folders(folder, maps, "class map")
         names, palette = self.semantic.names, self.semantic.palette
         self._metainfo.update(
-            classes=names,
-            semantic_classes=names,
-            palette=palette,
-            label_values=self.semantic.label_values,
-            ann_file=os.path.abspath(maps or folder),
+            classes=names, semantic_classes=names, palette=palette, label_values=self.semantic.label_values
         )
-        found = self._find_pairs(self.seg_suffix, "seg", "class map")
-        if not found:
-            raise DataError(
-                f"There is no image {'*' + endings_of(self.img_suffix)} in {os.path.abspath(folder)}: {DOWNLOAD_HINTS}."
-            )
-        items = [dict(img_id=name, img_path=path) for name, path in found.items()]
-        if maps is not None:
-            items = [dict(item, seg_path=item["img_id"] + self.seg_suffix) for item in items]
-        if self.check_files and not (self.on_broken == "skip" and not self.test_mode):
-            way_on = f"correct seg_suffix={self.seg_suffix!r} if the maps"
-            require_files(items, self.data_prefix, "seg", "class map", way_on)
-        print_log(f"{self._metainfo['ann_file']}: {len(items)} images, {len(names)} classes", logger="current")
-        return items
-
-    def get_data_info(self, idx: int) -> dict:
-        """Entry of one image, with the absolute paths of its files and what reads its map."""
-        info = super().get_data_info(idx)
-        if "seg_path" in info:
-            info["seg_path"] = os.path.join(self.data_prefix["seg"], info["seg_path"])
-            info["read_map"] = self.read_map
-        return info
+        return super().load_data_list()
 
     def require_readable(self, entry: dict) -> np.ndarray:
         """Pixels by class (256,) of one map, which belongs to an image of its size."""
         classes = self.read_map(entry["seg_path"])
         read_image(entry["img_path"], classes.shape, f"class map {entry['seg_path']} is")
-        return np.bincount(classes.ravel(), minlength=256)
+        return np.bincount(classes.ravel(), minlength=256)  # (256,)
 
     def check_before_training(self, most: int | None = None) -> list:
         """As for every dataset, and pixels of two classes at least; prints what the maps hold. Where the maps looked

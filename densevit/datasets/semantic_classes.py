@@ -1,6 +1,6 @@
 """Which classes the pixels of a dataset have, and which value or color of its maps means which.
 
-The rule is stated once, on the dataset, and here turned into one table: value -> class, 255 = no class.
+The dataset's options are turned into one table: value -> class, 255 = no class.
 """
 
 import os

@@ -4,63 +4,25 @@ import functools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any
 
-from densevit.datasets.coco_file import DOWNLOAD_HINTS, CocoFile, image_file, read_coco
+from densevit.datasets.coco import DOWNLOAD_HINTS, image_file, read_annotations
 from densevit.datasets.coco_fit import compare
 from densevit.datasets.depth import DepthDataset
-from densevit.datasets.image_dataset import missing_or_empty
+from densevit.datasets.image_dataset import missing_or_empty, require_folder
 from densevit.datasets.io.image import BrokenImage, read_image
 from densevit.datasets.semantic import SemanticDataset
-from densevit.datasets.validation_depth import DepthReport, check_depth
-from densevit.datasets.validation_semantic import SemanticReport, check_semantic
+from densevit.datasets.validation_depth import check_depth
+from densevit.datasets.validation_report import Report, read_in_threads
+from densevit.datasets.validation_semantic import check_semantic
 from densevit.errors import DataError
-from densevit.ops.masks import valid_polygons
+from densevit.ops.coco_file import CocoFile
+from densevit.ops.polygons import valid_polygons
 
 WITH_MAPS = {"SemanticDataset": (SemanticDataset, check_semantic), "DepthDataset": (DepthDataset, check_depth)}
 """Datasets of images and maps, and what checks them."""
 SMALL, MEDIUM = 32**2, 96**2
 """COCO's limits of `area`: small < 32 x 32 <= medium < 96 x 96 <= large."""
-
-
-@dataclass
-class Report:
-    """What a COCO tree holds, and what is wrong with it.
-
-    sizes: small, medium and large annotations, without crowds. problems: one sentence each. notes: oddities that
-    training deals with.
-    """
-
-    ann_file: str
-    image_dir: str
-    images: int = 0
-    annotations: int = 0
-    crowds: int = 0
-    categories: int = 0
-    used_categories: int = 0
-    empty_images: int = 0
-    sizes: tuple[int, int, int] = (0, 0, 0)
-    area: float = 0.0
-    decoded: int = 0
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def text(self, most: int = 50) -> str:
-        """The report for people; at most so many problems of it."""
-        lines = [
-            f"{self.ann_file}",
-            f"  images       {self.images} ({self.empty_images} without annotations), {self.decoded} of them decoded",
-            f"  annotations  {self.annotations} ({self.crowds} crowds), "
-            "small / medium / large without crowds {} / {} / {}".format(*self.sizes),
-            f"  categories   {self.categories} ({self.used_categories} with annotations)",
-        ]
-        lines += [f"  note: {note}" for note in self.notes]
-        lines += [f"  problem: {problem}" for problem in self.problems[:most]]
-        if len(self.problems) > most:
-            lines.append(f"  ... and {len(self.problems) - most} problems more")
-        return "\n".join(lines if self.problems else [*lines, "  no problem found"])
 
 
 def check_coco(
@@ -74,19 +36,22 @@ def check_coco(
         images: how many images to decode, spread evenly over the list; None for all, 0 for a check of seconds.
         data_root: folder that images may lie in, too.
 
+    Returns:
+        A report with the stats annotations, crowds, categories, used_categories, empty_images, sizes (small, medium and
+        large annotations, without crowds) and area.
+
     Raises:
         DataError: `ann_file` cannot be read at all, or there is no folder `image_dir`.
     """
     image_dir = os.path.abspath(os.path.expanduser(image_dir))
     problems: list[str] = []
-    coco = read_coco(ann_file, problems.append)
-    if not os.path.isdir(image_dir):
-        raise DataError(f"There is no image folder {image_dir}: {DOWNLOAD_HINTS}.")
-    report = Report(ann_file=coco.path, image_dir=image_dir, problems=problems)
+    coco = read_annotations(ann_file, problems.append)
+    require_folder(image_dir, "image folder", DOWNLOAD_HINTS)
+    report = Report(coco.source, len(coco.images), problems=problems)
     _count(report, coco)
     _check_boxes(report, coco)
     present = []
-    for image in coco.images:
+    for image in coco.images.values():
         try:
             path = os.path.join(image_dir, image_file(image, image_dir, data_root))
         except DataError as error:
@@ -95,62 +60,65 @@ def check_coco(
         if not os.path.isfile(path):
             problems.append(f"Image {path} does not exist.")
         else:
-            present.append((path, (image["height"], image["width"])))
+            present.append((path, (image.height, image.width)))
     _decode(report, present, images)
+    stats = report.stats
+    report.summary = [
+        f"images       {report.images} ({stats['empty_images']} without annotations), {report.decoded} of them decoded",
+        f"annotations  {stats['annotations']} ({stats['crowds']} crowds), "
+        "small / medium / large without crowds {} / {} / {}".format(*stats["sizes"]),
+        f"categories   {stats['categories']} ({stats['used_categories']} with annotations)",
+    ]
     return report
 
 
-def _annotations(coco: CocoFile) -> Iterator[tuple[dict, dict]]:
-    """(image, annotation) pairs."""
-    for image in coco.images:
-        for annotation in coco.annotations.get(image["id"], []):
-            yield image, annotation
-
-
 def _count(report: Report, coco: CocoFile) -> None:
-    report.images, report.annotations = len(coco.images), coco.num_annotations
-    report.empty_images = sum(image["id"] not in coco.annotations for image in coco.images)
-    report.categories = len(coco.names)
-    report.used_categories = len({annotation["category_id"] for _, annotation in _annotations(coco)})
-    report.area = sum(annotation["area"] for _, annotation in _annotations(coco))
-    report.crowds = sum(annotation["iscrowd"] for _, annotation in _annotations(coco))
-    objects = [annotation["area"] for _, annotation in _annotations(coco) if not annotation["iscrowd"]]
-    small, below_large = sum(a < SMALL for a in objects), sum(a < MEDIUM for a in objects)
-    report.sizes = (small, below_large - small, len(objects) - below_large)
-    if not report.annotations:
-        report.problems.append(f"{coco.path} has no annotations: there is nothing to learn from it.")
+    areas = [annotation.area for annotation in coco.annotations if not annotation.iscrowd]
+    small, below_large = sum(a < SMALL for a in areas), sum(a < MEDIUM for a in areas)
+    report.stats = dict(
+        annotations=len(coco.annotations),
+        crowds=len(coco.annotations) - len(areas),
+        categories=len(coco.names),
+        used_categories=len({annotation.category_id for annotation in coco.annotations}),
+        empty_images=len(coco.images) - len({annotation.image_id for annotation in coco.annotations}),
+        sizes=(small, below_large - small, len(areas) - below_large),
+        area=sum(annotation.area for annotation in coco.annotations),
+    )
+    if not coco.annotations:
+        report.problems.append(f"{coco.source} has no annotations: there is nothing to learn from it.")
     repeated = [name for name, count in Counter(coco.names.values()).items() if count > 1]
     if repeated:
         report.notes.append(f"several categories are called {', '.join(repeated)}")
 
 
 def _check_boxes(report: Report, coco: CocoFile) -> None:
-    """Faults that training steps over, one by one, because it can: here they are named."""
+    """Name each fault that training skips."""
     left = 0
-    for image, annotation in _annotations(coco):
-        x, y, w, h = annotation["bbox"]
-        name = f"Annotation {annotation['id']!r} in {coco.path}"
-        if w < 1 or h < 1 or annotation["area"] <= 0:
+    for annotation in coco.annotations:
+        (x, y, w, h), image = annotation.bbox, coco.images[annotation.image_id]
+        name = f"Annotation {annotation.id!r} in {coco.source}"
+        if w < 1 or h < 1 or annotation.area <= 0:
             report.problems.append(
-                f"{name} has a box below one pixel or no area, {annotation['bbox']}: training leaves it out."
+                f"{name} has a box below one pixel or no area, {annotation.bbox}: training leaves it out."
             )
-        elif min(x + w, image["width"]) <= max(x, 0) or min(y + h, image["height"]) <= max(y, 0):
-            report.problems.append(f"{name} has a box outside its image, {annotation['bbox']}: training leaves it out.")
+        elif min(x + w, image.width) <= max(x, 0) or min(y + h, image.height) <= max(y, 0):
+            report.problems.append(f"{name} has a box outside its image, {annotation.bbox}: training leaves it out.")
         else:
-            left += not (annotation["iscrowd"] or annotation.get("ignore"))
-        segmentation = annotation.get("segmentation")
-        if isinstance(segmentation, list) and len(valid_polygons(segmentation)) < len(segmentation):
+            left += not (annotation.iscrowd or annotation.ignore)
+        polygons = annotation.segmentation
+        if isinstance(polygons, tuple) and len(valid_polygons(polygons)) < len(polygons):
             report.problems.append(f"{name} has a polygon of an odd count or below three points: masks go without it.")
     problems, notes = compare(coco)
     report.problems += problems
     report.notes += notes
-
-    if report.annotations and not left:
-        report.problems.append(f"No object of {coco.path} is left to learn from: all are left out, or ignore regions.")
+    if coco.annotations and not left:
+        report.problems.append(
+            f"No object of {coco.source} is left to learn from: all are left out, or ignore regions."
+        )
 
 
 def _decode(report: Report, present: list[tuple[str, tuple[int, int]]], images: int | None) -> None:
-    """Decode a sample, in threads: OpenCV decodes outside Python's lock."""
+    """Decode a sample of the images that are there."""
 
     def problem(entry: tuple[str, tuple[int, int]]) -> str | None:
         try:
@@ -161,10 +129,8 @@ def _decode(report: Report, present: list[tuple[str, tuple[int, int]]], images: 
 
     count = len(present) if images is None else min(images, len(present))
     sample = [present[i * len(present) // count] for i in range(count)]
-    with ThreadPoolExecutor() as pool:
-        found = list(pool.map(problem, sample))
     report.decoded = count
-    report.problems += [sentence for sentence in found if sentence]
+    report.problems += filter(None, read_in_threads(problem, sample))
     chosen = {path for path, _ in sample}
     empty = missing_or_empty([path for path, _ in present if path not in chosen])
     report.problems += [f"Image {path} is empty (0 bytes): copy it again." for path in empty]
@@ -186,7 +152,7 @@ def require_readable_images(dataset: Any, most: int | None = None) -> None:
             require_readable_images(part, most)
 
 
-def check_datasets(config: dict, images: int | None = None) -> list[Report | SemanticReport | DepthReport]:
+def check_datasets(config: dict, images: int | None = None) -> list[Report]:
     """`check_coco`, `check_semantic` or `check_depth` for each dataset that a config's data loaders name, once each.
 
     Raises:
@@ -219,6 +185,6 @@ def _single(dataset: dict) -> Iterator[dict]:
         yield from _single(part)
 
 
-def _of_maps(kind: str, settings: dict, images: int | None) -> Callable[[], SemanticReport | DepthReport]:
+def _of_maps(kind: str, settings: dict, images: int | None) -> Callable[[], Report]:
     dataset, check = WITH_MAPS[kind]
     return lambda: check(dataset(**settings), images)

@@ -1,8 +1,5 @@
-"""Checking a tree of images and class maps: every mistake of it on a line of its own, and how much there is of what."""
-
-import os
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+"""Checking a dataset of images and class maps: every mistake on a line of its own, and how many pixels have which
+class."""
 
 import numpy as np
 
@@ -11,103 +8,79 @@ from densevit.datasets.image_dataset import missing_or_empty, spread
 from densevit.datasets.io.image import BrokenImage, read_image
 from densevit.datasets.io.label_map import UNKNOWN, read_values
 from densevit.datasets.semantic import SemanticDataset
+from densevit.datasets.validation_report import Report, missing_files, read_in_threads
 
 
-@dataclass
-class SemanticReport:
-    """What a tree of class maps holds, and what is wrong with it.
-
-    images: pairs of image and map, of which `decoded` were read. pixels: of each class in the maps read. ignored:
-    pixels without a class. holders: maps that a class occurs in. problems and notes: one sentence each.
-    """
-
-    location: str
-    names: tuple[str, ...]
-    images: int = 0
-    decoded: int = 0
-    pixels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    holders: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    ignored: int = 0
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def text(self, most: int = 50) -> str:
-        """The report for people; at most so many problems of it."""
-        total = int(self.pixels.sum()) + self.ignored
-        share = f"{100 * self.ignored / total:.2f} % of them without a class" if total else "none read"
-        lines = [
-            self.location,
-            f"  images       {self.images}, {self.decoded} of them and of their maps read",
-            f"  pixels       {total}, {share}",
-            f"  classes      {len(self.names)} ({np.count_nonzero(self.pixels)} found)",
-        ]
-        if total:
-            width = max(len("class"), *map(len, self.names))
-            lines.append(f"    {'class'.ljust(width)}{'pixels':>14}{'share':>10}{'images':>9}")
-            for name, count, images in zip(self.names, self.pixels, self.holders, strict=True):
-                share = 100 * count / max(int(self.pixels.sum()), 1)
-                lines.append(f"    {name.ljust(width)}{count:>14}{share:>8.3f} %{images:>9}")
-        unused = [name for name, count in zip(self.names, self.pixels, strict=False) if not count]
-        if unused and total:
-            lines.append(f"  note: {len(unused)} classes occur in none of the maps read: {', '.join(unused)}")
-        lines += [f"  note: {note}" for note in self.notes]
-        lines += [f"  problem: {problem}" for problem in self.problems[:most]]
-        if len(self.problems) > most:
-            lines.append(f"  ... and {len(self.problems) - most} problems more")
-        return "\n".join(lines if self.problems else [*lines, "  no problem found"])
-
-
-def check_semantic(dataset: SemanticDataset, images: int | None = None) -> SemanticReport:
-    """Read maps and images, in threads: OpenCV decodes outside Python's lock.
+def check_semantic(dataset: SemanticDataset, images: int | None = None) -> Report:
+    """Read maps and images.
 
     Args:
         dataset: one that was built with `check_files=False`, so that missing files get a line each.
         images: how many to read, spread evenly; None for all.
 
+    Returns:
+        A report with the stats names, pixels (K,) of each class in the maps read, holders (K,) maps that a class occurs
+        in, and ignored, pixels without a class.
+
     Raises:
         DataError: there is nothing that could be checked, such as no folder.
     """
     dataset.full_init()
-    entries = spread(dataset, None)
-    report = SemanticReport(dataset.metainfo["ann_file"], dataset.semantic.names, len(entries))
-    report.notes += dataset.left_out
+    entries, chosen, names = spread(dataset, None), spread(dataset, images), dataset.semantic.names
+    report = Report(dataset.metainfo["ann_file"], len(entries), notes=[*dataset.left_out])
     report.problems += missing_files(entries, "seg_path", "Class map")
-    chosen = spread(dataset, images)
-    with ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda entry: _read(dataset, entry), chosen))
+    found = read_in_threads(lambda entry: _read(dataset, entry), chosen)
     report.problems += [problem for _, problems in found for problem in problems]
     counts = [table for table, _ in found if table is not None]
     report.decoded = len(counts)
-    tables = np.array(counts, dtype=np.int64).reshape(-1, 256)
-    pixels, holders = tables.sum(axis=0), (tables > 0).sum(axis=0)
-    report.pixels, report.holders = pixels[: len(report.names)], holders[: len(report.names)]
-    report.ignored = int(pixels[IGNORED])
-    enough = bool(counts) and (len(chosen) == len(entries) or not report.pixels.any())  # a sample may lack classes
+    tables = np.array(counts, dtype=np.int64).reshape(-1, 256)  # (M, 256), also of no maps
+    pixels = tables.sum(axis=0)
+    report.stats = dict(
+        names=names,
+        pixels=pixels[: len(names)],
+        holders=(tables > 0).sum(axis=0)[: len(names)],
+        ignored=int(pixels[IGNORED]),
+    )
+    _summarize(report)
+    # a sample may lack classes
+    enough = bool(counts) and (len(chosen) == len(entries) or not report.stats["pixels"].any())
     problem = dataset.too_few_classes(pixels, len(counts)) if enough else None
     report.problems += [problem] if problem else []
     return report
 
 
-def missing_files(entries: list[dict], ground_truth: str, what: str) -> list[str]:
-    """A sentence for each file that is missing or empty: images, and maps, the paths `ground_truth`, called `what`."""
-    problems = []
-    for key, kind in (("img_path", "Image"), (ground_truth, what)):
-        for path in missing_or_empty([entry[key] for entry in entries if key in entry]):
-            state = "is empty (0 bytes): copy it again" if os.path.isfile(path) else "does not exist: copy it there"
-            problems.append(f"{kind} {path} {state}.")
-    return problems
+def _summarize(report: Report) -> None:
+    """Write the lines of text, and a note of the classes that do not occur."""
+    names, pixels, holders, ignored = (report.stats[key] for key in ("names", "pixels", "holders", "ignored"))
+    known = int(pixels.sum())
+    total = known + ignored
+    share = f"{100 * ignored / total:.2f} % of them without a class" if total else "none read"
+    report.summary = [
+        f"images       {report.images}, {report.decoded} of them and of their maps read",
+        f"pixels       {total}, {share}",
+        f"classes      {len(names)} ({np.count_nonzero(pixels)} found)",
+    ]
+    if not total:
+        return
+    width = max(len("class"), *map(len, names))
+    report.summary.append(f"  {'class'.ljust(width)}{'pixels':>14}{'share':>10}{'images':>9}")
+    for name, count, images in zip(names, pixels, holders, strict=True):
+        report.summary.append(f"  {name.ljust(width)}{count:>14}{100 * count / max(known, 1):>8.3f} %{images:>9}")
+    unused = [name for name, count in zip(names, pixels, strict=True) if not count]
+    if unused:
+        report.notes.insert(0, f"{len(unused)} classes occur in none of the maps read: {', '.join(unused)}")
 
 
 def _read(dataset: SemanticDataset, entry: dict) -> tuple[np.ndarray | None, list[str]]:
-    """(pixels by class (256,), problems) of one pair; a file that is missing or empty is somebody else's to report."""
-    if missing_or_empty([entry["img_path"]]) or missing_or_empty([entry[k] for k in ("seg_path",) if k in entry]):
+    """(pixels by class (256,), problems) of one pair; a missing or empty file is reported by `missing_files`."""
+    if missing_or_empty([entry[key] for key in ("img_path", "seg_path") if key in entry]):
         return None, []
     table, problems, size = np.zeros(256, np.int64), [], None
     try:
         if "seg_path" in entry:
             values = read_values(entry["seg_path"])
             classes = dataset.read_map.classify(values, entry["seg_path"])
-            table, size = np.bincount(classes.ravel(), minlength=256), classes.shape
+            table, size = np.bincount(classes.ravel(), minlength=256), classes.shape  # (256,), (H, W)
             if table[UNKNOWN]:
                 problems.append(dataset.read_map.unknown_sentence(values, classes, entry["seg_path"]))
         read_image(entry["img_path"], size, f"class map {entry.get('seg_path')} is")

@@ -1,4 +1,4 @@
-"""How well the borders of classes are met: the boundary F of Csurka et al. (BMVC 2013, "What is a good evaluation
+"""Accuracy of class borders: the boundary F of Csurka et al. (BMVC 2013, "What is a good evaluation
 measure for semantic segmentation?", section 3), class by class."""
 
 import math

@@ -22,7 +22,7 @@ from densevit.metrics.coco_eval import (
 )
 from densevit.metrics.distributed import PerImageMetric, record_of
 from densevit.metrics.samples_to_coco import annotations_of, array, ground_truth_objects
-from densevit.ops.coco_format import identity, read_json
+from densevit.ops.coco_file import CocoFile, read_coco
 from densevit.outputs import Inputs, require_file
 from densevit.registry import METRICS
 
@@ -45,7 +45,7 @@ class CocoMetric(PerImageMetric):
         backend: 'auto' (fastest installed), 'hotcoco', 'faster_coco_eval' or 'pycocotools'; all equal.
         per_class: log AP, AP50 and AR@100 of each class, and give 'coco/bbox_AP/<class>'.
         out: path of a COCO results JSON to write; the attribute of that name may be set later as well.
-        prefix: goes before every name.
+        options: of MMEngine's BaseMetric: `prefix` goes before every name.
     """
 
     default_prefix = "coco"
@@ -57,10 +57,9 @@ class CocoMetric(PerImageMetric):
         backend: str = "auto",
         per_class: bool = False,
         out: str | None = None,
-        prefix: str | None = None,
-        collect_device: str = "cpu",
+        **options: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(**options)
         self.ann_file = ann_file
         self.metrics = check_metrics(metric)
         self.backend = choose_backend(backend)  # an absent one is reported now, not after an hour of prediction
@@ -86,7 +85,7 @@ class CocoMetric(PerImageMetric):
                 )
             kept = {
                 **record_of(sample),
-                "boxes": array(instances["bboxes"]).reshape(-1, 4),
+                "boxes": array(instances["bboxes"]).reshape(-1, 4),  # (N, 4), also of none
                 "scores": array(instances["scores"]),
                 "labels": array(instances["labels"]),
             }
@@ -108,10 +107,10 @@ class CocoMetric(PerImageMetric):
         path = self._annotations()
         if path is None:
             names, cat_ids = self._stated_categories()
-            ground_truth = annotations_of(results, names, cat_ids)
-        else:
-            ground_truth = read_json(path, "annotation file")
-            cat_ids = self._category_ids(ground_truth, path)
+        source = annotations_of(results, names, cat_ids) if path is None else path
+        ground_truth = read_coco(source, scoring=True, masks="segm" in self.metrics)
+        if path is not None:
+            cat_ids = self._category_ids(ground_truth)
         detections = list(_records(results, cat_ids))
         start = time.perf_counter()
         scores = evaluate_coco(ground_truth, detections, self.metrics, self.backend, cat_ids, self.per_class)
@@ -145,21 +144,19 @@ class CocoMetric(PerImageMetric):
             raise ConfigError("CocoMetric knows no classes: give it ann_file, or use a dataset that states classes.")
         return names, list(meta.get("cat_ids") or range(1, len(names) + 1))
 
-    def _category_ids(self, ground_truth: Any, path: Path) -> list[int]:
+    def _category_ids(self, ground_truth: CocoFile) -> list[int]:
         """Original category id of each label: as the dataset states it, else looked up by class name."""
         meta = self.dataset_meta or {}
         if meta.get("cat_ids") is not None:
             return list(meta["cat_ids"])
-        categories = ground_truth.get("categories") if isinstance(ground_truth, dict) else None
-        if not isinstance(categories, list):
-            raise DataError(f"annotation file {path} has no list 'categories'; COCO's instances format is expected.")
-        entries = [c for c in categories if isinstance(c, dict) and isinstance(c.get("name"), str)]
-        by_name = {c["name"]: identity(c.get("id")) for c in entries}
-        missing = [name for name in meta.get("classes") or () if by_name.get(name) is None]
-        if missing:
-            raise DataError(f"class {missing[0]!r} of the dataset is not among the categories of {path}.")
         if not meta.get("classes"):
-            return sorted(filter(None.__ne__, by_name.values()), key=lambda id_: (isinstance(id_, str), id_))
+            return sorted(ground_truth.names, key=lambda id_: (isinstance(id_, str), id_))
+        by_name = {name: id_ for id_, name in ground_truth.names.items()}
+        missing = [name for name in meta["classes"] if name not in by_name]
+        if missing:
+            raise DataError(
+                f"class {missing[0]!r} of the dataset is not among the categories of {ground_truth.source}."
+            )
         return [by_name[name] for name in meta["classes"]]
 
 

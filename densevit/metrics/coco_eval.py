@@ -3,7 +3,7 @@
 Definitions: https://cocodataset.org/#detection-eval. IoU 0.50:0.05:0.95, 101 recall points, at most 1/10/100
 detections an image, areas split at 32^2 and 96^2 pixels. pycocotools is the reference; hotcoco and faster-coco-eval
 are faster programs for the same arithmetic. All three give arrays of precision and recall, and what is read from
-them is computed here, once. A metric that has no object to be measured on is -1, as in pycocotools.
+them is computed here, once. A metric without an object to be computed on is -1, as in pycocotools.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from mmengine.logging import print_log
 
 from densevit.errors import ConfigError, printable
 from densevit.metrics.coco_format import CocoGroundTruth, read_results
+from densevit.ops.coco_file import CocoFile
 from densevit.ops.gc_paused import gc_paused
 
 METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -51,7 +52,7 @@ def check_metrics(metric: str | Sequence[str]) -> list[str]:
 
 @gc_paused()
 def evaluate_coco(
-    ground_truth: dict | str | PathLike,
+    ground_truth: CocoFile | dict | str | PathLike,
     results: list[dict] | str | PathLike,
     metric: str | Sequence[str] = "bbox",
     backend: str = "auto",
@@ -61,7 +62,7 @@ def evaluate_coco(
     """Score a results list against COCO annotations, over all images of the annotations.
 
     Args:
-        ground_truth: COCO instances as a dict, or the path of the JSON file.
+        ground_truth: COCO instances as a dict, the path of the JSON file, or what `read_coco` gave for scoring.
         results: COCO results as a list (boxes [x, y, width, height], masks as polygons or RLE), or the JSON's path.
             Neither it nor `ground_truth` is changed.
         metric: 'bbox', 'segm' or both.
@@ -78,7 +79,7 @@ def evaluate_coco(
         ConfigError: unknown metric, unknown or absent back end.
     """
     metrics, backend = check_metrics(metric), choose_backend(backend)
-    gt = CocoGroundTruth(ground_truth, categories)
+    gt = CocoGroundTruth(ground_truth, categories, masks="segm" in metrics)
     if not isinstance(results, list):
         results = read_results(results)
     scores: dict[str, Any] = {}
@@ -87,10 +88,8 @@ def evaluate_coco(
         limit = _larger_limit(records, detections, name)
         precision, recall = _match(backend, name, gt.dataset(records), gt.dataset(detections), limit)
         if limit:
-            scores[f"{name}_AP@{limit}"], scores[f"{name}_AR@{limit}"] = (
-                _mean(precision[..., 0, 3]),
-                _mean(recall[..., 0, 3]),
-            )
+            scores[f"{name}_AP@{limit}"] = _mean(precision[..., 0, 3])
+            scores[f"{name}_AR@{limit}"] = _mean(recall[..., 0, 3])
         scores.update(
             {f"{name}_{key}": value for key, value in zip(METRIC_NAMES, _twelve(precision, recall), strict=True)}
         )
@@ -166,15 +165,11 @@ def _twelve(precision: np.ndarray, recall: np.ndarray) -> list[float]:
 
 
 def _per_class(precision: np.ndarray, recall: np.ndarray, names: list[str]) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": name,
-            "AP": _mean(precision[:, :, k, 0, 2]),
-            "AP50": _mean(precision[0, :, k, 0, 2]),
-            "AR100": _mean(recall[:, k, 0, 2]),
-        }
-        for k, name in enumerate(names)
-    ]
+    rows = []
+    for k, name in enumerate(names):
+        ap, ar = precision[:, :, k, 0, 2], recall[:, k, 0, 2]  # (IoUs, recall points), (IoUs,)
+        rows.append({"name": name, "AP": _mean(ap), "AP50": _mean(ap[0]), "AR100": _mean(ar)})
+    return rows
 
 
 def format_metrics(scores: dict[str, Any]) -> str:

@@ -20,12 +20,7 @@ EXACT = 1 << 24
 """Pixels that cv2 counts exactly at once: its counts are float32."""
 
 
-def confusion_matrix(ground_truth: Tensor, predicted: Tensor, classes: int, where: str) -> np.ndarray:
-    """`confusion_and_unknown` without the second."""
-    return confusion_and_unknown(ground_truth, predicted, classes, where)[0]
-
-
-def confusion_and_unknown(ground_truth: Tensor, predicted: Tensor, classes: int, where: str) -> tuple[np.ndarray, int]:
+def confusion_matrix(ground_truth: Tensor, predicted: Tensor, classes: int, where: str) -> tuple[np.ndarray, int]:
     """Pixels of class row in `ground_truth` that are class column in `predicted`, and how many have an unknown ground
     truth.
 
@@ -57,7 +52,7 @@ def _pairs(ground_truth: Tensor, predicted: Tensor) -> np.ndarray:
     """(256, 256) int64: how many pixels have the value row in ground truth and column in the prediction."""
     if ground_truth.is_cuda:
         counts = torch.bincount((ground_truth.int() * VALUES + predicted.int()).flatten(), minlength=VALUES * VALUES)
-        return counts.view(VALUES, VALUES).cpu().numpy()
+        return counts.view(VALUES, VALUES).cpu().numpy()  # row: ground truth
     maps = [values.to(torch.uint8).contiguous().numpy() for values in (ground_truth, predicted)]
     step = max(1, EXACT // max(1, ground_truth.shape[-1]))
     total = np.zeros((VALUES, VALUES), np.int64)

@@ -13,7 +13,6 @@ from densevit.metrics.depth_map_files import DepthMapWriter
 from densevit.metrics.distributed import PerImageMetric, name_of, record_of
 from densevit.metrics.ground_truth_pair import map_pair
 from densevit.ops.depth_crops import CROPS, outside_range
-from densevit.outputs import Inputs
 from densevit.registry import METRICS
 
 METRIC_NAMES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "silog_kitti", "delta1", "delta2", "delta3")
@@ -35,13 +34,13 @@ class DepthMetric(PerImageMetric):
     shift, and needs an alignment: it is fitted to each image's own ground truth, so its metrics are not comparable with
     those of metric models.
 
-    The customs: NYU crop='nyu_eigen', max_depth=10; KITTI crop='garg' or 'eigen' with max_depth=80 (Garg's with
+    Usual protocols: NYU crop='nyu_eigen', max_depth=10; KITTI crop='garg' or 'eigen' with max_depth=80 (Garg's with
     'kb_garg' in the code of AdaBins, ZoeDepth and Depth-Anything, which crop the images first). mmsegmentation's is
     clamp=False.
 
     Args:
         min_depth: meters.
-        max_depth: meters; 10 is the custom indoors (NYU), 80 on roads (KITTI).
+        max_depth: meters; 10 is usual indoors (NYU), 80 on roads (KITTI).
         crop: None for the whole image; 'nyu_eigen' (rows 45 to 471, columns 41 to 601 of 480 x 640); 'garg' or 'eigen',
             shares of a KITTI image; 'kb_garg' or 'kb_eigen', the same shares of its KB crop (see the transform KBCrop).
         clamp: bring predictions between min_depth and max_depth before they are compared, as BTS and its successors do.
@@ -51,7 +50,7 @@ class DepthMetric(PerImageMetric):
         out: folder for the predictions as 16-bit PNG files, in the unit of the dataset's own maps (`depth_scale` of
             its metainfo, else millimeters); may be set later as well. Images without ground truth are then written and
             not scored.
-        prefix: goes before every name.
+        options: of MMEngine's BaseMetric: `prefix` goes before every name.
 
     Raises:
         ConfigError: no depth lies between the two, or an unknown crop or alignment.
@@ -67,10 +66,9 @@ class DepthMetric(PerImageMetric):
         clamp: bool = True,
         align: str | None = None,
         out: str | None = None,
-        prefix: str | None = None,
-        collect_device: str = "cpu",
+        **options: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(**options)
         if not 0 <= min_depth < max_depth or (clamp and min_depth == 0):
             raise ConfigError(f"DepthMetric needs 0 < min_depth < max_depth, not {min_depth} and {max_depth} meters.")
         for name, given, known in (("crop", crop, CROPS), ("align", align, ALIGNMENTS)):
@@ -125,10 +123,6 @@ class DepthMetric(PerImageMetric):
     def metric_names(self) -> list[str]:
         """What is computed, without the prefix."""
         return list(METRIC_NAMES)
-
-    def check_out(self, dataset: Any, option: str, inputs: Inputs) -> None:
-        """ConfigError where maps of the dataset's images cannot be written below `out`, or would be over an input."""
-        self._open_writer().names.check(dataset, option, inputs)
 
     def _open_writer(self) -> DepthMapWriter:
         if self.writer is None:

@@ -1,4 +1,5 @@
-"""Metrics over several processes: what each keeps of an image is gathered, counted once, and scored in one place."""
+"""Metrics over several processes: the records of all are gathered, each image is counted once, and scored on one
+rank."""
 
 import contextlib
 import logging
@@ -12,6 +13,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from densevit.errors import ConfigError, DataError, UserError
+from densevit.outputs import Inputs
 
 
 class PerImageMetric(BaseMetric):
@@ -24,9 +26,13 @@ class PerImageMetric(BaseMetric):
     failures: Sequence[str] = ()
     """A sentence of the first results that could not be written."""
 
+    def check_out(self, dataset: Any, option: str, inputs: Inputs) -> None:
+        """ConfigError where maps of the dataset's images cannot be written below `out`, or would be over an input."""
+        self._open_writer().names.check(dataset, option, inputs)
+
     @contextlib.contextmanager
     def writing(self, location: str | os.PathLike) -> Iterator[None]:
-        """Writing of results, which a full disk ends without taking the metrics along: see `failures`."""
+        """A context for writing results: where it fails, the metrics are computed all the same; see `failures`."""
         try:
             yield
         except (OSError, DataError) as error:
@@ -83,23 +89,14 @@ class ImageSums:
         img_id, name = record["img_id"], os.path.basename(record["img_path"] or "")
         if self._knows(img_id, name):
             return
-        self._settle()
+        if self.last is not None:
+            self._plus(self.last[1])
         self.images[img_id] = name
         self.last = (img_id, arrays)
 
     def _knows(self, img_id: Any, name: str) -> bool:
-        known = self.images.get(img_id, name)
-        if known != name:  # names alone: machines may keep the data in different folders
-            raise DataError(
-                f"images {known} and {name} have the same id {img_id!r}; a dataset has to give each image an img_id "
-                "of its own."
-            )
+        _require_same_name(img_id, self.images.get(img_id, name), name)
         return img_id in self.images
-
-    def _settle(self) -> None:
-        if self.last is not None:
-            self._plus(self.last[1])
-            self.last = None
 
     def _plus(self, arrays: dict[str, np.ndarray]) -> None:
         for name, values in arrays.items():
@@ -138,13 +135,17 @@ def drop_duplicates(records: list[dict]) -> list[dict]:
     kept: dict[Any, dict] = {}
     for record in records:
         first = kept.setdefault(record["img_id"], record)
-        # names alone: machines may keep the data in different folders
-        if os.path.basename(first["img_path"] or "") != os.path.basename(record["img_path"] or ""):
-            raise DataError(
-                f"images {first['img_path']} and {record['img_path']} have the same id {record['img_id']!r}; "
-                "a dataset has to give each image an img_id of its own."
-            )
+        _require_same_name(record["img_id"], first["img_path"], record["img_path"])
     return list(kept.values())
+
+
+def _require_same_name(img_id: Any, known: str | None, path: str | None) -> None:
+    """DataError where two files have one id. Names alone count: machines may keep the data in different folders."""
+    if os.path.basename(known or "") != os.path.basename(path or ""):
+        raise DataError(
+            f"images {known} and {path} have the same id {img_id!r}; a dataset has to give each image an img_id of its "
+            "own."
+        )
 
 
 def name_of(sample: dict) -> str:

@@ -1,4 +1,4 @@
-"""Ground truth and prediction of maps (H, W) brought together, in the frame of the original image."""
+"""Ground truth and prediction of maps (H, W), both in the frame of the original image."""
 
 from torch import Tensor
 

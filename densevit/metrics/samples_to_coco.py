@@ -1,4 +1,4 @@
-"""COCO annotations made of the samples' own ground truth, for datasets that have no annotation file."""
+"""COCO annotations made of the samples' ground truth, for datasets that have no annotation file."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,9 +14,9 @@ def ground_truth_objects(sample: dict) -> dict[str, Any]:
     """Ground truth of one sample in the frame of its original image.
 
     `gt_instances` and, as crowds, `ignored_instances` come in the frame of the network's input: a flipped image is
-    turned back, a resize undone. Float32 has blurred them on their way: they are rounded to thousandths of a pixel, so
-    that a box that was written with so many digits is that box again. A mask is exact where the picture was enlarged or
-    kept its size; in one that shrank the pixels between are not to be had again, and their neighbors stand for them.
+    flipped back, a resize undone. Coordinates are rounded to thousandths of a pixel against float32's errors, so that a
+    box with so many digits is exact. A mask is exact where the image was enlarged or kept its size; where it shrank,
+    the nearest pixel left stands for those that were lost.
 
     Returns:
         size (height, width), boxes (N, 4) float64 as x, y, width, height, labels (N,), crowds (N,) bool and, where
@@ -29,12 +29,13 @@ def ground_truth_objects(sample: dict) -> dict[str, Any]:
         )
     parts = [sample["gt_instances"], sample.get("ignored_instances")]
     parts = [part for part in parts if part is not None]
+    # (N, 4) of both parts
     boxes = np.concatenate([array(part["bboxes"]).reshape(-1, 4) for part in parts]).astype(np.float64)
     labels = np.concatenate([array(part["labels"]) for part in parts])
     crowds = np.arange(len(labels)) >= len(array(parts[0]["labels"]))
     if sample.get("flip"):
         boxes[:, [0, 2]] = sample["img_shape"][1] - boxes[:, [2, 0]]
-    boxes /= np.tile(sample.get("scale_factor", (1.0, 1.0)), 2)
+    boxes /= np.tile(sample.get("scale_factor", (1.0, 1.0)), 2)  # (x, y) -> x, y, x, y
     boxes = boxes.round(3)
     boxes[:, 2:] = (boxes[:, 2:] - boxes[:, :2]).round(3)
     size = tuple(sample["ori_shape"])

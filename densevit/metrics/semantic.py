@@ -1,4 +1,4 @@
-"""SemanticMetric: each pixel's class scored by intersection over union and its kin."""
+"""SemanticMetric: semantic segmentation scored by IoU, accuracy, Dice, F-score and boundary F."""
 
 import json
 from collections.abc import Sequence
@@ -12,10 +12,9 @@ from mmengine.logging import print_log
 from densevit.errors import ConfigError, DataError, printable, suggest
 from densevit.metrics.boundary import TOLERANCE, boundary_scores
 from densevit.metrics.class_map_files import ClassMapWriter
-from densevit.metrics.confusion import IGNORE, confusion_and_unknown, mean_of, per_class_metrics
+from densevit.metrics.confusion import IGNORE, confusion_matrix, mean_of, per_class_metrics
 from densevit.metrics.distributed import ImageSums, PerImageMetric, name_of, record_of
 from densevit.metrics.ground_truth_pair import map_pair
-from densevit.outputs import Inputs
 from densevit.registry import METRICS
 
 METRIC_NAMES = {
@@ -52,7 +51,7 @@ class SemanticMetric(PerImageMetric):
             scored.
         palette: whether these show the dataset's colors.
         matrix: path of a JSON file for the confusion matrix, rows ground truth; may be set later as well.
-        prefix: goes before every name.
+        options: of MMEngine's BaseMetric: `prefix` goes before every name.
     """
 
     default_prefix = "semantic"
@@ -66,10 +65,9 @@ class SemanticMetric(PerImageMetric):
         out: str | None = None,
         palette: bool = False,
         matrix: str | None = None,
-        prefix: str | None = None,
-        collect_device: str = "cpu",
+        **options: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(**options)
         self.metrics = (metric,) if isinstance(metric, str) else tuple(metric)
         for name in self.metrics:
             if name not in METRIC_NAMES:
@@ -101,7 +99,7 @@ class SemanticMetric(PerImageMetric):
                     "pipeline, or write the predictions alone: tools/test.py --out DIR."
                 )
             ground_truth, predicted = map_pair(sample, "semantic", "SemanticMetric")
-            matrix, unknown = confusion_and_unknown(ground_truth, predicted, len(names), name_of(sample))
+            matrix, unknown = confusion_matrix(ground_truth, predicted, len(names), name_of(sample))
             counts = {"matrix": matrix, "unknown": np.int64(unknown)}
             if "mBF" in self.metrics:
                 ground_truth = torch.where((ground_truth < 0) | (ground_truth >= len(names)), IGNORE, ground_truth)
@@ -154,10 +152,6 @@ class SemanticMetric(PerImageMetric):
     def metric_names(self) -> list[str]:
         """What is computed, without the prefix."""
         return [f"m{name}" for metric in self.metrics for name in METRIC_NAMES[metric]] + ["aAcc"]
-
-    def check_out(self, dataset: Any, option: str, inputs: Inputs) -> None:
-        """ConfigError where maps of the dataset's images cannot be written below `out`, or would be over an input."""
-        self._open_writer().names.check(dataset, option, inputs)
 
     def _open_writer(self) -> ClassMapWriter:
         if self.writer is None:

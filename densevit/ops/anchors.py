@@ -34,10 +34,10 @@ def base_anchors(
     scale = torch.tensor(scales, dtype=torch.float32)
     root = torch.tensor(ratios, dtype=torch.float32).sqrt()
     if scale_major:
-        widths = (base_size * (1 / root)[:, None] * scale[None, :]).flatten()
+        widths = (base_size * (1 / root)[:, None] * scale[None, :]).flatten()  # (ratios, scales) -> (A,)
         heights = (base_size * root[:, None] * scale[None, :]).flatten()
     else:
-        widths = (base_size * scale[:, None] * (1 / root)[None, :]).flatten()
+        widths = (base_size * scale[:, None] * (1 / root)[None, :]).flatten()  # (scales, ratios) -> (A,)
         heights = (base_size * scale[:, None] * root[None, :]).flatten()
     center = center_offset * base_size
     return torch.stack(
@@ -50,15 +50,16 @@ def grid_anchors(base: Tensor, size: tuple[int, int], stride: int) -> Tensor:
     height, width = size
     y = torch.arange(height, dtype=base.dtype, device=base.device) * stride
     x = torch.arange(width, dtype=base.dtype, device=base.device) * stride
+    # (h, w, 4)
     shift = torch.stack((x.expand(height, width), y[:, None].expand(height, width)), dim=-1).repeat(1, 1, 2)
-    return (shift[:, :, None] + base).reshape(-1, 4)
+    return (shift[:, :, None] + base).reshape(-1, 4)  # (h, w, A, 4) -> (N, 4)
 
 
 def valid_anchors(size: tuple[int, int], image: tuple[int, int], stride: int, num_anchors: int) -> Tensor:
     """True where an anchor's place lies on an image of (height, width) inside a larger map (h, w): (N,) bool."""
     rows = torch.arange(size[0]) < math.ceil(image[0] / stride)
     columns = torch.arange(size[1]) < math.ceil(image[1] / stride)
-    return (rows[:, None] & columns[None, :]).flatten().repeat_interleave(num_anchors)
+    return (rows[:, None] & columns[None, :]).flatten().repeat_interleave(num_anchors)  # (h, w) -> (N,)
 
 
 @by_bytes

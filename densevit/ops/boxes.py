@@ -87,4 +87,4 @@ def decode_deltas(
     boxes = torch.cat((new_center - half, new_center + half), dim=-1)
     if shape is not None:
         boxes = clip_boxes(boxes, shape)
-    return boxes.reshape(deltas.shape)
+    return boxes.reshape(deltas.shape)  # (N, K, 4) -> (N, 4 K)

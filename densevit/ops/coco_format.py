@@ -1,12 +1,13 @@
-"""What may stand in a file in COCO's form: one rule for training, checking, scoring and every back end.
+"""What a file in COCO's form may hold: one rule for training, checking, scoring and every back end.
 
-Whole numbers written as floats and nulls of optional fields are understood; numbers as text and booleans are not. What
-is out of range is refused before a program in C walks over it.
+Whole numbers written as floats and nulls of optional fields are accepted; numbers as text and booleans are not. What is
+out of range is refused before a program in C walks over it.
 """
 
 import json
 import math
 import sys
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,25 @@ from densevit.errors import DataError
 
 FARTHEST = 1e6
 """Pixels: a coordinate or side beyond it is a mistake."""
+PLAIN = {int, float}
 MOST_PIXELS = 2**31
 """Of an image with masks: pycocotools counts runs in 32 bits."""
 
 
-def read_json(path: str | PathLike, what: str) -> Any:
+def read_json(path: str | PathLike, what: str, convert: Callable[[dict], Any] | None = None) -> Any:
     """The content of JSON file `path`, in UTF-8, 16 or 32, with a byte order mark or without.
 
+    Args:
+        path: the file.
+        what: its role, for messages.
+        convert: called with each object of the file when it has been parsed, and gives what stands for it.
+
     Raises:
-        DataError: the file is missing or broken; `what` names its role.
+        DataError: the file is missing or broken.
     """
     path = Path(path)
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(_decoded(path), object_hook=convert)
     except FileNotFoundError:
         raise DataError(f"{what} {path} does not exist: correct the path.") from None
     except OSError as error:
@@ -43,6 +50,12 @@ def read_json(path: str | PathLike, what: str) -> Any:
         raise DataError(
             f"{what} {path} is no valid JSON, as it nests too deep or has a number of too many digits: write it again."
         ) from None
+
+
+def _decoded(path: Path) -> str:
+    """The text of a JSON file; its bytes are gone when this returns."""
+    content = path.read_bytes()
+    return content.decode(json.detect_encoding(content), "surrogatepass")
 
 
 def whole(value: Any) -> int | None:
@@ -83,17 +96,33 @@ def is_area(value: Any) -> bool:
 
 def is_box(box: Any) -> bool:
     """Whether a value is four numbers: x, y, width and height."""
-    return isinstance(box, list | tuple | np.ndarray) and len(box) == 4 and all(map(is_number, box))
+    if not isinstance(box, list | tuple | np.ndarray) or len(box) != 4:
+        return False
+    try:
+        if {*map(type, box)} <= PLAIN and math.hypot(*box) <= FARTHEST:  # nearly all
+            return True
+    except OverflowError:
+        return False
+    return all(map(is_number, box))
+
+
+def box_problem(box: Any) -> str | None:
+    """What makes a bbox unusable, or None."""
+    if is_box(box):
+        return None
+    if isinstance(box, list | tuple) and len(box) == 4 and all(isinstance(x, int | float) for x in box):
+        return f"has a bbox with NaN or infinity, or a number beyond {FARTHEST:.0f} pixels, {short(box)},"
+    return f"needs a bbox [x, y, width, height] of four numbers, not {short(box)},"
 
 
 def mask_problem(mask: Any, size: list) -> str | None:
     """What makes a segmentation unusable in an image of `size` (height, width), or None.
 
-    Polygons of an odd count or below three points are no mistake: `ops.masks.valid_polygons` leaves them out. The runs
-    of a compressed RLE are `ops.coco_rle`'s to check, many at once.
+    Polygons of an odd count or below three points are no mistake: `ops.polygons.valid_polygons` leaves them out. The
+    runs of a compressed RLE are `ops.coco_rle`'s to check, many at once.
     """
     if isinstance(mask, list):
-        return _polygons_problem(mask)
+        return polygons_problem(mask)
     if not isinstance(mask, dict) or not isinstance(mask.get("counts"), list | str | bytes):
         return "has a segmentation that is neither polygons nor RLE"
     if not isinstance(mask.get("size"), list | tuple) or list(mask["size"]) != list(size):
@@ -102,13 +131,14 @@ def mask_problem(mask: Any, size: list) -> str | None:
         return f"has a mask in an image of more than {MOST_PIXELS} pixels"
     counts = mask["counts"]
     if isinstance(counts, list):
-        runs = list(map(whole, counts))
+        runs = counts if {*map(type, counts)} <= {int} else list(map(whole, counts))
         if None in runs or min(runs, default=0) < 0 or sum(runs) != size[0] * size[1]:
             return f"has an RLE whose counts do not add up to its image's {size[0] * size[1]} pixels"
     return None
 
 
-def _polygons_problem(polygons: list) -> str | None:
+def polygons_problem(polygons: list) -> str | None:
+    """What makes polygons [[x1, y1, x2, y2, ...], ...] unusable in any image, or None."""
     if not set(map(type, polygons)) <= {list, tuple, np.ndarray}:
         return "has a polygon that is no list of numbers"
     try:  # norms find every bad number at the speed of C: COCO's polygons have fifty million

@@ -1,4 +1,4 @@
-"""Bitmaps of thousands of objects on one image, of which only what lies around each object is held."""
+"""Bitmaps of thousands of objects on one image, each stored only within its box."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -65,7 +65,7 @@ class CroppedMasks:
         for bitmap, i in zip(bitmaps, chosen.ravel().tolist(), strict=True):
             x1, y1, x2, y2 = self.windows[i].tolist()
             start = int(self.ends[i]) - (x2 - x1) * (y2 - y1)
-            bitmap[y1:y2, x1:x2] = self.pixels[start : int(self.ends[i])].view(y2 - y1, x2 - x1)
+            bitmap[y1:y2, x1:x2] = self.pixels[start : int(self.ends[i])].view(y2 - y1, x2 - x1)  # (h, w) window
         return bitmaps if chosen.ndim else bitmaps[0]
 
     def to(self, *args: Any, **kwargs: Any) -> "CroppedMasks":
@@ -80,4 +80,4 @@ def marked(masks: Tensor | CroppedMasks, index: Tensor) -> Tensor:
     """Whether masks have a pixel: (n,) bool of those of `index` (n,)."""
     if isinstance(masks, CroppedMasks):
         return torch.from_numpy(masks.windows[:, 2] > masks.windows[:, 0]).to(index.device)[index]
-    return masks.flatten(1).any(1)[index]
+    return masks.flatten(1).any(1)[index]  # (G, H W) -> (G,)

@@ -39,7 +39,7 @@ def deformable_attention(
         form = "gather" if plain_form() else "bag"
     if form not in FORMS:
         raise ConfigError(f"deformable_attention has no form {form!r}{suggest(form, FORMS)}: {', '.join(FORMS)}")
-    return FORMS[form](value, sizes, points, weights).flatten(2).to(value.dtype)
+    return FORMS[form](value, sizes, points, weights).flatten(2).to(value.dtype)  # (B, Q, M, D) -> (B, Q, M D)
 
 
 def corners(sizes: Sizes, points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,11 +65,13 @@ def _by_bag(value: Tensor, sizes: Sizes, points: Tensor, weights: Tensor) -> Ten
     """(B, Q, M, D): each sum is a bag of pixels of one image and head."""
     batch, count, heads, _ = value.shape
     locations, parts = corners(sizes, points, weights)
-    image = torch.arange(batch, device=locations.device).view(-1, 1, 1, 1)
-    head = torch.arange(heads, device=locations.device).view(-1, 1)
-    rows = ((image * count + locations) * heads + head).flatten(0, 2)
+    image = torch.arange(batch, device=locations.device).view(
+        -1, 1, 1, 1
+    )  # (B, 1, 1, 1), beside locations (B, Q, M, 4 L K)
+    head = torch.arange(heads, device=locations.device).view(-1, 1)  # (M, 1)
+    rows = ((image * count + locations) * heads + head).flatten(0, 2)  # (B Q M, 4 L K), rows of the values (B S M, D)
     out = F.embedding_bag(rows, value.flatten(0, 2), mode="sum", per_sample_weights=parts.flatten(0, 2).to(value.dtype))
-    return out.unflatten(0, parts.shape[:3])
+    return out.unflatten(0, parts.shape[:3])  # (B Q M, D) -> (B, Q, M, D)
 
 
 def _by_sample(value: Tensor, sizes: Sizes, points: Tensor, weights: Tensor) -> Tensor:
@@ -81,15 +83,15 @@ def _by_sample(value: Tensor, sizes: Sizes, points: Tensor, weights: Tensor) -> 
         samples = F.grid_sample(maps.to(grid.dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         share = weights[:, :, :, level].transpose(1, 2).flatten(0, 1).unsqueeze(1)  # (B*M, 1, Q, K)
         total = total + (samples * share).sum(3)  # (B*M, D, Q)
-    return total.unflatten(0, (len(value), -1)).permute(0, 3, 1, 2)
+    return total.unflatten(0, (len(value), -1)).permute(0, 3, 1, 2)  # (B M, D, Q) -> (B, M, D, Q) -> (B, Q, M, D)
 
 
 def _by_gather(value: Tensor, sizes: Sizes, points: Tensor, weights: Tensor) -> Tensor:
     """(B, Q, M, D)."""
     locations, parts = (x.transpose(1, 2) for x in corners(sizes, points, weights))  # (B, M, Q, L*4*K)
-    index = locations.flatten(2).unsqueeze(3).expand(-1, -1, -1, value.shape[3])
+    index = locations.flatten(2).unsqueeze(3).expand(-1, -1, -1, value.shape[3])  # (B, M, 4 Q L K, D)
     pixels = value.transpose(1, 2).gather(2, index).unflatten(2, locations.shape[2:])  # (B, M, Q, L*4*K, D)
-    return (parts.unsqueeze(3) @ pixels.to(parts.dtype)).squeeze(3).transpose(1, 2)
+    return (parts.unsqueeze(3) @ pixels.to(parts.dtype)).squeeze(3).transpose(1, 2)  # (B, M, Q, D) -> (B, Q, M, D)
 
 
 FORMS = {"bag": _by_bag, "sample": _by_sample, "gather": _by_gather}

@@ -1,5 +1,5 @@
-"""Which pixels of an image count: those of a depth that can be predicted, and when depth is scored the field's crops,
-as (first row, end, first column, end)."""
+"""Pixels of a depth map that are scored: those within the range that can be predicted, and the usual crops as
+(first row, end, first column, end)."""
 
 from collections.abc import Callable
 

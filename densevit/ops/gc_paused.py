@@ -1,4 +1,4 @@
-"""Python's search for garbage."""
+"""Pausing Python's garbage collection."""
 
 import contextlib
 import gc
@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def gc_paused() -> Iterator[None]:
-    """Half the time of reading or making a large list of records goes into looking for garbage among millions of living
-    objects."""
+    """A context without garbage collection, which takes half the time of making a large list of records."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,10 +1,11 @@
-"""Instance masks on their way through the transforms: polygons and RLEs stay what they are until the end.
+"""Instance masks in the transforms: polygons and RLEs are rasterized only at the end.
 
 A mask is a list of polygons, each a float64 array (n, 2) of (x, y) pixels, a bitmap (H, W) uint8 of 0 and 1, or an
 RleMask. Sizes are (height, width). No function changes its input.
 """
 
 import functools
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -12,16 +13,14 @@ from pycocotools import mask as coco_mask
 
 from densevit.errors import DataError
 from densevit.ops.coco_format import mask_problem
-from densevit.ops.coco_rle import first_broken
+from densevit.ops.coco_rle import decode_runs, first_broken
+from densevit.ops.polygons import Polygons, clip_far, clip_polygon, valid_polygons
 
-Polygons = list[np.ndarray]
-FAR = 1e9
-"""Pixels that a coordinate is cut to before it is clipped, so that nothing overflows."""
 BROKEN_RUNS = "A mask has an RLE whose runs do not add up to its image: tools/check_data.py names it."
 
 
 class RleMask:
-    """A COCO RLE and which of its pixels are looked at: what a crop leaves out is never unpacked or resized.
+    """A COCO RLE and the rows and columns of it that are used: what a crop leaves out is never unpacked or resized.
 
     Args:
         rle: compressed.
@@ -44,9 +43,6 @@ class RleMask:
         Raises:
             DataError: the runs do not add up to the RLE's image.
         """
-        runs = run_lengths(self.rle) if self.rle["counts"] else np.zeros(1, np.int64)
-        if runs.min() < 0 or runs.sum() != self.rle["size"][0] * self.rle["size"][1]:
-            raise DataError(BROKEN_RUNS)
         crop, left, top = extent_rle(self.rle)
         down = np.flatnonzero((self.rows >= top) & (self.rows < top + crop.shape[0]))
         across = np.flatnonzero((self.columns >= left) & (self.columns < left + crop.shape[1]))
@@ -109,40 +105,7 @@ def pad_mask(mask: Mask, size: tuple[int, int]) -> Mask:
     return mask
 
 
-def clip_polygon(polygon: np.ndarray, width: float, height: float) -> np.ndarray:
-    """Part of a polygon inside [0, width] x [0, height]: (m, 2), empty when nothing is left.
-
-    Sutherland and Hodgman, "Reentrant polygon clipping" (1974): one pass per side. A polygon that crosses itself keeps
-    its even-odd filling, and one that falls apart stays one ring whose pieces are joined along the window's border,
-    where the joints enclose nothing. So invalid outlines need no repair before, and there are no holes after.
-    """
-    low, high = polygon.min(axis=0), polygon.max(axis=0)
-    if low[0] >= width or low[1] >= height or high[0] <= 0 or high[1] <= 0:
-        return polygon[:0]
-    for axis, limit, side in ((0, 0.0, 1), (0, float(width), -1), (1, 0.0, 1), (1, float(height), -1)):
-        outside = side * (limit - polygon[:, axis])  # signed distance beyond this side of the window
-        if not (outside > 0).any():
-            continue
-        following, beyond = np.roll(polygon, -1, axis=0), np.roll(outside, -1)
-        crossing = (outside > 0) != (beyond > 0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            met = polygon + (outside / (outside - beyond))[:, None] * (following - polygon)
-        met[:, axis] = limit
-        # each edge gives its start point, if that is inside, and then the point where it meets the side, if it does
-        points, keep = np.stack([polygon, met], axis=1), np.stack([outside <= 0, crossing], axis=1)
-        polygon = points[keep]
-        if len(polygon) < 3:
-            return polygon[:0]
-    return polygon
-
-
-def valid_polygons(segmentation: list) -> Polygons:
-    """COCO's [[x1, y1, x2, y2, ...], ...] as arrays; parts with an odd count or below three points are left out."""
-    parts = [np.asarray(part, dtype=np.float64) for part in segmentation]
-    return [part.reshape(-1, 2) for part in parts if part.size >= 6 and part.size % 2 == 0]
-
-
-def usable_mask(segmentation: list | dict | None) -> list[np.ndarray] | dict | None:
+def usable_mask(segmentation: Sequence | dict | None) -> list[np.ndarray] | dict | None:
     """The polygons of a sound segmentation that enclose something, or its RLE; None where it marks no pixel."""
     if isinstance(segmentation, dict):
         rle = encode_rle(segmentation)
@@ -175,39 +138,20 @@ def decode_rle(rle: dict) -> np.ndarray:
 
 def encode_polygons(polygons: Polygons, size: tuple[int, int]) -> dict:
     """Compressed RLE of polygons in an image of `size`, filled by pycocotools; what reaches far outside is clipped."""
-    polygons, _, _ = _near(polygons, size)
+    polygons, _, _ = clip_far(polygons, size)
     return _merged(polygons, size) if polygons else encode_bitmaps(np.zeros((1, *size)))[0]
 
 
 def _merged(polygons: Polygons, size: tuple[int, int]) -> dict:
-    rles = coco_mask.frPyObjects([polygon.ravel() for polygon in polygons], *size)
+    rles = coco_mask.frPyObjects([polygon.ravel() for polygon in polygons], *size)  # (n, 2) -> x, y, x, y, ...
     return coco_mask.merge(rles) if len(rles) > 1 else rles[0]
-
-
-def _near(polygons: Polygons, size: tuple[int, int]) -> tuple[Polygons, np.ndarray, np.ndarray]:
-    """The polygons of three points and more, and their least and largest (x, y).
-
-    Those that reach beyond the image by more than its longer side are clipped there: C code walks along every pixel of
-    an edge. DataError for NaN or infinity.
-    """
-    polygons, side = [part for part in polygons if len(part) >= 3], float(max(size))
-    if not polygons:
-        return [], np.zeros(2), np.zeros(2)
-    points = np.concatenate(polygons)
-    low, high = points.min(axis=0), points.max(axis=0)
-    if min(low.tolist()) >= -side and max(high.tolist()) <= 2 * side:
-        return polygons, low, high
-    if not np.isfinite(points).all():
-        raise DataError("A polygon has NaN or infinity: tools/check_data.py names it.")
-    window = np.array([size[1], size[0]]) + 2 * side
-    moved = (np.clip(part, -FAR, FAR) + side for part in polygons)
-    return _near([clip_polygon(part, *window).clip(0, window) - side for part in moved], size)
 
 
 def encode_bitmaps(bitmaps: np.ndarray) -> list[dict]:
     """(N, H, W) bitmaps as N COCO RLEs dict(size=[H, W], counts=bytes)."""
     if not len(bitmaps):
         return []
+    # (H, W, N), column by column
     return coco_mask.encode(np.asfortranarray(np.asarray(bitmaps).transpose(1, 2, 0).astype(np.uint8)))
 
 
@@ -221,7 +165,7 @@ def crop_rle(crop: np.ndarray, left: int, top: int, size: tuple[int, int]) -> di
     tall = crop.shape[1]
     columns = np.zeros((crop.shape[0], tall + 1), dtype=bool)  # an empty pixel below each column ends its last run
     columns[:, :tall] = crop
-    flat = columns.ravel()
+    flat = columns.ravel()  # all columns, one after the other
     turns = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     if flat.size and flat[0]:
         turns = np.concatenate([[0], turns])
@@ -255,7 +199,7 @@ def _fill(bitmap: np.ndarray, polygons: Polygons) -> None:
     pycocotools gets the image cut off behind the object and not before it: shifted coordinates would round differently,
     by a pixel in one mask of two thousand. Only what the object covers is unpacked.
     """
-    polygons, low, high = _near(polygons, bitmap.shape)
+    polygons, low, high = clip_far(polygons, bitmap.shape)
     left, top = np.clip(np.floor(low) - 1, 0, bitmap.shape[::-1]).astype(int).tolist()
     right, bottom = np.clip(np.ceil(high) + 1, 0, bitmap.shape[::-1]).astype(int).tolist()
     if polygons and right > left and bottom > top:
@@ -268,35 +212,27 @@ def extent_rle(rle: dict) -> tuple[np.ndarray, int, int]:
     empty mask.
 
     Only the columns that the mask touches are unpacked: a small object on a large photograph costs little.
+
+    Raises:
+        DataError: the runs do not add up to the image.
     """
-    height = rle["size"][0]
-    bounds = np.concatenate([[0], np.cumsum(run_lengths(rle))])
+    height, runs = rle["size"][0], decode_runs([rle])
+    if runs.broken[0]:
+        raise DataError(BROKEN_RUNS)
+    bounds = np.concatenate([[0], np.cumsum(runs.lengths)])
     starts, ends = bounds[1:-1:2], bounds[2::2]
     starts, ends = starts[ends > starts], ends[ends > starts]
     if not len(starts):
         return np.zeros((0, 0), np.uint8), 0, 0
     left, right = int(starts[0]) // height, -(-int(ends[-1]) // height)
-    turns = np.stack([starts, ends], axis=1).ravel() - left * height
+    turns = np.stack([starts, ends], axis=1).ravel() - left * height  # (2 S,) where 0 and 1 change, in turn
     runs = np.diff(turns, prepend=0, append=(right - left) * height)
+    # (w, H), a row a column of the image
     columns = np.repeat(np.arange(len(runs), dtype=np.uint8) & 1, runs).reshape(right - left, height)
     top, bottom = int((starts % height).min()), int(((ends - 1) % height).max()) + 1
     if (starts // height != (ends - 1) // height).any():  # a run that goes on in the next column
         top, bottom = 0, height
     return columns[:, top:bottom].T, left, top
-
-
-def run_lengths(rle: dict) -> np.ndarray:
-    """(R,) int64 runs of 0 and 1 in turn, down the columns, of a compressed RLE; ops/coco_rle.py has the code."""
-    characters = np.frombuffer(rle["counts"], np.uint8).astype(np.int64) - 48
-    ends = np.flatnonzero((characters & 32) == 0)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts + 1
-    location = np.arange(len(characters)) - np.repeat(starts, lengths)
-    runs = np.add.reduceat((characters & 31) << (5 * location), starts)
-    runs -= ((characters[ends] & 16) > 0).astype(np.int64) << (5 * lengths)
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    return runs
 
 
 def outlines(bitmap: np.ndarray) -> tuple[list[np.ndarray], list[bool]]:
@@ -306,15 +242,15 @@ def outlines(bitmap: np.ndarray) -> tuple[list[np.ndarray], list[bool]]:
     """
     # In a threefold picture each pixel has its own left, middle and right, so that a contour point tells which of
     # the pixel's corners it stands for.
-    large = np.repeat(np.repeat(bitmap.astype(np.uint8), 3, axis=0), 3, axis=1)
+    large = np.repeat(np.repeat(bitmap.astype(np.uint8), 3, axis=0), 3, axis=1)  # (3 H, 3 W)
     contours, family = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     if family is None:
         return [], []
     rings = []
     for contour in contours:
-        corners = (contour.reshape(-1, 2) + 1) // 3
+        corners = (contour.reshape(-1, 2) + 1) // 3  # (n, 1, 2) -> (n, 2)
         rings.append(corners[(corners != np.roll(corners, 1, axis=0)).any(1)])
-    return rings, (family.reshape(-1, 4)[:, 3] >= 0).tolist()
+    return rings, (family.reshape(-1, 4)[:, 3] >= 0).tolist()  # (1, R, 4) -> (R, 4): next, previous, child, parent
 
 
 def bitmap_boxes(bitmaps: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Which anchor or proposal answers for which true box.
+"""Assigning ground-truth boxes to anchors or proposals.
 
 Shape letters: N boxes to be matched, G true boxes, I ignore regions.
 """
@@ -58,7 +58,7 @@ def match_by_iou(
     excluded = None if valid is None else ~valid  # (N,)
     if ignore_iof > 0 and ignored is not None and len(ignored):
         for part in _parts(ignored, len(boxes)):
-            share = pairwise_iof(part, boxes) if ignore_of_region else pairwise_iof(boxes, part).T
+            share = pairwise_iof(part, boxes) if ignore_of_region else pairwise_iof(boxes, part).T  # (i, N)
             inside = share.amax(0) > ignore_iof
             excluded = inside if excluded is None else excluded | inside
 

@@ -7,7 +7,8 @@ from torch import Tensor
 LOOP_FROM = 10_000
 """From this many boxes on, one call a group, on boxes where they lie: shifting so many apart costs more."""
 CPU_LOOP_FROM = 300
-"""From this many boxes on, a CPU takes one group after the other: it looks at all pairs, the shifted apart too."""
+"""From this many boxes on, a CPU takes one group after the other: one call would compare all pairs, of different groups
+too."""
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:

@@ -16,7 +16,7 @@ import numpy as np
 
 from densevit.errors import DataError
 
-MOST_POINTS = 1_000_000  # more than a viewer likes to turn
+MOST_POINTS = 1_000_000  # viewers get slow beyond
 CALIBRATION = ("P2", "P_rect_02")  # the left color camera in KITTI's files, of objects and of raw drives
 
 
@@ -149,7 +149,7 @@ def _camera(numbers: list[float]) -> Intrinsics | None:
         return Intrinsics(*numbers)
     if len(numbers) not in (9, 12):
         return None
-    matrix = np.array(numbers).reshape(3, -1)
+    matrix = np.array(numbers).reshape(3, -1)  # (3, 3) or (3, 4)
     if len(numbers) == 9 and matrix[0, 2] == matrix[1, 2] == 0:
         matrix = matrix.T
     # the last column of 3 x 4 is where the camera stands beside another one, which moves no point in its own frame

@@ -26,10 +26,11 @@ def resize_table(
     size = fixed_size(size)
     if tuple(grid) == size:
         return table
-    image = table.transpose(1, 2).unflatten(2, tuple(grid))
+    image = table.transpose(1, 2).unflatten(2, tuple(grid))  # (1, C, gh, gw)
     how: dict = {"size": size}
     if offset:
         how = {"scale_factor": [(side + offset) / old for side, old in zip(size, grid, strict=True)]}
+    # (1, C, h, w) -> (1, h*w, C)
     return F.interpolate(image, mode=mode, align_corners=False, antialias=antialias, **how).flatten(2).transpose(1, 2)
 
 
@@ -48,7 +49,8 @@ def resize_kernel(kernel: Tensor, size: tuple[int, int]) -> Tensor:
     old = tuple(kernel.shape[2:])
     if old == tuple(size):
         return kernel
-    basis = torch.eye(old[0] * old[1], device=kernel.device).unflatten(1, old)[:, None]
+    basis = torch.eye(old[0] * old[1], device=kernel.device).unflatten(1, old)[:, None]  # (p*q, 1, p, q)
     enlarged = F.interpolate(basis, tuple(size), mode="bicubic", align_corners=False, antialias=True)
     inverse = torch.linalg.pinv(enlarged.flatten(1).t())  # (p*q, h*w)
+    # (O, C, p*q) -> (O, C, h, w)
     return (kernel.float().flatten(2) @ inverse).unflatten(2, tuple(size)).to(kernel.dtype)

@@ -1,5 +1,5 @@
-"""Pictures of what was found: boxes with names, pixel classes with a legend, depth with a scale, ground truth beside
-prediction, contact sheets. cv2 alone, BGR uint8."""
+"""Pictures of predictions: boxes with names, semantic classes with a legend, depth with a scale, ground truth beside
+prediction, contact sheets. Drawn by cv2, BGR uint8."""
 
 from densevit.visualization.contact_sheet import contact_sheet, draw_ground_truth_and_prediction, enlarged, side_by_side
 from densevit.visualization.depth import SmoothedRange, depth_limits, draw_depth, has_depth

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from densevit.errors import DataError
+from densevit.visualization.io import write_plot
 
 FEW = 25
 """Classes up to which each cell says its value."""
@@ -86,10 +87,4 @@ def draw_confusion_matrix(matrix: np.ndarray, names: Sequence[str], path: Path) 
     bar = picture.colorbar(image, ax=axis, ticks=ticks, fraction=0.03, pad=0.02, aspect=40)
     bar.set_ticklabels([f"{tick:.0%}" for tick in ticks])
     bar.set_label("share of the true class's pixels")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        picture.savefig(path, dpi=110)
-    except ValueError:
-        raise DataError(f"{path} has no ending of a picture; use .png, .pdf or .svg.") from None
-    finally:
-        pyplot.close(picture)
+    write_plot(path, picture)

@@ -148,10 +148,10 @@ def _instances(
 ) -> list[Cell]:
     """The pair of boxes, with masks where there are any, on a picture `scale` times the original."""
     ground_truth, found = sample.gt_instances, sample.pred_instances
-    boxes = np.asarray(ground_truth.bboxes.detach().cpu(), np.float64).reshape(-1, 4)
+    boxes = np.asarray(ground_truth.bboxes.detach().cpu(), np.float64).reshape(-1, 4)  # (N, 4), also of none
     if sample.get("flip", False):
         boxes[:, [0, 2]] = sample.img_shape[1] - boxes[:, [2, 0]]
-    boxes /= np.tile(np.asarray(sample.get("scale_factor", (1.0, 1.0)), np.float64)[:2], 2)
+    boxes /= np.tile(np.asarray(sample.get("scale_factor", (1.0, 1.0)), np.float64)[:2], 2)  # x, y, x, y
     sure = np.asarray(found.scores.detach().cpu()) >= score_thr
     found_boxes, found_scores = (np.asarray(v.detach().cpu(), np.float64)[sure] for v in (found.bboxes, found.scores))
     labels = np.asarray(found.labels.detach().cpu())[sure]

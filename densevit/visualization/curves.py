@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from densevit.errors import DataError
+from densevit.visualization.io import write_plot
 
 # what a log row holds beside losses and metrics
 NO_CURVES = {"epoch", "iter", "step", "time", "data_time", "memory", "base_lr", "momentum"}
@@ -58,8 +59,8 @@ def draw_curves(rows: list[dict], path: Path) -> None:
 
     names = sorted({name for row in rows for name in row} - NO_CURVES)
     losses = [name for name in names if "loss" in name]
-    metrics = [name for name in names if name not in (*losses, "lr", "grad_norm")]
-    panels = {"loss": losses, "validation": metrics, "learning rate": [name for name in names if name == "lr"]}
+    scores = [name for name in names if name not in (*losses, "lr", "grad_norm")]
+    panels = {"loss": losses, "validation": scores, "learning rate": [name for name in names if name == "lr"]}
     panels = {title: curves for title, curves in panels.items() if curves}
     picture, axes = pyplot.subplots(1, len(panels), figsize=(5 * len(panels), 3.8), squeeze=False)
     for axis, (title, curves) in zip(axes[0], panels.items(), strict=True):
@@ -73,10 +74,4 @@ def draw_curves(rows: list[dict], path: Path) -> None:
         if title == "loss":
             axis.set_yscale("log")
     picture.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        picture.savefig(path, dpi=110)
-    except ValueError:
-        raise DataError(f"{path} has no ending of a picture; use .png, .pdf or .svg.") from None
-    finally:
-        pyplot.close(picture)
+    write_plot(path, picture)

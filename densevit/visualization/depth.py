@@ -123,8 +123,9 @@ def _colors(values: np.ndarray, limits: Limits, kind: str) -> np.ndarray:
         location = (near - values) / (near - far)
     else:
         location = np.log(np.clip(values, near, far) / near) / math.log(far / near)
+    # (N, 1): a picture of one column, for cv2
     warm = np.round(255 * (1 - np.clip(location, 0, 1))).astype(np.uint8).reshape(-1, 1)
-    return cv2.applyColorMap(warm, cv2.COLORMAP_TURBO).reshape(-1, 3)
+    return cv2.applyColorMap(warm, cv2.COLORMAP_TURBO).reshape(-1, 3)  # (N, 1, 3) -> (N, 3)
 
 
 def _scale_bar(limits: Limits | None, gaps: bool, width: int, style: Style, kind: str) -> np.ndarray:

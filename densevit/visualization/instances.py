@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from densevit.visualization.masks import Mask, paint_masks
-from densevit.visualization.palette import Color, instance_colors
+from densevit.visualization.palette import Color, bgr_copy, instance_colors
 from densevit.visualization.text import SMALLEST, Style, class_name, fitting_text, plate, style_for, with_letters
 
 CROWDED = 0.1  # of the picture: what labels may cover in letters of the usual size
@@ -54,9 +54,9 @@ def draw_instances(
     Returns:
         (H, W, 3) uint8 BGR.
     """
-    canvas = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else np.ascontiguousarray(image).copy()
+    canvas = bgr_copy(image)
     height, width = canvas.shape[:2]
-    boxes = _array(boxes, np.float64).reshape(-1, 4)
+    boxes = _array(boxes, np.float64).reshape(-1, 4)  # (N, 4), also of none
     labels = _array(labels, np.int64).reshape(-1)
     scores = None if scores is None else _array(scores, np.float64).reshape(-1)
     shown = np.flatnonzero(np.isfinite(boxes).all(1))

@@ -1,12 +1,16 @@
-"""Writes a picture to a file."""
+"""Writing pictures to files."""
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from densevit.errors import DataError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
@@ -27,3 +31,20 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
         path.write_bytes(data.tobytes())
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+def write_plot(path: Path, plot: "Figure") -> None:
+    """Write a plot of matplotlib's and close it; makes the folder.
+
+    Raises:
+        DataError: no such format.
+    """
+    from matplotlib import pyplot
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        plot.savefig(path, dpi=110)
+    except ValueError:
+        raise DataError(f"{path} has no ending of a picture; use .png, .pdf or .svg.") from None
+    finally:
+        pyplot.close(plot)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from densevit.visualization.palette import Color, class_color
+from densevit.visualization.palette import Color, bgr_copy, class_color
 from densevit.visualization.text import BACKGROUND, Style, class_name, fitting_text, plate, style_for
 
 IGNORED = 255  # of a class map: no class
@@ -36,7 +36,7 @@ def draw_classes(
     Returns:
         (H + legend, W, 3) uint8 BGR.
     """
-    canvas = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else np.ascontiguousarray(image).copy()
+    canvas = bgr_copy(image)
     class_map = np.asarray(class_map).astype(np.int64)
     if class_map.shape != canvas.shape[:2]:
         raise ValueError(f"a class map of shape {class_map.shape} does not lie on an image of {canvas.shape[:2]}")
@@ -44,6 +44,7 @@ def draw_classes(
     style = style_for(height, width)
     labels, locations, counts = np.unique(class_map, return_inverse=True, return_counts=True)
     kinds = [_color(int(label), palette) for label in labels]
+    # (H, W, 3), a color for each pixel's place among `labels`
     colors = np.array(kinds, np.uint8)[locations.reshape(class_map.shape)]
     mixed = cv2.addWeighted(colors, opacity, canvas, 1 - opacity, 0)
     mixed[_borders(class_map, style.line)] = BACKGROUND

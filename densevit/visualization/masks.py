@@ -80,6 +80,6 @@ def _mean_along(canvas: np.ndarray, contours: Sequence[np.ndarray]) -> Color:
     """Mean color of the picture under the outlines."""
     if not contours:
         return 0, 0, 0
-    x, y = np.concatenate(contours)[:, 0].T
+    x, y = np.concatenate(contours)[:, 0].T  # (n, 1, 2) points of all contours -> (n,) each
     blue, green, red = canvas[y, x].mean(axis=0)
     return round(float(blue)), round(float(green)), round(float(red))

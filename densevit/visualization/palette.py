@@ -4,6 +4,7 @@ import colorsys
 from collections.abc import Sequence
 from functools import cache
 
+import cv2
 import numpy as np
 
 Color = tuple[int, int, int]
@@ -24,6 +25,7 @@ def class_color(label: int) -> Color:
 
 def palette(num_classes: int) -> np.ndarray:
     """(num_classes, 3) uint8 BGR, all different up to 2000 classes."""
+    # (K, 3), also of none
     return np.array([class_color(k) for k in range(num_classes)], np.uint8).reshape(num_classes, 3)
 
 
@@ -79,3 +81,8 @@ def standing_out(color: Color, background: Color) -> Color:
                 return mixed
             best = max(best, mixed, key=lambda c: contrast(c, background))
     return best
+
+
+def bgr_copy(image: np.ndarray) -> np.ndarray:
+    """A copy (H, W, 3) of a color image or a gray one (H, W)."""
+    return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else np.ascontiguousarray(image).copy()

@@ -9,14 +9,10 @@ MARGIN = 0.04  # of the picture's side
 
 
 def draw_points(
-    points: np.ndarray,
-    colors: np.ndarray,
-    turn: float = 25.0,
-    tilt: float = 15.0,
-    side: int = 800,
+    points: np.ndarray, colors: np.ndarray, turn: float = 25.0, tilt: float = 15.0, side: int = 800
 ) -> np.ndarray:
-    """Points as a camera sees them that is carried around their middle, all of them on the picture: the nearest at each
-    pixel, as large as it takes to close the gaps between neighbors about.
+    """Points as seen by a camera that is moved around their middle, all within the picture: the nearest at each pixel,
+    about as large as the gaps between neighbors.
 
     Args:
         points: (N, 3) x right, y down, z forward, from the camera that took them.
@@ -80,4 +76,4 @@ def _splat(
     picture = np.full((height * width, 3), BEHIND, np.uint8)
     hit = nearest >= 0
     picture[hit] = colors[nearest[hit]]
-    return picture.reshape(height, width, 3)
+    return picture.reshape(height, width, 3)  # rows of pixels -> (H, W, 3)

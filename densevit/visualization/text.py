@@ -1,4 +1,4 @@
-"""Letters on pictures: sizes that suit a picture, names in the letters there are, plates in a class's color."""
+"""Text on pictures: sizes that suit a picture, names in cv2's letters, labels in a class's color."""
 
 import unicodedata
 from collections.abc import Sequence

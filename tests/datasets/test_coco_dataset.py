@@ -215,7 +215,10 @@ def first_annotation(**changes):
         (first_image(file_name="\ud800.png"), "Image 1 has no 'file_name'"),
         (lambda c: c["annotations"].insert(0, "box"), "The annotation at location 0 has no 'id'"),
         (lambda c: c["images"].insert(0, ["a.png"]), "The image at location 0 has no 'id'"),
-        (lambda c: c.update(categories=["cat", "dog"]), "A category of .* needs a whole-numbered 'id'"),
+        (
+            lambda c: c.update(categories=["cat", "dog"]),
+            "A category needs a whole-numbered 'id' and a 'name', not 'cat'",
+        ),
         (first_annotation(segmentation="abc"), "Annotation 1 has a segmentation that is neither"),
         (first_annotation(category_id=2), "Annotation 1 has category_id 2"),
         (first_annotation(image_id=999), "Annotation 1 belongs to image 999"),

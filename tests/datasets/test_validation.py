@@ -24,8 +24,8 @@ def check(tree, images=None):
 def test_a_sound_tree_has_no_problems(tree):
     report = check(tree)
     assert report.problems == [] and "no problem found" in report.text()
-    assert (report.images, report.decoded, report.empty_images, report.crowds) == (8, 8, 1, 1)
-    assert sum(report.sizes) == report.annotations - 1
+    assert (report.images, report.decoded, report.stats["empty_images"], report.stats["crowds"]) == (8, 8, 1, 1)
+    assert sum(report.stats["sizes"]) == report.stats["annotations"] - 1
     assert check(tree, images=3).decoded == 3
     assert check(tree, images=0).decoded == 0
 
@@ -138,9 +138,9 @@ def test_metrics_of_real_coco_equal_those_published_beside_it(shared):
     folder = shared / "data/coco_real"
     report = check_coco(folder / "annotations/instances_train2017.json", folder / "train2017", images=5)
     assert report.problems == []
-    assert (report.images, report.annotations, report.crowds) == (120, 1405, 21)
-    assert (report.categories, report.used_categories, report.empty_images) == (80, 80, 2)
-    assert report.sizes == (738, 411, 235) and round(report.area, 3) == 11982848.788
+    assert (report.images, report.stats["annotations"], report.stats["crowds"]) == (120, 1405, 21)
+    assert (report.stats["categories"], report.stats["used_categories"], report.stats["empty_images"]) == (80, 80, 2)
+    assert report.stats["sizes"] == (738, 411, 235) and round(report.stats["area"], 3) == 11982848.788
 
 
 CONFIG = """

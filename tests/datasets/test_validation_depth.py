@@ -33,8 +33,16 @@ def test_the_report_tells_range_and_holes(tmp_path):
     tree = make_tiny_depth(tmp_path / "tree")
     report, depth = check(tree), np.stack([tiny_depth(seed) for seed in range(4)])
     known = depth[depth > 0]
-    assert (report.images, report.decoded, report.pixels, report.measured) == (4, 4, depth.size, len(known))
-    assert np.allclose((report.nearest, report.mean, report.farthest), (known.min(), known.mean(), known.max()))
+    assert (report.images, report.decoded, report.stats["pixels"], report.stats["measured"]) == (
+        4,
+        4,
+        depth.size,
+        len(known),
+    )
+    assert np.allclose(
+        (report.stats["nearest"], report.stats["mean"], report.stats["farthest"]),
+        (known.min(), known.mean(), known.max()),
+    )
     assert report.problems == [] and report.text().endswith("no problem found")
     assert f"{100 * (depth == 0).mean():.2f} % of them holes" in report.text()
     assert check(tree, images=2).decoded == 2

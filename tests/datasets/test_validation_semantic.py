@@ -115,9 +115,9 @@ def test_metrics_of_real_class_maps_equal_those_published_beside_them(shared):
         report = check_semantic(SemanticDataset(data_prefix=prefix, **settings))
         assert report.problems == [] and report.images == report.decoded == published[part]["images"]
         pixels, holders = published[part]["pixels_per_class"], published[part]["images_with_class"]
-        assert dict(zip(report.names, report.pixels.tolist(), strict=True)) == pixels
-        assert dict(zip(report.names, report.holders.tolist(), strict=True)) == holders
-        assert report.ignored == published[part]["void_pixels"]
+        assert dict(zip(report.stats["names"], report.stats["pixels"].tolist(), strict=True)) == pixels
+        assert dict(zip(report.stats["names"], report.stats["holders"].tolist(), strict=True)) == holders
+        assert report.stats["ignored"] == published[part]["void_pixels"]
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,8 @@ def test_polygons_far_outside_take_no_memory_and_do_not_crash(root, value):
 import resource
 from pathlib import Path
 from pycocotools import mask
-from densevit.ops.masks import encode_polygons, rasterize, valid_polygons
+from densevit.ops.masks import encode_polygons, rasterize
+from densevit.ops.polygons import valid_polygons
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()  # by what is imported
 resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30),) * 2)
 polygons = valid_polygons([[-{value}, 0.0, {value}, 10.0, 5.0, {value}]])

@@ -7,6 +7,7 @@ from pycocotools import mask as coco_mask
 
 from densevit.errors import DataError
 from densevit.ops import masks
+from densevit.ops.coco_rle import decode_runs
 
 SIZE = (60, 90)
 
@@ -151,7 +152,7 @@ def test_the_extent_of_any_run_lengths_is_that_of_the_bitmap(seed):
     top = 0 if seed % 3 == 0 else top
     bitmap[top:bottom, left:right] = rng.random((bottom - top, right - left)) < (0.001, 0.4, 0.999, 1.0)[seed % 4]
     (rle,) = masks.encode_bitmaps(bitmap[None])
-    runs = masks.run_lengths(rle)
+    runs = decode_runs([rle]).lengths
     assert np.array_equal(np.repeat(np.arange(len(runs)) % 2, runs), bitmap.ravel(order="F"))
     extent, x, y = masks.extent_rle(rle)
     again = np.zeros_like(bitmap)

@@ -1,6 +1,6 @@
-"""The one reader of depth maps: PNG, NPY or EXR -> meters, or one sentence that says what is wrong.
+"""Reading depth maps: PNG, NPY or EXR -> meters, or one sentence that names the fault.
 
-Nothing is guessed: a file's numbers are divided by the `depth_scale` that the dataset states.
+Nothing is guessed: a file's numbers are divided by the dataset's `depth_scale`.
 """
 
 import io
@@ -109,7 +109,7 @@ def _read_npy(name: str, data: bytes) -> np.ndarray:
     count = sides[0] * sides[1]
     if min(sides) < 0 or len(data) - start < count * dtype.itemsize:
         raise truncated(name, data, "NPY")
-    return np.frombuffer(data, dtype, count, start).reshape(sides, order="F" if by_columns else "C")
+    return np.frombuffer(data, dtype, count, start).reshape(sides, order="F" if by_columns else "C")  # (H, W)
 
 
 def _npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype, int]:

@@ -66,8 +66,9 @@ def _read(name: str, data: bytes) -> np.ndarray:
         content = data[offset + 8 : offset + 8 + size]
         if size < line * count:  # what would not shrink is stored as it is
             content = _unzip(content, line * count)
-        rows = np.frombuffer(content, np.uint8).reshape(count, line)
+        rows = np.frombuffer(content, np.uint8).reshape(count, line)  # (rows of the chunk, bytes of all channels)
         start = before * width
+        # (rows, W) of the one channel
         values[row : row + count] = np.ascontiguousarray(rows[:, start : start + kind.itemsize * width]).view(kind)
     if not there.all():
         raise ValueError("rows that no part holds")

@@ -1,4 +1,4 @@
-"""The one image reader: any file that people keep photographs in -> uint8 BGR, or one sentence that says what is wrong.
+"""Reading images: any common format -> uint8 BGR, or one sentence that names the fault.
 
 The numbers are OpenCV's (`IMREAD_COLOR`), as in the reference code: 16 bits are scaled to 8, gray and palettes become
 three channels, CMYK is converted, alpha is dropped, the EXIF orientation is applied. What OpenCV cannot read or reads
@@ -52,7 +52,7 @@ def read_image(
         source: path, or the file's contents: bytes, or a binary file object.
         size: (height, width) that the annotations speak of. Where the EXIF orientation turns the image away from it,
             the image is read as it is stored; any other difference is an error.
-        ground_truth: who says so, for messages.
+        ground_truth: what has that size, for messages.
 
     Returns:
         (H, W, 3) uint8, BGR.
@@ -214,7 +214,7 @@ def pillow_pixels(picture: Image.Image, name: str) -> np.ndarray:
     try:
         if picture.mode.startswith("I;16") or (picture.mode == "I" and kind in ("PNG", "PPM")):
             gray = (np.asarray(picture) >> 8).astype(np.uint8)
-            return np.repeat(gray[..., None], 3, axis=2)
+            return np.repeat(gray[..., None], 3, axis=2)  # (H, W, 3)
         pixels = None if picture.mode in ("I", "F") else np.asarray(picture.convert("RGB"))
     except Exception as error:  # a truncated file, a closed one, a mode that cannot be converted
         raise BrokenImage(f"{name} cannot be converted to RGB by Pillow ({error}): convert it first.") from None

@@ -1,4 +1,4 @@
-"""JPEGs that wait to be decoded until it is known how large they are needed.
+"""JPEGs that are decoded only when the size to resize them to is known.
 
 A JPEG can be decoded at a half, a quarter or an eighth of its size for less work (its blocks are transformed to fewer
 pixels), which pays off where a large photograph is resized to a small one.

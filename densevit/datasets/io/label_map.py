@@ -1,4 +1,4 @@
-"""The one reader of class maps: a file of whole numbers or colors -> classes, or one sentence that says what is wrong.
+"""Reading class maps: a file of whole numbers or colors -> classes, or one sentence that names the fault.
 
 Gray and palette images are read as the numbers that they hold, colors by the classes' palette. Nothing is ever scaled.
 """
@@ -118,6 +118,7 @@ class ClassMapReader:
 
 def _codes(values: np.ndarray) -> np.ndarray:
     """(H, W, 3) BGR -> (H, W) red << 16 | green << 8 | blue."""
+    # four bytes of a pixel as one number: (H, W)
     return cv2.cvtColor(values, cv2.COLOR_BGR2BGRA).view("<u4")[..., 0] & 0xFFFFFF
 
 

@@ -1,6 +1,6 @@
 """A small labelled world, rendered: `render(seed, index, size)` gives a picture and labels that agree to the pixel.
 
-A test bed that runs where no dataset is. No result on it says anything about COCO, ADE20K, NYU or KITTI.
+A test bed that runs without a dataset. No metric on it is comparable with those on COCO, ADE20K, NYU or KITTI.
 """
 
 from densevit.datasets.scenes.classes import CATEGORY_IDS, OBJECT_CLASSES, SEMANTIC_CLASSES

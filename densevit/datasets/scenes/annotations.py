@@ -23,7 +23,7 @@ def categories() -> list[dict]:
 
 def mask_to_rle(mask: np.ndarray) -> dict:
     """COCO's uncompressed RLE of a (H, W) bool mask: run lengths down the columns, beginning with background."""
-    flat = np.asfortranarray(mask).ravel(order="F")
+    flat = np.asfortranarray(mask).ravel(order="F")  # (H * W,) column by column
     change = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     edges = np.concatenate([[0], change, [flat.size]])
     counts = np.diff(edges).tolist()
@@ -33,7 +33,7 @@ def mask_to_rle(mask: np.ndarray) -> dict:
 def mask_to_polygons(mask: np.ndarray) -> list[list[float]] | None:
     """Outlines of a (h, w) bool mask along its pixel edges, [x, y, x, y, ...] each; None where it has a hole."""
     rings, holes = outlines(mask)
-    return None if any(holes) else [ring.ravel().tolist() for ring in rings]
+    return None if any(holes) else [ring.ravel().tolist() for ring in rings]  # (n, 2) -> x, y, x, y, ...
 
 
 def segmentation(mask: np.ndarray, box: np.ndarray) -> list | dict:

@@ -1,4 +1,4 @@
-"""Floor, walls, ceiling, sky and the shadows on the floor: all that is seen where no thing stands."""
+"""The background: floor, walls, ceiling, sky and the shadows on the floor."""
 
 import cv2
 import numpy as np

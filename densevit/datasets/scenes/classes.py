@@ -8,20 +8,7 @@ Three numberings, each the usual one of its form:
 """
 
 # Four pairs of look-alikes: ball and ring, bottle and vase, car and truck, lamp and mushroom.
-OBJECT_CLASSES = (
-    "ball",
-    "ring",
-    "bottle",
-    "vase",
-    "mug",
-    "car",
-    "truck",
-    "chair",
-    "lamp",
-    "mushroom",
-    "fir",
-    "star",
-)
+OBJECT_CLASSES = ("ball", "ring", "bottle", "vase", "mug", "car", "truck", "chair", "lamp", "mushroom", "fir", "star")
 CATEGORY_IDS = (1, 2, 3, 5, 6, 8, 9, 11, 13, 14, 16, 18)
 
 STUFF_CLASSES = ("floor", "rug", "wall", "ceiling", "sky", "clutter")

@@ -1,4 +1,4 @@
-"""ScenesDataset: the rendered world as a dataset that needs no disk."""
+"""ScenesDataset: rendered scenes as a dataset without files."""
 
 from collections.abc import Callable, Mapping, Sequence
 

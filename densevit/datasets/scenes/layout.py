@@ -1,4 +1,4 @@
-"""Where things stand: views and rooms are drawn, and objects placed so that each label is worth learning from."""
+"""Layout of a scene: a random camera and room, and objects placed so that each stays visible enough to be learned."""
 
 import numpy as np
 
@@ -44,7 +44,8 @@ def sample_room(rng: np.random.Generator, camera: Camera) -> Room:
 
 
 class Stage:
-    """Things placed so far, and who is seen at each pixel. A thing that would break the rules above is turned away."""
+    """Things placed so far, and which of them is visible at each pixel. One that would break the rules above is
+    rejected."""
 
     def __init__(self, camera: Camera, room: Room) -> None:
         self.camera, self.room = camera, room

@@ -109,7 +109,7 @@ def cast_shadow(camera: Camera, room: Room, thing: SceneObject) -> list[np.ndarr
     """Where the light throws a thing on the floor: outlines in pixels."""
     right, up, front = room.light
     points = np.concatenate(thing.body)
-    x, y, z = points.T
+    x, y, z = points.T  # (n,) each
     far = np.maximum(z + y * (front / up), 0.4)
     flat = camera.project(x - y * (right / up), 0.0, far)
     return _split(flat, thing.body)

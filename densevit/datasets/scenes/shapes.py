@@ -1,4 +1,4 @@
-"""Silhouettes: what tells the classes apart.
+"""Silhouettes, by which the classes differ.
 
 A shape is a list of (outline, slot): outlines are (n, 2) float arrays, x to the right of the middle, y up from the
 ground, the longer side about 1; they are painted in order. The slot picks the paint of a part (0..2) or cuts a HOLE.

@@ -1,4 +1,4 @@
-"""What a set of scenes is made of: the shares that say how hard it is."""
+"""Statistics of a set of scenes: sizes, occlusion and class frequencies of the objects."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def measure(scene: Scene) -> np.ndarray:
 def summary(measures: list[np.ndarray]) -> str:
     """A short table of the shares over scenes, from `measure` of each."""
     counts = np.array([len(rows) for rows in measures])
-    labels, area, box_area, visible = np.concatenate(measures).T
+    labels, area, box_area, visible = np.concatenate(measures).T  # (N,) each
     small, large = area < SMALL, area >= LARGE
     lines = [
         f"scenes                          {len(counts)}",

@@ -1,4 +1,4 @@
-"""Random paint. Drawn independently of what it is put on, so that it says nothing about a class.
+"""Random textures, independent of the class of the surface.
 
 A pattern is a float32 weight in 0..1 that mixes two colors; `u` and `v` are coordinates on the surface, arrays that
 broadcast to the shape wanted (a row and a column for a part seen head on, full maps for a plane in perspective).

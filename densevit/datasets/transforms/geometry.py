@@ -20,7 +20,7 @@ MAPS = ("gt_semantic", "gt_depth")
 
 
 def require_unpadded(results: dict, transform: BaseTransform) -> None:
-    """Padding must be last: behind it nobody could tell image from padding any more."""
+    """ConfigError after Pad, which has to be last: later transforms could not distinguish image and padding."""
     if tuple(results["img"].shape[:2]) != tuple(results["img_shape"]):
         raise ConfigError(f"{type(transform).__name__} stands after Pad in a pipeline: put Pad behind it.")
 
@@ -229,7 +229,7 @@ class RandomFlip(BaseTransform):
         results["img"] = cv2.flip(results["img"], 1)
         results["flip"] = not results.get("flip", False)
         if "gt_bboxes" in results:
-            x1, y1, x2, y2 = results["gt_bboxes"].T
+            x1, y1, x2, y2 = results["gt_bboxes"].T  # (N,) each
             results["gt_bboxes"] = np.stack([width - x2, y1, width - x1, y2], axis=1)
         if "gt_masks" in results:
             results["gt_masks"] = [flip_mask(mask, width) for mask in results["gt_masks"]]

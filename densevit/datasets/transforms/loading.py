@@ -100,7 +100,7 @@ class LoadAnnotations(BaseTransform):
         return results
 
     def _load_instances(self, results: dict) -> None:
-        results["gt_bboxes"] = np.array(results["bboxes"], dtype=np.float32).reshape(-1, 4)
+        results["gt_bboxes"] = np.array(results["bboxes"], dtype=np.float32).reshape(-1, 4)  # (N, 4), also of none
         results["gt_labels"] = np.array(results["labels"], dtype=np.int64)
         results["gt_ignore"] = np.array(results["ignore"], dtype=bool)
         if self.with_masks:

@@ -1,4 +1,4 @@
-"""The last transform: the results dict becomes what the model takes."""
+"""The last transform: from the results dict to the model's input."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "fl
 
 @TRANSFORMS.register_module()
 class PackSample(BaseTransform):
-    """dict(inputs=uint8 (3, H, W) BGR, data_samples=DataSample with whatever ground truth the results hold).
+    """dict(inputs=uint8 (3, H, W) BGR, data_samples=DataSample with the ground truth that the results hold).
 
     Boxes are clipped to the image, those without area dropped, polygons rasterized. Crowds go to `ignored_instances`.
     `inputs` is a view of the image as it lies in memory (channels last): nothing is copied here.
@@ -42,7 +42,7 @@ class PackSample(BaseTransform):
         for key in ("gt_depth", "original_depth"):
             if key in results:
                 sample.set_field(torch.from_numpy(results[key].astype(np.float32)), key)
-        return {"inputs": torch.from_numpy(image).permute(2, 0, 1), "data_samples": sample}
+        return {"inputs": torch.from_numpy(image).permute(2, 0, 1), "data_samples": sample}  # (H, W, 3) -> (3, H, W)
 
     def _pack_instances(self, results: dict) -> tuple[InstanceData, InstanceData]:
         boxes = clip_to_image(results["gt_bboxes"], results["img_shape"])

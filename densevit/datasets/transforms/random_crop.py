@@ -25,7 +25,7 @@ class RandomCrop(BaseTransform):
         size: (width, height): pixels for 'absolute', lowest and highest side for 'absolute_range', shares of the image
             for 'relative' and the lowest shares for 'relative_range'.
         size_type: 'absolute', 'absolute_range', 'relative' or 'relative_range', as in mmdetection's RandomCrop.
-        allow_empty: keep windows without an object; otherwise another image takes the location of this one.
+        allow_empty: keep windows without an object; otherwise another image replaces this one.
         boxes_from_masks: tighten boxes around what is left of their masks; objects whose mask is gone are dropped.
         cat_max_ratio: in a window with a class map no class shall have so large a share of the pixels that have one,
             and more than one class shall be there; up to ten more windows are drawn for it, the last is taken as it is
@@ -120,7 +120,7 @@ def _count_classes(classes: np.ndarray) -> np.ndarray:
     """(256,) how many pixels of a window (H, W) uint8 have each class."""
     if classes.dtype != np.uint8 or classes.size >= 1 << 24:  # OpenCV's counts are float32
         return np.bincount(classes.ravel(), minlength=256)
-    return cv2.calcHist([classes], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    return cv2.calcHist([classes], [0], None, [256], [0, 256]).ravel().astype(np.int64)  # (256, 1) -> (256,)
 
 
 def _keep(results: dict, kept: np.ndarray) -> None:

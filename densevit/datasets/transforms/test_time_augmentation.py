@@ -1,4 +1,5 @@
-"""One image looked at several times, at other sizes and flipped, for predictions that are averaged over the views."""
+"""Test-time augmentation: an image at several sizes and flipped; the model averages its predictions over these
+views."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,7 +22,7 @@ class TestTimeAugmentation(BaseTransform):
         steps: the end of the pipeline; where the first is `Resize`, a view's scale multiplies the one stated there, and
             where there is no Resize the image's own size.
         scales: factors of the size.
-        flip: look at each size flipped, too.
+        flip: also flip each size left to right.
     """
 
     __test__ = False  # no test, whatever pytest thinks of the name
@@ -38,12 +39,12 @@ class TestTimeAugmentation(BaseTransform):
 
 
 def with_augmentation(pipeline: Sequence[Mapping], scales: Sequence[float] | None, flip: bool) -> list[dict]:
-    """A test pipeline, as configs, that gives so many views of each image; as it is where none are asked for.
+    """A test pipeline, as configs, that gives several views of each image; unchanged where none are asked for.
 
     Args:
         pipeline: of which all from `Resize` on, or without one all but the loading, is run for each view.
         scales: factors of the size; None: 1.
-        flip: look at each size flipped, too.
+        flip: also flip each size left to right.
 
     Raises:
         ConfigError: there is a scale that is no number above zero.

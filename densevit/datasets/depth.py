@@ -1,4 +1,4 @@
-"""DepthDataset: images beside maps that say how far away each pixel is."""
+"""DepthDataset: images and depth maps."""
 
 import os
 from collections.abc import Mapping
@@ -134,7 +134,7 @@ class DepthDataset(PairedDataset):
         return found
 
     def too_near(self, largest: float) -> str | None:
-        """A sentence where the largest depth of all maps, in meters, says that the unit is another one."""
+        """A sentence where the largest depth of all maps, in meters, shows that the unit is wrong."""
         if largest >= NEAREST:
             return None
         return (

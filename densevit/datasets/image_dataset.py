@@ -38,7 +38,7 @@ class ImageDataset(BaseDataset):
         seed: first part of each item's random state.
         on_broken: 'error', or 'skip': another image takes a broken one's place in training, and that of a broken map.
         check_files: look for every file before the first is read.
-        indices: the first so many images, or the locations of those to use.
+        indices: the first so many images, or the indices of those to use.
 
     Raises:
         DataError: files are missing.
@@ -79,11 +79,11 @@ class ImageDataset(BaseDataset):
         if self._fully_initialized:
             return
         super().full_init()
-        # one flag per image, in memory that the workers share: each broken image is reported once, whoever meets it
+        # one flag per image, in memory that the workers share: each broken image is reported once
         self._broken = torch.zeros(len(self), dtype=torch.uint8).share_memory_()
 
     def _get_unserialized_subset(self, indices: int | Sequence[int]) -> list:
-        """As mmengine's; DataError for locations that are not there."""
+        """As mmengine's; DataError for indices beyond the last."""
         try:
             return super()._get_unserialized_subset(indices)
         except IndexError:

@@ -172,11 +172,11 @@ def image_files(
 
 def files_below(folder: str) -> Iterator[str]:
     """Paths below `folder` of all files in it and in its folders, but for hidden ones."""
-    for location, inner, files in os.walk(folder, followlinks=True):
+    for parent, inner, files in os.walk(folder, followlinks=True):
         inner.sort()
         for file in files:
             if not file.startswith("."):
-                yield os.path.relpath(os.path.join(location, file), folder)
+                yield os.path.relpath(os.path.join(parent, file), folder)
 
 
 def listed_files(ann_file: str, found: dict[str, str], folder: str, endings: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""SemanticDataset: images beside PNG maps that say each pixel's class."""
+"""SemanticDataset: images and class maps."""
 
 import contextlib
 import os

@@ -50,7 +50,7 @@ def semantic_classes(
     reduce_zero_label: bool | None = None,
     label_map: Mapping[Any, Any] | None = None,
 ) -> SemanticClasses:
-    """Names, colors and values from what a dataset's config says; see SemanticDataset for the arguments.
+    """Names, colors and values from a dataset's options; see SemanticDataset for the arguments.
 
     Raises:
         ConfigError: an unknown name, a class file that cannot be used, or values that contradict each other.
@@ -85,10 +85,10 @@ def semantic_classes(
     for label, color in enumerate(palette or ()):
         colors.setdefault(color, label)
     for key, label in (label_map or {}).items():
-        location, label = _key(key), _label(label, names, source)
-        (colors if isinstance(location, tuple) else values)[location] = label
+        value, label = _key(key), _label(label, names, source)
+        (colors if isinstance(value, tuple) else values)[value] = label
         if label not in stated:
-            own.add(location)
+            own.add(value)
     return SemanticClasses(source, tuple(names), tuple(palette) if palette else None, values, colors, frozenset(own))
 
 
@@ -101,15 +101,15 @@ def _check_names(source: str, names: list[str]) -> None:
 
 
 def _class_file(path: str, root: str) -> tuple[str, list[str], list[Color] | None, dict[int, int] | None]:
-    """(path, names, colors, value -> class) of a class file; the last two None where it says nothing of them."""
-    locations = [os.path.abspath(os.path.expanduser(os.path.join(folder, path))) for folder in (root, "")]
-    found = next((location for location in locations if os.path.isfile(location)), None)
+    """(path, names, colors, value -> class) of a class file; the last two None where it has none."""
+    paths = [os.path.abspath(os.path.expanduser(os.path.join(folder, path))) for folder in (root, "")]
+    found = next((path for path in paths if os.path.isfile(path)), None)
     if found is None:
-        raise ConfigError(f"There is no class file {' or '.join(dict.fromkeys(locations))}: correct `classes`.")
+        raise ConfigError(f"There is no class file {' or '.join(dict.fromkeys(paths))}: correct `classes`.")
     records = _records(found)
-    for location, record in enumerate(records):
+    for index, record in enumerate(records):
         if not isinstance(record, dict) or not isinstance(record.get("name"), str):
-            raise ConfigError(f"Class {location} of {found} has no 'name': give names, or records with 'name'.")
+            raise ConfigError(f"Class {index} of {found} has no 'name': give names, or records with 'name'.")
     names = [record["name"].strip() for record in records]
     colors, ids = ([record.get(key) for record in records] for key in ("color", "id"))
     palette, values = None, None
@@ -124,7 +124,7 @@ def _class_file(path: str, root: str) -> tuple[str, list[str], list[Color] | Non
 
 
 def _records(path: str) -> list:
-    """What a class file says of each class: dicts that should have `name` and may have `color` and `id`."""
+    """The entries of a class file: dicts that should have `name` and may have `color` and `id`."""
     try:
         if path.endswith(".txt"):
             return [_line(line) for line in read_lines(path)]

@@ -165,8 +165,8 @@ def check_datasets(config: dict, images: int | None = None) -> list[Report]:
         if kind == "CocoDataset":
             root = os.path.expanduser(dataset.get("data_root", ""))
             folder = dataset.get("data_prefix", {}).get("img", "")
-            location = os.path.join(root, dataset["ann_file"]), os.path.join(root, folder)
-            checks[repr(location)] = functools.partial(check_coco, *location, images=images, data_root=root)
+            paths = os.path.join(root, dataset["ann_file"]), os.path.join(root, folder)
+            checks[repr(paths)] = functools.partial(check_coco, *paths, images=images, data_root=root)
         elif kind in WITH_MAPS:
             known = {key: value for key, value in dataset.items() if key not in ("type", "pipeline", "indices")}
             settings = dict(known, check_files=False, test_mode=True)

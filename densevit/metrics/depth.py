@@ -197,14 +197,16 @@ class DepthMetric(PerImageMetric):
             "least_squares": f"scale and shift of {space} fitted to each image's ground truth (least squares)",
         }
         count, flipped = views
-        looks = "one view, no flip" if count == 1 else f"mean of {count} views{', flip' if flipped else ', no flip'}"
+        views_used = (
+            "one view, no flip" if count == 1 else f"mean of {count} views{', flip' if flipped else ', no flip'}"
+        )
         return "; ".join((
             f"{kind} depth",
             f"crop {self.crop or 'none'}",
             f"ground truth in {self._span(bounds)}",
             f"predictions {'clamped to it' if self.clamp else 'not clamped'}",
             alignments[self.align],
-            looks,
+            views_used,
             "mean of each image, then over images",
             "silog = sqrt(mean d^2 - (mean d)^2 / 2)",
             "silog_kitti = 100 sqrt(mean d^2 - (mean d)^2)",

@@ -20,7 +20,7 @@ class PerImageMetric(BaseMetric):
     """A metric whose `process` appends one small dict an image to `results`, which `record_of` begins.
 
     `compute_metrics` gets those of all processes, each image once, however often a distributed sampler repeats it. One
-    that keeps something else in `results` says in `united` how that of all processes goes together.
+    that keeps something else in `results` merges that of all processes in `united`.
     """
 
     failures: Sequence[str] = ()
@@ -31,14 +31,14 @@ class PerImageMetric(BaseMetric):
         self._open_writer().names.check(dataset, option, inputs)
 
     @contextlib.contextmanager
-    def writing(self, location: str | os.PathLike) -> Iterator[None]:
+    def writing(self, path: str | os.PathLike) -> Iterator[None]:
         """A context for writing results: where it fails, the metrics are computed all the same; see `failures`."""
         try:
             yield
         except (OSError, DataError) as error:
             reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
             if not self.failures:
-                self.failures = [f"results could not be written to {location}: {reason.rstrip('.')}"]
+                self.failures = [f"results could not be written to {path}: {reason.rstrip('.')}"]
                 print_log(self.failures[0], "current", logging.ERROR)
 
     def evaluate(self, size: int) -> dict:
@@ -154,5 +154,5 @@ def name_of(sample: dict) -> str:
 
 
 def record_of(sample: dict) -> dict:
-    """What says which image a record is about."""
+    """The id and path of a record's image."""
     return {"img_id": sample["img_id"], "img_path": sample.get("img_path")}

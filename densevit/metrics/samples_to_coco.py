@@ -57,10 +57,10 @@ def _original_frame(bitmaps: np.ndarray, sample: dict, size: tuple[int, int]) ->
     if sample.get("flip"):
         bitmaps = bitmaps[:, :, ::-1]
     for axis, (now, before) in enumerate(zip((height, width), size, strict=True), 1):
-        locations = np.arange(before) * (now / before)
+        pixels = np.arange(before) * (now / before)
         # a pixel that the transforms' enlargement (nearest, rounded down) made of each; else the nearest there is
-        locations = np.ceil(locations + 1e-6) if now > before else locations.round()
-        bitmaps = bitmaps.take(np.minimum(locations.astype(int), now - 1), axis=axis)
+        pixels = np.ceil(pixels + 1e-6) if now > before else pixels.round()
+        bitmaps = bitmaps.take(np.minimum(pixels.astype(int), now - 1), axis=axis)
     return bitmaps
 
 

@@ -1,7 +1,7 @@
 """Anchor boxes of a feature pyramid (Faster R-CNN, arXiv 1506.01497; RetinaNet, arXiv 1708.02002).
 
 Anchors are centered at (column, row) * stride: not rounded, and not shifted by half a pixel.
-Shape letters: A anchors a place, h, w size of a map, N = h w A.
+Shape letters: A anchors a location, h, w size of a map, N = h w A.
 """
 
 import math
@@ -46,7 +46,7 @@ def base_anchors(
 
 
 def grid_anchors(base: Tensor, size: tuple[int, int], stride: int) -> Tensor:
-    """`base` (A, 4) at every location of a map of (h, w): (N, 4), row by row, the anchors of a place together."""
+    """`base` (A, 4) at every location of a map of (h, w): (N, 4), row by row, the anchors of a location together."""
     height, width = size
     y = torch.arange(height, dtype=base.dtype, device=base.device) * stride
     x = torch.arange(width, dtype=base.dtype, device=base.device) * stride
@@ -56,7 +56,7 @@ def grid_anchors(base: Tensor, size: tuple[int, int], stride: int) -> Tensor:
 
 
 def valid_anchors(size: tuple[int, int], image: tuple[int, int], stride: int, num_anchors: int) -> Tensor:
-    """True where an anchor's place lies on an image of (height, width) inside a larger map (h, w): (N,) bool."""
+    """True where an anchor's location lies on an image of (height, width) inside a larger map (h, w): (N,) bool."""
     rows = torch.arange(size[0]) < math.ceil(image[0] / stride)
     columns = torch.arange(size[1]) < math.ceil(image[1] / stride)
     return (rows[:, None] & columns[None, :]).flatten().repeat_interleave(num_anchors)  # (h, w) -> (N,)

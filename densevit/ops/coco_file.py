@@ -131,7 +131,7 @@ def read_coco(
         if isinstance(annotation, dict):
             annotation = CocoAnnotation(*map(annotation.get, FIELDS))
         if not isinstance(annotation, CocoAnnotation):
-            report(f"The annotation at location {index} has no 'id', as it is no object")
+            report(f"The annotation at index {index} has no 'id', as it is no object")
             continue
         if not scoring:
             given, annotation.id = annotation.id, identity(annotation.id)
@@ -140,7 +140,7 @@ def read_coco(
                 report(
                     f"Annotation id {given!r} stands twice"
                     if repeated
-                    else f"The annotation at location {index} has no 'id'"
+                    else f"The annotation at index {index} has no 'id'"
                 )
                 continue
             seen.add(annotation.id)
@@ -181,7 +181,7 @@ def _add_image(images: dict[int | str, CocoImage], image: Any, index: int, scori
     """Add an image's entry; or the reason why it is unusable."""
     number = identity(image.get("id")) if isinstance(image, dict) else None
     if number is None:
-        return f"The image at location {index} has no 'id'"
+        return f"The image at index {index} has no 'id'"
     name, given = image.get("file_name"), (image.get("height"), image.get("width"))
     if number in images:
         return f"Image id {number!r} stands twice ({images[number].file_name} and {name})"

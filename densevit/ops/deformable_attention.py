@@ -1,6 +1,6 @@
 """Multi-scale deformable attention in plain PyTorch (Deformable DETR, arXiv 2010.04159, section 4.1).
 
-Shape letters: B batch, Q queries, M heads, L levels, K points of a query on a level, D channels of a head, S locations
+Shape letters: B batch, Q queries, M heads, L levels, K points of a query on a level, D channels of a head, S indices
 of all levels' maps together.
 """
 
@@ -43,9 +43,9 @@ def deformable_attention(
 
 
 def corners(sizes: Sizes, points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """The four pixels around each point: their locations among all S, and their parts of the weights, zero for those
+    """The four pixels around each point: their indices among all S, and their parts of the weights, zero for those
     outside of the map. Both (B, Q, M, L*4*K)."""
-    locations, parts, start = [], [], 0
+    indices, parts, start = [], [], 0
     for level, (height, width) in enumerate(sizes):
         x = points[:, :, :, level, :, 0] * width - 0.5
         y = points[:, :, :, level, :, 1] * height - 0.5
@@ -55,21 +55,21 @@ def corners(sizes: Sizes, points: Tensor, weights: Tensor) -> tuple[Tensor, Tens
         for row, down in ((top, 1 - lower_part), (top + 1, lower_part)):
             for column, across in ((left, 1 - right_part), (left + 1, right_part)):
                 inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-                locations.append(start + row.clamp(0, height - 1) * width + column.clamp(0, width - 1))
+                indices.append(start + row.clamp(0, height - 1) * width + column.clamp(0, width - 1))
                 parts.append(weights[:, :, :, level] * down * across * inside)
         start += height * width
-    return torch.cat(locations, -1), torch.cat(parts, -1)
+    return torch.cat(indices, -1), torch.cat(parts, -1)
 
 
 def _by_bag(value: Tensor, sizes: Sizes, points: Tensor, weights: Tensor) -> Tensor:
     """(B, Q, M, D): each sum is a bag of pixels of one image and head."""
     batch, count, heads, _ = value.shape
-    locations, parts = corners(sizes, points, weights)
-    image = torch.arange(batch, device=locations.device).view(
+    indices, parts = corners(sizes, points, weights)
+    image = torch.arange(batch, device=indices.device).view(
         -1, 1, 1, 1
-    )  # (B, 1, 1, 1), beside locations (B, Q, M, 4 L K)
-    head = torch.arange(heads, device=locations.device).view(-1, 1)  # (M, 1)
-    rows = ((image * count + locations) * heads + head).flatten(0, 2)  # (B Q M, 4 L K), rows of the values (B S M, D)
+    )  # (B, 1, 1, 1), beside indices (B, Q, M, 4 L K)
+    head = torch.arange(heads, device=indices.device).view(-1, 1)  # (M, 1)
+    rows = ((image * count + indices) * heads + head).flatten(0, 2)  # (B Q M, 4 L K), rows of the values (B S M, D)
     out = F.embedding_bag(rows, value.flatten(0, 2), mode="sum", per_sample_weights=parts.flatten(0, 2).to(value.dtype))
     return out.unflatten(0, parts.shape[:3])  # (B Q M, D) -> (B, Q, M, D)
 
@@ -88,9 +88,9 @@ def _by_sample(value: Tensor, sizes: Sizes, points: Tensor, weights: Tensor) -> 
 
 def _by_gather(value: Tensor, sizes: Sizes, points: Tensor, weights: Tensor) -> Tensor:
     """(B, Q, M, D)."""
-    locations, parts = (x.transpose(1, 2) for x in corners(sizes, points, weights))  # (B, M, Q, L*4*K)
-    index = locations.flatten(2).unsqueeze(3).expand(-1, -1, -1, value.shape[3])  # (B, M, 4 Q L K, D)
-    pixels = value.transpose(1, 2).gather(2, index).unflatten(2, locations.shape[2:])  # (B, M, Q, L*4*K, D)
+    indices, parts = (x.transpose(1, 2) for x in corners(sizes, points, weights))  # (B, M, Q, L*4*K)
+    index = indices.flatten(2).unsqueeze(3).expand(-1, -1, -1, value.shape[3])  # (B, M, 4 Q L K, D)
+    pixels = value.transpose(1, 2).gather(2, index).unflatten(2, indices.shape[2:])  # (B, M, Q, L*4*K, D)
     return (parts.unsqueeze(3) @ pixels.to(parts.dtype)).squeeze(3).transpose(1, 2)  # (B, M, Q, D) -> (B, Q, M, D)
 
 

@@ -33,8 +33,8 @@ def depth_values(depth: np.ndarray, kind: str = "metric", per_meter: float = 100
     if kind == "relative":
         if measured.any():
             low, high = depth[measured].min(), depth[measured].max()
-            location = (depth[measured] - low) / (high - low) if high > low else 0.5
-            values[measured] = np.round(1 + (MOST - 1) * location)
+            fraction = (depth[measured] - low) / (high - low) if high > low else 0.5
+            values[measured] = np.round(1 + (MOST - 1) * fraction)
         return values, 0
     # what is infinitely far is not known to be anywhere
     measured &= depth > 0

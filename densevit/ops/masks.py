@@ -56,10 +56,10 @@ Mask = Polygons | np.ndarray | RleMask
 
 @functools.lru_cache(maxsize=64)  # a few megabytes at most
 def nearest(old: int, new: int) -> np.ndarray:
-    """(new,) locations of `old` that OpenCV's INTER_NEAREST takes, in its arithmetic."""
-    locations = np.minimum(np.floor(np.arange(new) * (1 / (new / old))).astype(np.int64), old - 1)
-    locations.flags.writeable = False
-    return locations
+    """(new,) pixels of `old` that OpenCV's INTER_NEAREST takes, in its arithmetic."""
+    pixels = np.minimum(np.floor(np.arange(new) * (1 / (new / old))).astype(np.int64), old - 1)
+    pixels.flags.writeable = False
+    return pixels
 
 
 def resize_mask(mask: Mask, old_size: tuple[int, int], new_size: tuple[int, int]) -> Mask:

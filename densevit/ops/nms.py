@@ -27,8 +27,8 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: fl
             return torchvision.ops.nms(boxes, scores, iou_threshold)
     kept = torch.zeros_like(groups, dtype=torch.bool)
     for group in groups.unique():
-        locations = (groups == group).nonzero().flatten()
-        kept[locations[torchvision.ops.nms(boxes[locations], scores[locations], iou_threshold)]] = True
+        members = (groups == group).nonzero().flatten()
+        kept[members[torchvision.ops.nms(boxes[members], scores[members], iou_threshold)]] = True
     keep = kept.nonzero().flatten()
     return keep[scores[keep].sort(descending=True, stable=True).indices]
 

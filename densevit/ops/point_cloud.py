@@ -156,7 +156,7 @@ def _camera(numbers: list[float]) -> Intrinsics | None:
     left, last = matrix[:, :3], matrix[2, :3]
     if last.tolist() != [0, 0, 1]:
         return None
-    return Intrinsics(*(float(left[location]) for location in ((0, 0), (1, 1), (0, 2), (1, 2))))
+    return Intrinsics(*(float(left[cell]) for cell in ((0, 0), (1, 1), (0, 2), (1, 2))))
 
 
 def write_ply(path: str | os.PathLike, points: np.ndarray, colors: np.ndarray) -> None:
@@ -165,8 +165,8 @@ def write_ply(path: str | os.PathLike, points: np.ndarray, colors: np.ndarray) -
     Raises:
         DataError: the file cannot be written.
     """
-    rows = np.empty(len(points), np.dtype([("place", "<f4", 3), ("color", "u1", 3)]))
-    rows["place"], rows["color"] = points, colors
+    rows = np.empty(len(points), np.dtype([("position", "<f4", 3), ("color", "u1", 3)]))
+    rows["position"], rows["color"] = points, colors
     properties = [f"property float {axis}" for axis in "xyz"]
     properties += [f"property uchar {color}" for color in ("red", "green", "blue")]
     head = [

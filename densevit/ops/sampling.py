@@ -17,9 +17,9 @@ def sample_matches(index: Tensor, num: int, pos_fraction: float) -> Tensor:
 
 
 def _draw(keys: Tensor, most: int, wanted: Tensor | None = None) -> Tensor:
-    """The locations of the `most` (and no more than `wanted`) highest keys that are not negative: (N,) bool."""
-    best, locations = keys.topk(most)
+    """The `most` (and no more than `wanted`) highest keys that are not negative: (N,) bool."""
+    best, indices = keys.topk(most)
     taken = best >= 0
     if wanted is not None:
         taken &= torch.arange(most, device=keys.device) < wanted
-    return torch.zeros_like(keys, dtype=torch.bool).scatter_(0, locations, taken)
+    return torch.zeros_like(keys, dtype=torch.bool).scatter_(0, indices, taken)

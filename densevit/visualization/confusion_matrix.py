@@ -10,7 +10,7 @@ from densevit.errors import DataError
 from densevit.visualization.io import write_plot
 
 FEW = 25
-"""Classes up to which each cell says its value."""
+"""Classes up to which each cell shows its value."""
 
 
 def read_matrix(path: Path) -> tuple[np.ndarray, list[str]]:
@@ -41,9 +41,9 @@ def greatest_confusions(matrix: np.ndarray, names: Sequence[str], count: int = 1
     """(true class, class it is taken for, share of the true class's pixels, pixels), the most pixels first."""
     wrong = matrix - np.diag(matrix.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:count]
-    locations = [divmod(int(location), len(names)) for location in order]
+    cells = [divmod(int(cell), len(names)) for cell in order]
     part = shares(matrix)
-    return [(names[i], names[j], float(part[i, j]), int(wrong[i, j])) for i, j in locations if wrong[i, j]]
+    return [(names[i], names[j], float(part[i, j]), int(wrong[i, j])) for i, j in cells if wrong[i, j]]
 
 
 def draw_confusion_matrix(matrix: np.ndarray, names: Sequence[str], path: Path) -> None:

@@ -19,7 +19,7 @@ def logs_in(work_dir: Path) -> list[Path]:
 def read_log(work_dir: Path) -> list[dict]:
     """Rows of all parts of a training, one an iteration that was logged, by rising `step`.
 
-    A part that was resumed from an earlier checkpoint takes the location of what it repeats.
+    A part that was resumed from an earlier checkpoint replaces what it repeats.
 
     Raises:
         DataError: there is no log, or one of its lines cannot be read.

@@ -120,16 +120,16 @@ def _colors(values: np.ndarray, limits: Limits, kind: str) -> np.ndarray:
     """(N,) meters or relative depth -> (N, 3) uint8 BGR."""
     near, far = limits
     if kind == "relative":
-        location = (near - values) / (near - far)
+        fraction = (near - values) / (near - far)
     else:
-        location = np.log(np.clip(values, near, far) / near) / math.log(far / near)
+        fraction = np.log(np.clip(values, near, far) / near) / math.log(far / near)
     # (N, 1): a picture of one column, for cv2
-    warm = np.round(255 * (1 - np.clip(location, 0, 1))).astype(np.uint8).reshape(-1, 1)
+    warm = np.round(255 * (1 - np.clip(fraction, 0, 1))).astype(np.uint8).reshape(-1, 1)
     return cv2.applyColorMap(warm, cv2.COLORMAP_TURBO).reshape(-1, 3)  # (N, 1, 3) -> (N, 3)
 
 
 def _scale_bar(limits: Limits | None, gaps: bool, width: int, style: Style, kind: str) -> np.ndarray:
-    """The colors from near to far with words below and, where pixels have none, a gray plate that says so."""
+    """The colors from near to far with words below and, where pixels have none, a gray label that says so."""
     text, (wide, tall), rise = fitting_text("none", None, width, style)
     gap, (_, letter), thick = style.margin, cv2.getTextSize("0", FONT, style.scale, style.stroke)[0], 2 * style.line
     strip = np.full((gap + tall + thick + letter + 2 * gap, width, 3), BACKGROUND, np.uint8)
@@ -140,8 +140,8 @@ def _scale_bar(limits: Limits | None, gaps: bool, width: int, style: Style, kind
     if limits is None or end < 2:
         return strip
     near, far = limits
-    locations = np.linspace(0, 1, end)
-    shown = near + (far - near) * locations if kind == "relative" else near * (far / near) ** locations
+    fractions = np.linspace(0, 1, end)
+    shown = near + (far - near) * fractions if kind == "relative" else near * (far / near) ** fractions
     strip[gap : gap + tall, :end] = _colors(shown, limits, kind)
     taken = 0
     for x, words, mark in _words(limits, end, kind):
@@ -163,5 +163,5 @@ def _words(limits: Limits, end: int, kind: str) -> list[tuple[int, str, bool]]:
     if kind == "relative":
         return [(0, "near", False), (end - 1, "far", False)]
     near, far = limits
-    location = (end - 1) / math.log(far / near)
-    return [(round(location * math.log(tick / near)), f"{tick:g} m", True) for tick in meter_ticks(near, far)]
+    scale = (end - 1) / math.log(far / near)
+    return [(round(scale * math.log(tick / near)), f"{tick:g} m", True) for tick in meter_ticks(near, far)]

@@ -15,7 +15,7 @@ MANY = 8  # objects that are smaller than their labels
 
 
 class Rect(NamedTuple):
-    """A label's place, in pixels, right and bottom excluded."""
+    """A label's box in pixels, right and bottom excluded."""
 
     left: int
     top: int
@@ -123,7 +123,7 @@ def _join(canvas: np.ndarray, rect: Rect, box: list[int], color: Color, line: in
 
 
 def _candidates(box: list[int], size: tuple[int, int], line: int) -> Iterator[tuple[int, int]]:
-    """Left and top of locations for a label of `size` at `box`, best first: above, inside, below, then down the
+    """Left and top of positions for a label of `size` at `box`, best first: above, inside, below, then down the
     sides."""
     x1, y1, x2, y2 = box
     width, height = size
@@ -149,7 +149,7 @@ def _place(
         x = max(0, min(left, width - size[0]))
         y = max(0, min(top, height - size[1]))
         rect = Rect(x, y, min(width, x + size[0]), min(height, y + size[1]))
-        # A location that had to be pushed back into the picture is fine beside its box and worse far from it.
+        # A position that had to be pushed back into the picture is fine beside its box and worse far from it.
         cost = sum(rect.overlap(other) for other in placed) + 0.05 * size[1] * abs(y - top) + 0.01 * abs(x - left)
         if len(small):
             shared = np.minimum(small[:, 2:], rect[2:]) - np.maximum(small[:, :2], rect[:2])

@@ -42,18 +42,18 @@ def draw_classes(
         raise ValueError(f"a class map of shape {class_map.shape} does not lie on an image of {canvas.shape[:2]}")
     height, width = class_map.shape
     style = style_for(height, width)
-    labels, locations, counts = np.unique(class_map, return_inverse=True, return_counts=True)
+    labels, inverse, counts = np.unique(class_map, return_inverse=True, return_counts=True)
     kinds = [_color(int(label), palette) for label in labels]
     # (H, W, 3), a color for each pixel's place among `labels`
-    colors = np.array(kinds, np.uint8)[locations.reshape(class_map.shape)]
+    colors = np.array(kinds, np.uint8)[inverse.reshape(class_map.shape)]
     mixed = cv2.addWeighted(colors, opacity, canvas, 1 - opacity, 0)
     mixed[_borders(class_map, style.line)] = BACKGROUND
     known = class_map != IGNORED
     canvas[known] = mixed[known]
     if not legend:
         return canvas
-    order = [location for location in np.argsort(-counts, kind="stable") if labels[location] != IGNORED]
-    entries = [(class_name(names, int(labels[location])), kinds[location]) for location in order]
+    order = [index for index in np.argsort(-counts, kind="stable") if labels[index] != IGNORED]
+    entries = [(class_name(names, int(labels[index])), kinds[index]) for index in order]
     return np.vstack([canvas, _legend(entries, width, height // 3, style)])
 
 

@@ -34,22 +34,22 @@ def instance_colors(labels: Sequence[int]) -> list[Color]:
     seen: dict[int, int] = {}
     colors = []
     for label in labels:
-        location = seen.get(label, 0)
-        seen[label] = location + 1
-        colors.append(_shade(class_color(label), location))
+        number = seen.get(label, 0)
+        seen[label] = number + 1
+        colors.append(_shade(class_color(label), number))
     return colors
 
 
 @cache
-def _shade(color: Color, location: int) -> Color:
-    """Shade number `location` of a color: hues up to a twelfth of the circle away, lighter and darker in turn."""
-    if location == 0:
+def _shade(color: Color, number: int) -> Color:
+    """Shade number `number` of a color: hues up to a twelfth of the circle away, lighter and darker in turn."""
+    if number == 0:
         return color
     hue, saturation, value = colorsys.rgb_to_hsv(*(c / 255 for c in color[::-1]))
-    turn = ((location * GOLDEN) % 1.0 - 0.5) / 6
+    turn = ((number * GOLDEN) % 1.0 - 0.5) / 6
     # stronger and paler by turns, never so pale or dark that the class's color is lost
-    saturation = min(1.0, saturation * (1.0, 0.6, 1.25)[location % 3])
-    value = min(1.0, value * (1.0, 1.1, 0.72)[(location + location // 3) % 3])
+    saturation = min(1.0, saturation * (1.0, 0.6, 1.25)[number % 3])
+    value = min(1.0, value * (1.0, 1.1, 0.72)[(number + number // 3) % 3])
     red, green, blue = colorsys.hsv_to_rgb((hue + turn) % 1.0, saturation, value)
     return round(255 * blue), round(255 * green), round(255 * red)
 

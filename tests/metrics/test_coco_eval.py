@@ -291,15 +291,15 @@ def test_broken_results_are_refused_with_one_sentence(change, said):
     ("change", "said"),
     [
         ({"annotations": None}, "no list 'annotations'"),
-        ({"images": [{"height": 5}]}, "The image at location 0 has no 'id'"),
+        ({"images": [{"height": 5}]}, "The image at index 0 has no 'id'"),
         ({"images": [{"id": 0}, {"id": "a"}]}, "mixes ids"),
         (
             {"annotations": [ONE_BOX["annotations"][0] | {"id": 1, "bbox": [1, 2, float("inf"), 4]}]},
             "has a bbox with NaN or infinity",
         ),
         ({"annotations": ["box"]}, "no object"),
-        ({"images": ["a.jpg"]}, "The image at location 0 has no 'id'"),
-        ({"images": [{"id": True}]}, "The image at location 0 has no 'id'"),
+        ({"images": ["a.jpg"]}, "The image at index 0 has no 'id'"),
+        ({"images": [{"id": True}]}, "The image at index 0 has no 'id'"),
         ({"images": [{"id": 0, "height": "50", "width": 50}]}, "needs a width and a height"),
         ({"images": [{"id": 0, "height": 50, "width": -50}]}, "needs a width and a height"),
         ({"images": [{"id": 0}, {"id": 0.0}]}, "Image id 0 stands twice"),

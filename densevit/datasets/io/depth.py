@@ -26,7 +26,7 @@ class DepthReader:
 
     Args:
         scale: the number that stands for one meter: 1000 for millimeters, 256 for KITTI's, 1 for meters.
-        max_depth: meters; a larger depth is none. None: a depth beyond FARTHEST says that the unit is another one.
+        max_depth: meters; a larger depth is none. None: a depth beyond FARTHEST shows that the unit is wrong.
 
     Raises:
         ConfigError: max_depth is no positive number.

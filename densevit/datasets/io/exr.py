@@ -27,7 +27,7 @@ def read_exr(name: str, data: bytes) -> np.ndarray:
         data: its bytes.
 
     Raises:
-        BrokenImage: truncated, compressed otherwise, or no channel can be told to be depth.
+        BrokenImage: truncated, compressed otherwise, or no channel is named like depth.
     """
     try:
         return _read(name, data)
@@ -37,7 +37,7 @@ def read_exr(name: str, data: bytes) -> np.ndarray:
 
 def _read(name: str, data: bytes) -> np.ndarray:
     (version,) = struct.unpack_from("<i", data, 4)
-    header, location = _header(data)
+    header, position = _header(data)
     compression = header["compression"][0]
     if version & UNSUPPORTED or compression not in LINES:
         kind = (
@@ -55,10 +55,10 @@ def _read(name: str, data: bytes) -> np.ndarray:
     chunks = math.ceil(height / lines)
     if min(width, height) >= 1:
         check_size(name, data, (height, width))
-    if min(width, height) < 1 or location + 8 * chunks > len(data):
+    if min(width, height) < 1 or position + 8 * chunks > len(data):
         raise ValueError("an impossible size")
     values, there = np.empty((height, width), kind), np.zeros(height, bool)
-    for offset in struct.unpack_from(f"<{chunks}Q", data, location):
+    for offset in struct.unpack_from(f"<{chunks}Q", data, position):
         row, size = struct.unpack_from("<2i", data, offset)
         row -= top
         count = min(lines, height - row)
@@ -77,33 +77,33 @@ def _read(name: str, data: bytes) -> np.ndarray:
 
 def _header(data: bytes) -> tuple[dict[str, bytes], int]:
     """Attributes by name, and where they end."""
-    found, location = {}, 8
-    while data[location]:
-        name, location = _text(data, location)
-        _, location = _text(data, location)  # its type
-        (size,) = struct.unpack_from("<i", data, location)
+    found, position = {}, 8
+    while data[position]:
+        name, position = _text(data, position)
+        _, position = _text(data, position)  # its type
+        (size,) = struct.unpack_from("<i", data, position)
         if size < 0:  # which would lead back, again and again
             raise ValueError("a negative length")
-        found[name] = data[location + 4 : location + 4 + size]
-        location += 4 + size
-    return found, location + 1
+        found[name] = data[position + 4 : position + 4 + size]
+        position += 4 + size
+    return found, position + 1
 
 
-def _text(data: bytes, location: int) -> tuple[str, int]:
-    end = data.index(b"\0", location)
-    return data[location:end].decode("latin-1"), end + 1
+def _text(data: bytes, position: int) -> tuple[str, int]:
+    end = data.index(b"\0", position)
+    return data[position:end].decode("latin-1"), end + 1
 
 
 def _channels(data: bytes) -> list[tuple[str, np.dtype]]:
     """Name and type of each channel, in the order in which a scan line holds them."""
-    found, location = [], 0
-    while data[location]:
-        name, location = _text(data, location)
-        kind, _, across, down = struct.unpack_from("<4i", data, location)
+    found, position = [], 0
+    while data[position]:
+        name, position = _text(data, position)
+        kind, _, across, down = struct.unpack_from("<4i", data, position)
         if (across, down) != (1, 1):
             raise ValueError("a channel at another resolution")
         found.append((name, TYPES[kind]))
-        location += 16
+        position += 16
     return found
 
 

@@ -127,15 +127,15 @@ def stated_size(data: bytes) -> tuple[int, int] | None:
         return struct.unpack_from(">II", data, 16)[::-1] if len(data) >= 24 else (0, 0)
     if data[:2] != b"\xff\xd8":
         return None
-    location = 2
-    while 0 <= (location := data.find(b"\xff", location)) <= len(data) - 9:
-        marker = data[location + 1]
+    position = 2
+    while 0 <= (position := data.find(b"\xff", position)) <= len(data) - 9:
+        marker = data[position + 1]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of a frame
-            return struct.unpack_from(">HH", data, location + 5)
+            return struct.unpack_from(">HH", data, position + 5)
         if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # what has no length
-            location += 1 if marker == 0xFF else 2
+            position += 1 if marker == 0xFF else 2
         else:
-            location += 2 + struct.unpack_from(">H", data, location + 2)[0]
+            position += 2 + struct.unpack_from(">H", data, position + 2)[0]
     return 0, 0
 
 

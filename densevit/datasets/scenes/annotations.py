@@ -42,16 +42,16 @@ def segmentation(mask: np.ndarray, box: np.ndarray) -> list | dict:
     polygons = mask_to_polygons(np.ascontiguousarray(mask[top:bottom, left:right]))
     if polygons is None:
         return mask_to_rle(mask)
-    return [[n + (top if location % 2 else left) for location, n in enumerate(polygon)] for polygon in polygons]
+    return [[n + (top if index % 2 else left) for index, n in enumerate(polygon)] for polygon in polygons]
 
 
 def coco_annotations(scene: Scene, image_id: int, kinds: Iterable[str] = ("boxes", "masks")) -> list[dict]:
     """COCO's `annotations` of one scene; ids are 100 * image_id + 1, 2, ...; without "masks" no segmentation."""
     found = []
-    for location, (label, mask, box) in enumerate(zip(scene.labels, scene.masks, scene.boxes, strict=True), start=1):
+    for index, (label, mask, box) in enumerate(zip(scene.labels, scene.masks, scene.boxes, strict=True), start=1):
         left, top, right, bottom = (int(n) for n in box)
         annotation = {
-            "id": 100 * image_id + location,
+            "id": 100 * image_id + index,
             "image_id": image_id,
             "category_id": CATEGORY_IDS[label],
             "bbox": [left, top, right - left, bottom - top],

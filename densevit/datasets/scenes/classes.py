@@ -12,7 +12,7 @@ OBJECT_CLASSES = ("ball", "ring", "bottle", "vase", "mug", "car", "truck", "chai
 CATEGORY_IDS = (1, 2, 3, 5, 6, 8, 9, 11, 13, 14, 16, 18)
 
 STUFF_CLASSES = ("floor", "rug", "wall", "ceiling", "sky", "clutter")
-SEMANTIC_CLASSES = OBJECT_CLASSES + STUFF_CLASSES  # semantic id = location in this list + 1
+SEMANTIC_CLASSES = OBJECT_CLASSES + STUFF_CLASSES  # semantic id = index in this list + 1
 FLOOR, RUG, WALL, CEILING, SKY, CLUTTER = range(len(OBJECT_CLASSES) + 1, len(SEMANTIC_CLASSES) + 1)
 
 # Goes up whenever the same (seed, index) no longer gives the same picture: a written folder records it.

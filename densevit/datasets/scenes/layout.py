@@ -98,7 +98,7 @@ class Stage:
 
 
 def _spot(rng: np.random.Generator, stage: Stage, reach: float, bulge: float) -> tuple[float, float]:
-    """A location (x, z) for a new thing: anywhere, or before or behind one that stands already.
+    """A position (x, z) for a new thing: anywhere, or before or behind one that stands already.
 
     The thing is at most `reach` to the left and right of x and bulges by `bulge`, meters: walls keep that distance.
     """
@@ -201,6 +201,6 @@ def furnish(rng: np.random.Generator, camera: Camera, room: Room) -> Stage:
             break
     for _ in range(clutter):
         _add_clutter(rng, stage)
-    while objects < MIN_OBJECTS:  # a rare crowd: other locations are drawn until there is room
+    while objects < MIN_OBJECTS:  # a rare crowd: other positions are drawn until there is room
         objects += _add_object(rng, stage)
     return stage

@@ -24,7 +24,7 @@ class Scene:
     image: np.ndarray
     """(H, W, 3) uint8, BGR."""
     labels: np.ndarray
-    """(N,) int64 classes, 0..11: locations in `classes.OBJECT_CLASSES`."""
+    """(N,) int64 classes, 0..11: indices into `classes.OBJECT_CLASSES`."""
     masks: np.ndarray
     """(N, H, W) bool, the visible pixels of each object."""
     boxes: np.ndarray

@@ -31,12 +31,12 @@ def turned(heights: list[float], radii: list[float], smooth: bool = False) -> np
     y, r = np.array(heights), np.array(radii)
     if smooth:
         fine = np.linspace(0.0, len(y) - 1.0, 33)
-        location = np.clip(fine.astype(int), 0, len(y) - 2)
-        part = fine - location
+        index = np.clip(fine.astype(int), 0, len(y) - 2)
+        part = fine - index
         ease = part * part * (3 - 2 * part)
         y, r = (
-            y[location] + (y[location + 1] - y[location]) * part,
-            r[location] + (r[location + 1] - r[location]) * ease,
+            y[index] + (y[index + 1] - y[index]) * part,
+            r[index] + (r[index + 1] - r[index]) * ease,
         )
     return np.concatenate([np.stack([r, y], axis=1), np.stack([-r[::-1], y[::-1]], axis=1)])
 
@@ -91,8 +91,8 @@ def mug(rng: np.random.Generator) -> Shape:
     ]
 
 
-def _wheels(locations: list[float], radius: float) -> Shape:
-    return [(ellipse(x, radius, radius, radius), 2) for x in locations]
+def _wheels(centers: list[float], radius: float) -> Shape:
+    return [(ellipse(x, radius, radius, radius), 2) for x in centers]
 
 
 def car(rng: np.random.Generator) -> Shape:

@@ -47,7 +47,7 @@ class Settings:
     scenes_version: int = SCENES_VERSION
 
     def record(self) -> dict:
-        """What scenes.json says, in JSON's own types."""
+        """The content of scenes.json, in JSON's own types."""
         return json.loads(json.dumps(asdict(self)))
 
 
@@ -164,10 +164,10 @@ def write_tree(
     try:
         jobs = []
         for split, seed, count, first_id in parts:
-            locations = [f"{split}2017", "annotations"]
-            locations += [f"{kind}/{split}" for kind in ("semantic", "depth") if kind in settings.labels]
-            for location in locations:
-                (fresh / location).mkdir(parents=True, exist_ok=True)
+            folders = [f"{split}2017", "annotations"]
+            folders += [f"{kind}/{split}" for kind in ("semantic", "depth") if kind in settings.labels]
+            for name in folders:
+                (fresh / name).mkdir(parents=True, exist_ok=True)
             jobs += [
                 _Job(str(fresh), split, seed, start, min(start + _CHUNK, count), first_id, settings)
                 for start in range(0, count, _CHUNK)

@@ -71,17 +71,17 @@ class RandomCrop(BaseTransform):
         self, classes: np.ndarray | None, rows: int, columns: int, size: tuple[int, int]
     ) -> tuple[int, int]:
         """Upper left corner (y, x) of a window of `size`, of so many `rows` and `columns` where it may begin."""
-        location = np.random.randint(rows), np.random.randint(columns)
+        corner = np.random.randint(rows), np.random.randint(columns)
         if classes is None or self.cat_max_ratio == 1:
-            return location
+            return corner
         for _ in range(TRIES):
-            y, x = location
+            y, x = corner
             counts = _count_classes(classes[y : y + size[0], x : x + size[1]])
             counts[IGNORED] = 0
             if np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio:
                 break
-            location = np.random.randint(rows), np.random.randint(columns)
-        return location
+            corner = np.random.randint(rows), np.random.randint(columns)
+        return corner
 
     def _draw_size(self, full_h: int, full_w: int) -> tuple[int, int]:
         width, height = self.size

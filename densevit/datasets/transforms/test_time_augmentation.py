@@ -57,7 +57,7 @@ def with_augmentation(pipeline: Sequence[Mapping], scales: Sequence[float] | Non
         first = kinds.index("Resize")
     else:
         loading = ("Load", "KBCrop")
-        first = next((location for location, kind in enumerate(kinds) if not kind.startswith(loading)), len(steps))
+        first = next((index for index, kind in enumerate(kinds) if not kind.startswith(loading)), len(steps))
     scales = (1.0,) if scales is None else check_scales(scales)
     return [*steps[:first], dict(type="TestTimeAugmentation", steps=steps[first:], scales=scales, flip=flip)]
 

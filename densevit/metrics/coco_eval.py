@@ -173,7 +173,7 @@ def _per_class(precision: np.ndarray, recall: np.ndarray, names: list[str]) -> l
 
 
 def format_metrics(scores: dict[str, Any]) -> str:
-    """One line a figure, one column a metric, six decimals; '-' where one was not computed."""
+    """One line a name, one column a metric, six decimals; '-' where one was not computed."""
     metrics = [name for name in METRICS if f"{name}_AP" in scores]
     keys = [*METRIC_NAMES, *dict.fromkeys(key.partition("_")[2] for key in scores if "@" in key.partition("/")[0])]
     width = max(6, *(len(key) + 1 for key in keys))

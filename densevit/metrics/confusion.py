@@ -101,7 +101,7 @@ def per_class_metrics(matrix: np.ndarray, beta: float = 1.0) -> dict[str, np.nda
 
 
 def mean_of(values: np.ndarray, nan_as: float | None = None) -> float:
-    """The mean over the classes that have a figure, or over all with `nan_as` for those without; nan where none has."""
+    """The mean over the classes that have a value, or over all with `nan_as` for those without; nan where none has."""
     values = values[~np.isnan(values)] if nan_as is None else np.nan_to_num(values, nan=nan_as)
     return float(values.mean()) if values.size else math.nan
 

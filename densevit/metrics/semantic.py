@@ -164,7 +164,7 @@ class SemanticMetric(PerImageMetric):
 
 
 def class_table(names: Sequence[str], scores: dict[str, np.ndarray], pixels: np.ndarray) -> str:
-    """One line a class with its metrics and its pixels in ground truth; '-' where a class has no such figure."""
+    """One line a class with its metrics and its pixels in ground truth; '-' where a class has no such value."""
     width = max(len("class"), *map(len, names))
     lines = ["class".ljust(width) + "".join(f"{name:>12}" for name in scores) + f"{'pixels':>14}"]
     for name, *values, count in zip(names, *scores.values(), pixels, strict=True):

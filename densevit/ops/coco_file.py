@@ -58,6 +58,13 @@ class CocoAnnotation:
     ignore: Any
     segmentation: Any
 
+    def to_dict(self) -> dict[str, Any]:
+        """The object as COCO's JSON has it, without what is missing."""
+        entry = {key: value for key in FIELDS if (value := getattr(self, key)) is not None}
+        if type(self.segmentation) is tuple:
+            entry["segmentation"] = [array("d", part).tolist() for part in self.segmentation]
+        return entry
+
 
 @dataclass
 class CocoFile:

@@ -13,11 +13,11 @@ import os
 import re
 from collections.abc import Iterator
 
-from densevit.datasets.coco_file import CocoFile, read_coco
 from densevit.datasets.formats.file_tree import FileTree
 from densevit.datasets.formats.folder_data import OBJECTS, FolderData, Split
 from densevit.datasets.formats.splits import ALL, split_of_folder, split_of_name
 from densevit.errors import DataError
+from densevit.ops.coco_file import CocoFile, read_coco
 
 TASK = OBJECTS
 ROBOFLOW = "_annotations.coco.json"
@@ -94,13 +94,13 @@ def _merge_categories(data: FolderData, content: dict[str, CocoFile], roboflow: 
         coco = content[split]
         if len(set(coco.names.values())) < len(coco.names):
             twice = [name for name in coco.names.values() if list(coco.names.values()).count(name) > 1]
-            data.problems.append(f"{coco.path} has two categories called {twice[0]!r}")
+            data.problems.append(f"{coco.source} has two categories called {twice[0]!r}")
         for number, name in coco.names.items():
             free = number if number not in names.values() else max(names.values()) + 1
             names.setdefault(name, free)
     if roboflow and len(names) > 1:
         first = next(iter(names))
-        used = {coco.names[a["category_id"]] for coco in content.values() for g in coco.annotations.values() for a in g}
+        used = {coco.names[a.category_id] for coco in content.values() for a in coco.annotations}
         if names[first] == 0 and first not in used:
             del names[first]
             data.notes.append(f"{first!r}, Roboflow's name of the group, is no class")
@@ -109,32 +109,31 @@ def _merge_categories(data: FolderData, content: dict[str, CocoFile], roboflow: 
 
 def _read_split(tree: FileTree, data: FolderData, file: str, split: str, coco: CocoFile, used: set[str]) -> Split:
     """The images of one annotation file that are there, and their annotations."""
-    folder = _image_folder(tree, file, split, [image["file_name"] for image in coco.images])
-    part = Split(image_dir=tree.path(folder), ann_file=coco.path)
+    folder = _image_folder(tree, file, split, [image.file_name for image in coco.images.values()])
+    part = Split(image_dir=tree.path(folder), ann_file=coco.source)
     ids = {category["name"]: category["id"] for category in data.categories}
     numbers = {number: ids.get(name) for number, name in coco.names.items()}
     # an annotation of id 0 counts as none when COCO's code matches
-    annotations = [a for group in coco.annotations.values() for a in group]
-    renumber = any(a["id"] == 0 for a in annotations)
+    renumber = any(a.id == 0 for a in coco.annotations)
     if renumber or any(number != new for number, new in numbers.items() if new is not None):
         part.ann_file = ""
-    for image in coco.images:
-        name = image["file_name"].replace("\\", "/")
+    groups = coco.by_image()
+    for image in coco.images.values():
+        name = image.file_name.replace("\\", "/")
         path = tree.find(_join(folder, name)) or tree.find(_join(folder, os.path.basename(name)))
         path = path or tree.image_anywhere(os.path.basename(name))
         if path is None:
-            data.leave_out("labels without an image", f"{image['file_name']} of {file}")
+            data.leave_out("labels without an image", f"{image.file_name} of {file}")
             part.ann_file = ""
             continue
         used.add(path)
         if path != _join(folder, name):
             part.ann_file = ""
-        image["file_name"] = tree.path(path)
-        part.images.append(image)
-        for annotation in coco.annotations.get(image["id"], ()):
-            number = len(part.annotations) + 1 if renumber else annotation["id"]
-            annotation.update(id=number, category_id=numbers[annotation["category_id"]])
-            part.annotations.append(annotation)
+        part.images.append(image._replace(file_name=tree.path(path))._asdict())
+        for annotation in groups.get(image.id, ()):
+            number = len(part.annotations) + 1 if renumber else annotation.id
+            category = numbers[annotation.category_id]
+            part.annotations.append({**annotation.to_dict(), "id": number, "category_id": category})
     return part
 
 

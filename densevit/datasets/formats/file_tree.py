@@ -9,8 +9,8 @@ from functools import cached_property
 
 from PIL import Image
 
-from densevit.datasets.image_dataset import IMAGES
 from densevit.datasets.io.image import ORIENTATION, TURNED, pillow_limit_off
+from densevit.datasets.paired_dataset import IMAGES
 from densevit.errors import DataError
 from densevit.plain_data import decode_text, read_lines
 

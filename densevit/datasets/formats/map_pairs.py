@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from densevit.datasets.formats.file_tree import FileTree
 from densevit.datasets.formats.folder_data import FolderData, Split
 from densevit.datasets.formats.splits import ALL, SPLIT_NAMES, image_sets, split_of_folder
-from densevit.datasets.image_dataset import IMAGES
+from densevit.datasets.paired_dataset import IMAGES
 
 IMAGE_FOLDERS = "images?|imgs?|img_dir|jpegimages|rgb|color|leftimg8bit|photos|pictures|inputs?"
 """What folders of images are called, as a regular expression."""

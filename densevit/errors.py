@@ -1,4 +1,4 @@
-"""What a user can fix: one sentence that names the thing, where it is and the way on; exit code 2, no traceback.
+"""Errors that a user can fix: one sentence that says what is wrong, where and what to do; exit code 2, no traceback.
 
 A bug of ours is any other exception and keeps its traceback.
 """
@@ -6,24 +6,30 @@ A bug of ours is any other exception and keeps its traceback.
 import contextlib
 import difflib
 import errno
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
-"""What a system answers where a disk is full, or a file may not be opened."""
+"""Error numbers of a full disk and of files that may not be opened."""
 LONGEST_MESSAGE = 4000
 
 
 def printable(text: Any) -> str:
-    """What comes from a file, as it can be shown: control characters (which steer a terminal), line breaks and what is
-    no character as their escapes, such as \\x1b."""
+    """Text from a file, safe to print: control characters, line breaks and invalid characters are escaped, as \\x1b."""
     text = str(text)
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class UserError(Exception):
-    """Something that the user can fix. Its text is the whole message, on one line."""
+    """Something that the user can fix. Its text is the whole message, on one line.
+
+    Attributes:
+        of_one_process: raised by one of a training's processes; other errors are raised by all of them.
+    """
+
+    of_one_process = False
 
     def __str__(self) -> str:
         text = super().__str__()
@@ -41,7 +47,7 @@ class DataError(UserError):
 
 
 class CheckpointError(UserError):
-    """A file of weights: unreadable, unsafe, of another model, or not to be had."""
+    """A file of weights: unreadable, unsafe, of another model, or not available."""
 
 
 class TrainingError(UserError):
@@ -67,19 +73,18 @@ def merge_options(where: str, given: Mapping[str, Any] | None, defaults: Mapping
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
     """Run a tool's body: a UserError, or a disk that takes no more, becomes one line on stderr and exit code 2; Ctrl-C
-    exit code 130."""
+    exit code 130. What all processes of a machine raise, its first one prints."""
     try:
         yield
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if error.of_one_process or os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except OSError as error:
         if error.errno not in DISK:
             raise
         what = f"{error.filename!r} cannot be used" if error.filename else "a file cannot be written"
-        print(
-            f"error: {what} ({error.strerror.lower()}): make room there, or choose another location.", file=sys.stderr
-        )
+        print(f"error: {what} ({error.strerror.lower()}): make room there, or choose another folder.", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -1,5 +1,4 @@
-"""Where results go: locations that can be written, none of them a file that the same command reads, and file names made
-of ids."""
+"""Paths of results: checked to be writable and to be no input of the same command; file names made of image ids."""
 
 import contextlib
 import hashlib
@@ -13,17 +12,16 @@ from typing import Any, NoReturn
 from densevit.errors import ConfigError
 
 LONGEST = 220
-"""Bytes of one part of a file name without its ending; file systems take 255 with it."""
+"""Bytes of one part of a file name without its suffix; file systems take 255 with it."""
 
 
 class Inputs:
-    """The files and folders that a command reads, on which none of its results may be written.
+    """The files and folders that a command reads, and which its results may not overwrite.
 
-    They are reported by their inode: symbolic links, hard links and other spellings of a path are the same file.
+    They are compared by inode: symbolic links, hard links and other spellings of a path are the same file.
 
     Args:
-        paths: files, and folders, within which nothing is written either; what is none is left out. Asked for only
-            once a result would be written over something.
+        paths: called for the files and folders when something that exists would be written; others are skipped.
     """
 
     def __init__(self, paths: Callable[[], Iterable[str | os.PathLike]]) -> None:
@@ -46,8 +44,8 @@ def files_of(*paths: str | os.PathLike) -> Inputs:
 
 
 def inputs_of(config: Any, *datasets: Any, files: Iterable[str | os.PathLike] = ()) -> Inputs:
-    """What a run of a config reads: `files`, files that the config names, its folders of data, and what the entries of
-    built datasets name (`img_path`, `seg_path`, ...)."""
+    """What a run of a config reads: `files`, the files and data folders in the config, and the files of built datasets
+    (`img_path`, `seg_path`, ...)."""
 
     def paths() -> Iterator[str]:
         yield from map(os.fspath, files)
@@ -62,7 +60,8 @@ def inputs_of(config: Any, *datasets: Any, files: Iterable[str | os.PathLike] = 
 
 def named_paths(value: Any, root: str = "") -> Iterator[str]:
     """The files and folders of data that a config names, alone or below its `data_root`."""
-    value = getattr(value, "_cfg_dict", value)  # MMEngine's Config is no mapping
+    if hasattr(value, "to_dict"):  # MMEngine's Config is no mapping
+        value = value.to_dict()
     if isinstance(value, Mapping):
         root = value.get("data_root") or root
         for key, item in value.items():
@@ -137,11 +136,10 @@ def _refuse(option: str, path: str | os.PathLike, fault: str) -> NoReturn:
 
 
 class FileNames:
-    """A file below a folder for each image, by its id or its file's name.
+    """The path of one result file per image, named by the image's id or file.
 
-    An id may be a path within its dataset, which gives folders. What would lead out of the folder, control characters
-    and names too long for a file system are replaced, and a hash of the whole is added; so it is to a name that another
-    image has already.
+    An id may be a path, which gives subfolders. Parts that would lead out of the folder, control characters and names
+    that are too long are replaced, and a hash is added, as it is to a name that another image has already.
 
     Args:
         folder: where the files are.
@@ -169,7 +167,7 @@ class FileNames:
 
 
 def safe_name(name: Any) -> str:
-    """An id as a relative path that stays below its folder: itself where it does."""
+    """An id as a relative path that cannot lead out of its folder; unchanged where it is one."""
     text = str(name)
     parts = [re.sub(r"[\x00-\x1f\x7f\\\ud800-\udfff]", "_", part) for part in text.split("/")]
     parts = [_cut(part) for part in parts if part not in ("", ".", "..")]

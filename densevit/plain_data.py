@@ -1,9 +1,9 @@
-"""Text files that are data: JSON, YAML and lists of names, whatever program wrote them. Reading them runs nothing, and
-takes time and memory in proportion to what they show."""
+"""Reads JSON, YAML and lists of names as plain data: no code in them is run, and time and memory are bounded."""
 
 import codecs
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ LONGEST_JSON, LONGEST_YAML = 16 << 20, 1 << 20
 COMMENT = re.compile(r"(^\s*|\s)#(\s.*)?$")
 """From a '#' with blanks around it to the end of the line."""
 MOST_NODES = 500_000
-"""Values of a YAML file, where each alias counts as what it stands for."""
+"""Values of a YAML file, with its aliases expanded."""
 
 
 class PlainLoader(yaml.SafeLoader):
@@ -28,8 +28,19 @@ def _tuple(loader: PlainLoader, node: yaml.Node) -> tuple:
 PlainLoader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple)
 
 
+def entries(value: Any, path: str = "") -> Iterator[tuple[str, dict, str]]:
+    """Every entry of nested dictionaries and lists: its dotted path, the dictionary that holds it, and its key."""
+    if isinstance(value, dict):
+        for key in list(value):
+            yield f"{path}{key}", value, key
+            yield from entries(value[key], f"{path}{key}.")
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from entries(item, f"{path}{index}.")
+
+
 def read_text(path: str | Path) -> str:
-    """A text file: by its byte order mark, else UTF-8, else Latin-1; without the mark. Raises OSError."""
+    """A text file, decoded by its byte order mark, else as UTF-8, else as Latin-1. Raises OSError."""
     return decode_text(Path(path).read_bytes())
 
 
@@ -44,7 +55,7 @@ def decode_text(content: bytes) -> str:
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """The lines of a text file that say something, without blanks around them and without comments. Raises OSError."""
+    """The lines of a text file, stripped, without comments and empty lines. Raises OSError."""
     lines = (COMMENT.sub("", line).strip() for line in read_text(path).splitlines())
     return [line for line in lines if line]
 
@@ -69,7 +80,7 @@ def parse_yaml(text: str, loader: type[yaml.SafeLoader] = PlainLoader) -> Any:
         if node is None:
             return None
         if _count(node, {}) > MOST_NODES:
-            raise ValueError(f"with its aliases written out it has more than {MOST_NODES:,} values")
+            raise ValueError(f"with its aliases expanded it has more than {MOST_NODES:,} values")
         return reader.construct_document(node)
     except RecursionError as error:
         raise ValueError("its values are nested too deeply") from error
@@ -78,7 +89,7 @@ def parse_yaml(text: str, loader: type[yaml.SafeLoader] = PlainLoader) -> Any:
 
 
 def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
-    """Values below a node. Raises ValueError for one within itself."""
+    """The number of values below a node. Raises ValueError for a node that contains itself."""
     if id(node) not in known:
         known[id(node)] = None
         pairs = isinstance(node, yaml.MappingNode)
@@ -86,5 +97,5 @@ def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
         known[id(node)] = 1 + (0 if isinstance(node, yaml.ScalarNode) else sum(_count(part, known) for part in inner))
     found = known[id(node)]
     if found is None:
-        raise ValueError("a value stands within itself")
+        raise ValueError("a value contains itself")
     return found

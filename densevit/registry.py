@@ -1,8 +1,7 @@
-"""densevit's branch of MMEngine's registries: what the `type=` strings of a config mean.
+"""densevit's children of MMEngine's registries, in which the `type=` strings of a config are looked up.
 
-A class registers itself under its own name; the files named in `locations` are imported when a config first asks for
-a name, so nothing has to be imported by hand. Only what a config can name is registered: models, datasets,
-transforms, metrics and the Runner's parts. Layers and functions are imported like any other Python.
+A class registers itself under its own name; the modules in `LOCATIONS` are imported when a name is first looked up.
+Only what a config can name is registered: models, datasets, transforms, metrics and parts of the Runner.
 """
 
 import re
@@ -65,31 +64,31 @@ FETCHING = re.compile(r"pretrained(_cfg\w*)?|checkpoint_path|cache_dir")
 
 
 def check_registered(config: Any, path: str, names: Collection[str] | None = None) -> None:
-    """Refuse a configuration that is data and asks for more than registered parts.
+    """Check that a configuration that is data names registered classes alone, at any depth.
 
-    MMEngine imports and calls whatever `type=` names by its full path: here every one, however deep, has to be the name
-    of a registered class. Arguments that fetch or open a file may not be set.
+    MMEngine imports and calls whatever `type=` names by its full path. Arguments that fetch or open a file may not be
+    set either.
 
     Args:
         config: the settings at `path`.
         path: for messages, 'model.backbone'.
-        names: that may be named; None for a model that a checkpoint carries: those of models, and no addresses.
+        names: the allowed names; None for a model's config in a checkpoint: names of models, and no URLs.
 
     Raises:
-        ConfigError: the location and what stands there.
+        ConfigError: the first setting that is not allowed.
     """
     if isinstance(config, (list, tuple)):
         for index, item in enumerate(config):
             check_registered(item, f"{path}.{index}", names)
     elif names is None and isinstance(config, str) and "://" in config:
-        raise ConfigError(f"{path} is {config[:80]!r}: opening a file fetches nothing; take the address out.")
+        raise ConfigError(f"{path} is {config[:80]!r}: opening a file fetches nothing; remove the URL.")
     elif names is None and isinstance(config, int) and abs(config) > LARGEST:
         raise ConfigError(f"{path} is {config}, and no part of a model takes more than {LARGEST}.")
     if not isinstance(config, Mapping):
         return
     if (known := names) is None:
         MODELS.import_from_location()
-        known = MODELS._module_dict.keys() | MODELS.parent._module_dict.keys()
+        known = MODELS.module_dict.keys() | MODELS.parent.module_dict.keys()
     for key, value in config.items():
         location = f"{path}.{key}".removeprefix(".")
         scope, _, name = value.rpartition(".") if isinstance(value, str) else ("", "", None)

@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "converters.source": {"checkpoints", "converters.config_spec"},
     "converters.sources": GROUND | CONVERTERS_CORE | {"checkpoints", "converters.source", "converters.architectures"},
     "converters": GROUND | CONVERTERS_CORE | {"checkpoints", "converters.architectures", "converters.sources"},
-    "engine": GROUND | {"checkpoints", "converters"},
+    "engine": GROUND | {"kernels", "checkpoints", "converters"},
     "inference": GROUND
     | {"ops", "checkpoints", "converters", "engine", "datasets", "visualization", "models.protocols"},
 }

@@ -1,9 +1,9 @@
-"""Check the datasets of a config before training on them; exit code 2 and a line per problem where there is one.
+"""Check the datasets of a config before training; exit code 2 and a line for each problem.
 
 python tools/check_data.py configs/pvt_retinanet_coco.py --data-root data/coco [--images 500]
 
-Boxes and masks in COCO's form, images with class maps, whose pixels are counted by class, and images with depth maps,
-whose range in meters and holes are reported.
+Boxes and masks in COCO's format, semantic class maps, whose pixels are counted by class, and depth maps, whose range in
+meters and share of invalid pixels are printed.
 """
 
 import argparse
@@ -12,8 +12,8 @@ import argparse
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="config file, or the name of a shipped one")
-    parser.add_argument("--data-root", help="folder of the data, in place of the config's")
-    parser.add_argument("--images", type=int, help="decode so many images of each dataset; default: all")
+    parser.add_argument("--data-root", help="folder of the data, instead of the config's")
+    parser.add_argument("--images", type=int, help="number of images to decode of each dataset; default: all")
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="override config values")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Draw the confusion matrix of a test of pixel classes, and tell the greatest confusions.
+"""Draw the confusion matrix of a test of semantic classes, and print the greatest confusions.
 
 python tools/confusion_matrix.py work_dirs/pvt_fpn_ade20k/confusion_matrix.json --out confusion.png
 """
@@ -9,9 +9,7 @@ from pathlib import Path
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "matrix", type=Path, help="confusion_matrix.json, which tools/test.py leaves in the work folder"
-    )
+    parser.add_argument("matrix", type=Path, help="confusion_matrix.json, which tools/test.py writes into the work dir")
     parser.add_argument("--out", type=Path, default=Path("confusion_matrix.png"), help="picture to write")
     return parser.parse_args()
 

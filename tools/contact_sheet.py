@@ -1,4 +1,4 @@
-"""Lay predictions beside the ground truth for some images of a validation set, on one picture.
+"""Draw ground truth and predictions of some images of a validation set side by side, in one picture.
 
 python tools/contact_sheet.py CONFIG CHECKPOINT --data-root DIR --out sheet.png
 """
@@ -9,11 +9,11 @@ import argparse
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="config file or shipped recipe")
-    parser.add_argument("checkpoint", help="weights to look at")
+    parser.add_argument("checkpoint", help="file of weights")
     parser.add_argument("--data-root", help="folder of the data, instead of the config's")
     parser.add_argument("--out", default="contact_sheet.png", help="picture to write (default: contact_sheet.png)")
-    parser.add_argument("--images", type=int, default=12, help="how many, spread over the set (default: 12)")
-    parser.add_argument("--score-thr", type=float, default=0.3, help="leave out what scores less (default: 0.3)")
+    parser.add_argument("--images", type=int, default=12, help="number of images (default: 12)")
+    parser.add_argument("--score-thr", type=float, default=0.3, help="score threshold (default: 0.3)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
     return parser.parse_args()
 

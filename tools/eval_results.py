@@ -1,4 +1,4 @@
-"""Score a COCO results file of any project: the twelve metrics, equal to pycocotools'.
+"""Evaluate a COCO results file of any project: the twelve COCO metrics, equal to pycocotools'.
 
 python tools/eval_results.py RESULTS.json --ann ANNOTATIONS.json --metric bbox segm
 """
@@ -15,7 +15,7 @@ def parse_args() -> argparse.Namespace:
         "--backend",
         default="auto",
         choices=["auto", "hotcoco", "faster_coco_eval", "pycocotools"],
-        help="program that matches boxes; all give the same metrics, auto takes the fastest installed",
+        help="library that matches boxes; all give the same metrics, auto takes the fastest installed",
     )
     parser.add_argument("--per-class", action="store_true", help="also AP, AP50 and AR@100 of each class")
     return parser.parse_args()
@@ -28,10 +28,10 @@ def main() -> None:
     with exit_on_user_error():
         from densevit.metrics.coco_eval import class_table, evaluate_coco, format_metrics
 
-        metrics = evaluate_coco(args.ann, args.results, args.metric, args.backend, per_class=args.per_class)
-        print(format_metrics(metrics))
+        scores = evaluate_coco(args.ann, args.results, args.metric, args.backend, per_class=args.per_class)
+        print(format_metrics(scores))
         if args.per_class:
-            print("\n" + class_table(metrics))
+            print("\n" + class_table(scores))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Write the weights of a training's checkpoint as float16 safetensors, with the names of its classes.
+"""Write the weights of a checkpoint as float16 safetensors, with its class names.
 
 python tools/export_weights.py work_dirs/pvt_multitask_scenes/latest.pth pvt_multitask_scenes.safetensors
 
-Averaged weights (ema) where the training keeps them. The file is loaded like the checkpoint, and is a fraction of it.
+The averaged weights (ema) where the training has them. The file loads like the checkpoint and is a fraction of it.
 """
 
 import argparse
@@ -12,7 +12,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="a .pth that tools/train.py wrote")
     parser.add_argument("out", metavar="OUT.safetensors", help="the file to write")
-    parser.add_argument("--recipe", metavar="NAME", help="config that they belong to (default: as the run was called)")
+    parser.add_argument("--recipe", metavar="NAME", help="name of their recipe (default: that of the run)")
     args = parser.parse_args()
 
     from densevit.errors import exit_on_user_error

@@ -1,6 +1,5 @@
 #!/usr/bin/env python
-"""Make a recipe of ours out of a checkpoint of mmdetection, mmsegmentation or another project: a config, safetensors
-and the load report.
+"""Convert a checkpoint of mmdetection, mmsegmentation or another project: a config, safetensors and the load report.
 
 python tools/import_checkpoint.py retinanet_pvt-t_fpn_1x_coco.pth --out imported
 
@@ -16,7 +15,7 @@ def main() -> None:
     parser.add_argument("--out", default=".", metavar="DIR", help="folder for the config and the weights")
     parser.add_argument("--variant", help="which Depth-Anything it is, such as depth_anything_v2_metric_20")
     parser.add_argument("--config", help="detectron2's configuration, where it is not config.yaml beside the file")
-    parser.add_argument("--load-report", "--receipt", action="store_true", help="print what became of every tensor")
+    parser.add_argument("--load-report", "--receipt", action="store_true", help="print the load report of every tensor")
     args = parser.parse_args()
 
     from densevit.errors import exit_on_user_error

@@ -12,7 +12,10 @@ def parse_args() -> argparse.Namespace:
     size = "pixels of the network's input (default: 800 1280, as the papers count)"
     parser.add_argument("--size", type=int, nargs=2, default=(800, 1280), metavar=("HEIGHT", "WIDTH"), help=size)
     parser.add_argument(
-        "--classes", type=int, default=80, help="where the recipe leaves them to the data (default: 80)"
+        "--classes",
+        type=int,
+        default=80,
+        help="number of classes, where the recipe has none (default: 80)",
     )
     settings = "override config values"
     parser.add_argument("--cfg-options", nargs="+", action="extend", metavar="KEY=VALUE", help=settings)

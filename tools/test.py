@@ -12,29 +12,29 @@ from typing import Any
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="config file, or the name of a shipped one")
-    parser.add_argument("checkpoint", help="weights: of densevit, or of a project whose names it knows")
-    parser.add_argument("--data-root", metavar="DIR", help="folder of the data, in place of the config's")
+    parser.add_argument("checkpoint", help="weights, in any supported format")
+    parser.add_argument("--data-root", metavar="DIR", help="folder of the data, instead of the config's")
     parser.add_argument("--work-dir", metavar="DIR", help="for logs; default: work_dirs/<config>")
     parser.add_argument(
         "--out",
         metavar="PATH",
-        help="write the results: objects as a COCO results JSON, semantic classes or depth as PNG maps",
+        help="write the results: detections as a COCO results JSON, semantic classes or depth as PNG maps",
     )
-    parser.add_argument("--palette", action="store_true", help="PNG maps that show the dataset's colors")
+    parser.add_argument("--palette", action="store_true", help="write the PNG maps with the dataset's colors")
     parser.add_argument(
         "--scales",
         type=float,
         nargs="+",
         metavar="FACTOR",
-        help="look at each image at so many sizes, average the maps",
+        help="multi-scale TTA: predict at these scales and average the maps",
     )
-    parser.add_argument("--flip", action="store_true", help="look at each image flipped, too")
+    parser.add_argument("--flip", action="store_true", help="horizontal-flip TTA")
     parser.add_argument("--show-dir", metavar="DIR", help="draw each image's ground truth beside the prediction")
-    parser.add_argument("--score-thr", type=float, default=0.3, help="least score that is drawn; default 0.3")
+    parser.add_argument("--score-thr", type=float, default=0.3, help="score threshold of what is drawn; default 0.3")
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="torch.compile the model: minutes at first, pays for many images of few sizes (padded to a multiple)",
+        help="torch.compile the model: takes minutes, and pays off for many images of few sizes",
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)

@@ -11,14 +11,14 @@ import os
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="config file, or the name of a shipped one")
-    parser.add_argument("--data-root", metavar="DIR", help="folder of the data, in place of the config's")
+    parser.add_argument("--data-root", metavar="DIR", help="folder of the data, instead of the config's")
     parser.add_argument("--work-dir", metavar="DIR", help="for checkpoints and logs; default: work_dirs/<config>")
-    parser.add_argument("--resume", action="store_true", help="go on from the last whole checkpoint in the work dir")
+    parser.add_argument("--resume", action="store_true", help="resume from the latest checkpoint in the work dir")
     parser.add_argument("--amp", action="store_true", help="bf16 autocast, on CPU or GPU")
     parser.add_argument(
-        "--pretrained", metavar="FILE|none", help="weights of the backbone in place of the published ones; none: random"
+        "--pretrained", metavar="FILE|none", help="weights of the backbone instead of the config's; none: random"
     )
-    parser.add_argument("--seed", type=int, help="seed of everything random, in place of the config's")
+    parser.add_argument("--seed", type=int, help="random seed, instead of the config's")
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)
     settings = "override config values"

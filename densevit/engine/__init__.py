@@ -1,4 +1,4 @@
-"""MMEngine's Runner with the parts that we fix or add. Nothing heavy is imported until it is asked for."""
+"""MMEngine's Runner with exact resume, atomic checkpoints and config checks. Submodules are imported on first use."""
 
 import importlib
 from typing import Any

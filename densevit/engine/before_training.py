@@ -1,4 +1,4 @@
-"""What a training would meet only at its first validation, looked for before its first step."""
+"""Checks before the first iteration of what would otherwise fail at the first validation."""
 
 import contextlib
 import copy
@@ -9,18 +9,20 @@ from mmengine.hooks import EarlyStoppingHook as MMEngineEarlyStoppingHook
 
 from densevit.engine import rng_state
 from densevit.engine.checkpointing import CheckpointHook
+from densevit.engine.classes import compare_datasets
 from densevit.engine.config import config_files
 from densevit.errors import ConfigError, DataError, UserError, suggest
+from densevit.kernels.check_compiler import require_compiler
 from densevit.outputs import inputs_of
 from densevit.registry import DATASETS, HOOKS
 
 MOST_MAPS = 2000
-"""Depth maps that are looked at, spread evenly, for a pixel that counts."""
+"""The most depth maps that are searched, spread evenly, for a valid pixel."""
 
 
 @HOOKS.register_module()
 class EarlyStoppingHook(MMEngineEarlyStoppingHook):
-    """MMEngine's, which knows of the metrics of dense prediction whether more is better, as `save_best` does."""
+    """MMEngine's, which knows whether more is better for the metrics of dense prediction, as `save_best` does."""
 
     _default_greater_keys = CheckpointHook._default_greater_keys
     _default_less_keys = CheckpointHook._default_less_keys
@@ -30,9 +32,12 @@ def check_before_training(runner: Any) -> None:
     """Loaders, class tables, outputs and monitored metrics, and one image through validation.
 
     Raises:
-        ConfigError, DataError: what the training or its first validation would end with.
+        ConfigError, DataError: the first error that is found.
     """
     train, val = runner.train_loop.dataloader, runner.val_loop and runner.val_loop.dataloader
+    compiled = runner.cfg.get("compile")
+    if compiled and (compiled is True or compiled.get("backend", "inductor") == "inductor"):
+        require_compiler(next(runner.bare_model.parameters()).device)
     _check_length("train_dataloader", train)
     _check_monitors(runner)
     if val is None:
@@ -41,14 +46,14 @@ def check_before_training(runner: Any) -> None:
     if getattr(val.batch_sampler, "drop_last", False) and len(val.dataset) % (val.batch_sampler.batch_size or 1):
         raise ConfigError("val_dataloader.drop_last=True leaves images unscored; leave it out.")
     for part in getattr(train.dataset, "datasets", ()):
-        _compare_classes(train.dataset, part, "a part of train_dataloader")
-    _compare_classes(train.dataset, val.dataset, "val_dataloader")
+        compare_datasets(train.dataset, part, "a part of train_dataloader")
+    compare_datasets(train.dataset, val.dataset, "val_dataloader")
     test = (runner.cfg.get("test_dataloader") or {}).get("dataset")
     if isinstance(test, dict) and test != (runner.cfg.get("val_dataloader") or {}).get("dataset"):
         built = None
-        with contextlib.suppress(UserError, OSError):  # a test set that is not there yet
+        with contextlib.suppress(UserError, OSError):  # a test set that does not exist yet
             built = DATASETS.build(test)
-        _compare_classes(train.dataset, built, "test_dataloader")
+        compare_datasets(train.dataset, built, "test_dataloader")
     inputs = inputs_of(runner.cfg, train.dataset, val.dataset, files=config_files(runner.cfg))
     for metric in runner.val_loop.evaluator.metrics:
         if getattr(metric, "out", None) and hasattr(metric, "check_out"):
@@ -69,22 +74,8 @@ def _check_length(section: str, loader: Any) -> None:
         )
 
 
-def _compare_classes(train: Any, other: Any, section: str) -> None:
-    ours, theirs = (getattr(dataset, "metainfo", None) or {} for dataset in (train, other))
-    for key in ("classes", "semantic_classes"):
-        a, b = list(ours.get(key) or ()), list(theirs.get(key) or ())
-        if a and b and a != b:
-            index = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-            names = [repr(table[index]) if index < len(table) else "missing" for table in (a, b)]
-            raise DataError(
-                f"{key} of {section} ({theirs.get('ann_file')}) are not those of train_dataloader "
-                f"({ours.get('ann_file')}): class {index} is {names[1]} and not {names[0]}; state the same `classes`, "
-                "in the same order, on both datasets."
-            )
-
-
 def _check_monitors(runner: Any) -> None:
-    """The metrics that hooks watch have to be among those that validation gives, where these are known."""
+    """The metrics that hooks monitor have to be among those of validation, where these are known."""
     metrics = runner.val_loop.evaluator.metrics if runner.val_loop else ()
     known = [f"{m.prefix}/{name}" for m in metrics for name in getattr(m, "metric_names", list)()]
     complete = all(hasattr(m, "metric_names") for m in metrics)
@@ -98,7 +89,7 @@ def _check_monitors(runner: Any) -> None:
 
 
 def _check_depth(dataset: Any, most: float) -> None:
-    """DataError where no pixel of the depth maps, looked at until one is found, is nearer than `most` meters."""
+    """DataError where no pixel of the searched depth maps is nearer than `most` meters."""
     count = 0
     asked = most < math.inf and hasattr(dataset, "get_data_info")
     for index in range(0, len(dataset), len(dataset) // MOST_MAPS + 1) if asked else ():

@@ -1,4 +1,4 @@
-"""From a config to a Runner that is ready to train or to test."""
+"""Builds a Runner from a config."""
 
 import importlib.util
 import itertools
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from densevit.errors import ConfigError
 from densevit.outputs import inputs_of, named_paths, require_folder
+from densevit.plain_data import entries
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -23,15 +24,15 @@ def build_runner(cfg: "Config", resume: bool = False, training: bool = True, pre
 
     Args:
         cfg: from `read_config`; it is changed.
-        resume: go on from the last whole checkpoint in `cfg.work_dir`, or from the start where there is none.
+        resume: from the latest checkpoint in `cfg.work_dir`, or start where there is none.
         training: False builds the test loop alone.
-        pretrained: a file of weights for the backbone in place of the one that the config names, or 'none' for random
-            ones. What the config names is fetched before anything else, unless a checkpoint gives the weights.
+        pretrained: a file of weights for the backbone instead of the config's, or 'none' for random weights. The
+            config's are downloaded before anything is built, unless a checkpoint gives the weights.
 
     Raises:
         ConfigError: what is missing or does not fit, such as a number of classes that is not the dataset's.
         CheckpointError: no checkpoint can be resumed from.
-        DataError: whatever the dataset finds missing.
+        DataError: files of the dataset are missing or wrong.
     """
     from densevit.engine.mmengine_patches import patch_runtime, suppress_warnings
 
@@ -41,20 +42,13 @@ def build_runner(cfg: "Config", resume: bool = False, training: bool = True, pre
 
 
 def _build(cfg: "Config", resume: bool, training: bool, pretrained: str | None) -> "Runner":
-    from mmengine.utils import import_modules_from_strings
-
     from densevit.engine.checkpointing import find_latest_checkpoint
-    from densevit.engine.evaluate import compare_classes
+    from densevit.engine.classes import compare_classes, pass_classes
+    from densevit.engine.config_checks import ConfigChecker, building
     from densevit.engine.runner import Runner
-    from densevit.engine.value_checks import ValueChecker, building
 
-    if cfg.get("custom_imports"):
-        try:
-            import_modules_from_strings(**cfg.custom_imports)
-        except ImportError as error:
-            raise ConfigError(f"custom_imports of the config: {error}; correct the name, or install it.") from error
     _fill_in(cfg, training)
-    ValueChecker(str(cfg.filename or "the config")).check(cfg._cfg_dict)
+    ConfigChecker(str(cfg.filename or "the config")).check(cfg.to_dict())
     _check_work_dir(cfg, resume, training)
     folder = _checkpoint_folder(cfg)
     found = find_latest_checkpoint(folder) if resume else None
@@ -72,7 +66,7 @@ def _build(cfg: "Config", resume: bool, training: bool, pretrained: str | None) 
     if found is not None:
         described = found[1]["meta"].get("dataset_meta") or {}
         compare_classes(str(found[0]), described, getattr(dataset, "metainfo", None) or {}, "resume it with")
-    _pass_classes(cfg, getattr(dataset, "metainfo", None) or {})
+    pass_classes(cfg, getattr(dataset, "metainfo", None) or {})
     weights_follow = found is not None or not training or cfg.get("load_from")
     _settle_pretrained(cfg, "none" if weights_follow else pretrained)
     with building("the model, a hook or another part"):
@@ -80,16 +74,16 @@ def _build(cfg: "Config", resume: bool, training: bool, pretrained: str | None) 
     runner.found = found
     if found is not None and seed is not None and stated not in (None, seed):
         runner.logger.warning(f"seed {stated} is not used: the resumed run keeps its seed {seed}")
-    setattr(runner, "train_dataset" if training else "test_dataset", dataset)
     # built once: the loader takes it as it is
-    loader = getattr(runner, f"_{section}")
-    if isinstance(loader, dict):
-        setattr(runner, f"_{section}", dict(loader, dataset=dataset))
+    if training:
+        runner.train_dataset, runner._train_dataloader = dataset, dict(runner._train_dataloader, dataset=dataset)
+    else:
+        runner.test_dataset, runner._test_dataloader = dataset, dict(runner._test_dataloader, dataset=dataset)
     return runner
 
 
 def _fill_in(cfg: "Config", training: bool) -> None:
-    """Defaults, and the switches that stand for several settings."""
+    """Defaults, and the switches `ema`, `amp` and `tensorboard`, each of which sets several keys."""
     if not cfg.get("model"):
         raise ConfigError(f"{cfg.filename}: there is no model; state one.")
     stem = Path(cfg.filename).stem if cfg.filename else "run"
@@ -113,11 +107,10 @@ def _fill_in(cfg: "Config", training: bool) -> None:
     if training:
         _train_settings(cfg)
         return
-    for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
+    training_only = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler")
+    for key in (*training_only, "val_dataloader", "val_cfg", "val_evaluator"):
         cfg[key] = None
-    for key in ("val_dataloader", "val_cfg", "val_evaluator"):
-        cfg[key] = None
-    # the progress bar says what a line per 50 batches would
+    # there is a progress bar in place of a line per 50 batches
     hooks = dict(cfg.get("default_hooks") or {})
     cfg.default_hooks = dict(hooks, logger=dict(hooks.get("logger") or dict(type="LoggerHook"), interval=10**9))
 
@@ -145,7 +138,7 @@ def _train_settings(cfg: "Config") -> None:
 
 
 def _settle_saving(cfg: "Config") -> None:
-    """Checkpoints follow the loop: each epoch where it counts epochs, with each validation where it counts steps."""
+    """The default interval of checkpoints: an epoch, or that of validation where the loop counts iterations."""
     saving, loop = (cfg.get("default_hooks") or {}).get("checkpoint"), cfg.train_cfg
     if not saving:
         return
@@ -159,14 +152,14 @@ def _settle_saving(cfg: "Config") -> None:
 
 
 def _checkpoint_folder(cfg: "Config") -> Path:
-    """Where the checkpoints lie: MMEngine puts a folder named as the work dir into a stated `out_dir`."""
+    """The folder of the checkpoints: the work dir, or the folder of the same name that MMEngine makes in `out_dir`."""
     out_dir = ((cfg.get("default_hooks") or {}).get("checkpoint") or {}).get("out_dir")
     work_dir = Path(cfg.work_dir)
     return Path(out_dir) / work_dir.name if out_dir and str(out_dir) != str(cfg.work_dir) else work_dir
 
 
 def _settle_pretrained(cfg: "Config", choice: str | None) -> None:
-    """Replace, remove or fetch the weights that the config's `init_cfg` entries name."""
+    """Replace, remove or download the weights that the config's `init_cfg` entries name."""
     from densevit.checkpoints.pretrained import resolve
 
     if choice not in (None, "none"):
@@ -175,26 +168,19 @@ def _settle_pretrained(cfg: "Config", choice: str | None) -> None:
         backbone = cfg.model["backbone"]
         backbone.get("vit", backbone)["init_cfg"] = dict(type="Pretrained", checkpoint=choice)  # an adapter's ViT
 
-    def walk(part: Any) -> None:
-        if isinstance(part, dict):
-            init = part.get("init_cfg")
-            if isinstance(init, dict) and init.get("type") in ("Pretrained", "densevit.Pretrained"):
-                if choice == "none":
-                    part["init_cfg"] = None
-                else:
-                    resolve(init)
-            part = list(part.values())
-        if isinstance(part, (list, tuple)):
-            for item in part:
-                walk(item)
-
-    walk(cfg.model)
+    for _, part, key in entries({"model": cfg.model}):
+        init = part[key]
+        if key == "init_cfg" and isinstance(init, dict) and init.get("type") in ("Pretrained", "densevit.Pretrained"):
+            if choice == "none":
+                part[key] = None
+            else:
+                resolve(init)
 
 
 def _dataset(cfg: "Config", section: str) -> Any:
     from mmengine.registry import DATASETS, DefaultScope
 
-    from densevit.engine.value_checks import building
+    from densevit.engine.config_checks import building
 
     loader = cfg.get(section)
     if not loader:
@@ -206,38 +192,3 @@ def _dataset(cfg: "Config", section: str) -> Any:
         if hasattr(dataset, "full_init"):
             dataset.full_init()
     return dataset
-
-
-def _pass_classes(cfg: "Config", metainfo: dict) -> None:
-    """Give the dataset's class names to the model; a number of classes in the config must be theirs."""
-    import inspect
-
-    from mmengine.registry import MODELS, DefaultScope
-
-    classes = metainfo.get("classes")
-    if classes is None:
-        return
-    for path, stated in _stated_class_numbers(cfg.model, "model"):
-        if stated != len(classes):
-            names = ", ".join(map(str, classes[:3]))
-            raise ConfigError(
-                f"{path} is {stated}, but the dataset {metainfo.get('ann_file', '')} has {len(classes)} classes "
-                f"({names}, ...); leave {path} out, or use the dataset that it is about."
-            )
-    kind = cfg.model["type"]
-    if isinstance(kind, str):
-        scope = DefaultScope.overwrite_default_scope(cfg.default_scope)
-        with scope, MODELS.switch_scope_and_registry(None) as registry:
-            kind = registry.get(kind)
-    for key in ("classes", "semantic_classes"):
-        if metainfo.get(key) is not None and (kind is None or key in inspect.signature(kind).parameters):
-            cfg.model[key] = tuple(metainfo[key])
-
-
-def _stated_class_numbers(value: Any, path: str) -> list[tuple[str, int]]:
-    if isinstance(value, dict):
-        found = [(f"{path}.num_classes", value["num_classes"])] if isinstance(value.get("num_classes"), int) else []
-        return found + [pair for key, item in value.items() for pair in _stated_class_numbers(item, f"{path}.{key}")]
-    if isinstance(value, (list, tuple)):
-        return [pair for i, item in enumerate(value) for pair in _stated_class_numbers(item, f"{path}.{i}")]
-    return []

@@ -1,8 +1,8 @@
-"""Checkpoints that a crash, a full disk or a killed process cannot spoil.
+"""Atomic checkpoints, which a crash, a full disk or a killed process cannot damage.
 
-A file is written under another name in the same folder, flushed to the disk and moved over its name; older files are
-removed only after that. When a save fails (a full disk), the files before stay as they are, one line says so, training
-goes on and tries again at the next interval; if the last save of the training failed too, the run ends with an error.
+A file is written beside its name, flushed to the disk and moved over it; older files are removed only after that. Where
+a save fails (a full disk), earlier files stay, an error is logged, and training goes on and tries again at the next
+interval; if the last save of the training fails, the run ends with an error.
 """
 
 import contextlib
@@ -20,13 +20,14 @@ from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.logging import HistoryBuffer
 
 from densevit.checkpoints.reading import read_file
+from densevit.checkpoints.writing import atomic_write
 from densevit.engine.resuming import require_resumable
 from densevit.errors import CheckpointError, UserError
 from densevit.registry import HOOKS
 
 UNFINISHED = ".unfinished"
 LATEST = "latest.pth"
-"""A link to the newest checkpoint, for commands that go on from a training: `tools/test.py CONFIG .../latest.pth`."""
+"""A link to the latest checkpoint, for other commands: `tools/test.py CONFIG .../latest.pth`."""
 
 
 class CheckpointSaveError(Exception):
@@ -40,26 +41,13 @@ def written_atomically(path: str | os.PathLike) -> Iterator[Any]:
     Raises:
         CheckpointSaveError: the disk is full, the folder cannot be written.
     """
-    path = Path(path)
-    # the process's number: two runs in one folder do not write into each other's files
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     try:
-        with open(unfinished, "wb") as file:
+        os.stat(Path(path).parent)  # a folder that is gone is not made again
+        with atomic_write(Path(path), UNFINISHED) as unfinished, open(unfinished, "wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-        with contextlib.suppress(OSError):  # the name itself; some file systems cannot sync a folder
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
     # torch.save turns the OSError of a full disk into RuntimeErrors of several texts
     except (OSError, RuntimeError) as error:
         raise CheckpointSaveError(f"{path} could not be written ({_reason(error)})") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _reason(error: BaseException) -> str:
@@ -82,7 +70,7 @@ def save_atomically(checkpoint: dict, path: str | os.PathLike) -> None:
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Write a small file whole; where that fails, rather none than an outdated one."""
+    """Write a small file; where that fails, remove it, as it would be outdated."""
     try:
         with written_atomically(path) as file:
             file.write(text.encode())
@@ -92,7 +80,7 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 
 def update_symlink(link: Path, name: str) -> None:
-    """Make `link` a symbolic link to `name` beside it, at no moment to nothing; not where the file system has none."""
+    """Make `link` a symbolic link to `name` beside it, atomically, where the file system has links."""
     unfinished = link.with_name(f".{link.name}.{os.getpid()}{UNFINISHED}")
     with contextlib.suppress(OSError, NotImplementedError):
         unfinished.unlink(missing_ok=True)
@@ -101,14 +89,14 @@ def update_symlink(link: Path, name: str) -> None:
 
 
 def remove_unfinished(folder: str | os.PathLike) -> None:
-    """Remove what killed runs left half written."""
+    """Remove the partial files of killed runs."""
     for path in Path(folder).glob(f".*{UNFINISHED}"):
         with contextlib.suppress(OSError):
             path.unlink()
 
 
 def plain(value: Any) -> Any:
-    """`value` in plain Python and tensors, which torch.load(weights_only=True) takes without being told of any class.
+    """`value` in plain Python and tensors, which torch.load(weights_only=True) reads.
 
     HistoryBuffers become dictionaries (see `from_plain`), numpy arrays lists, anything unknown its text.
     """
@@ -129,22 +117,20 @@ def plain(value: Any) -> Any:
 def from_plain(value: Any) -> Any:
     """The inverse of `plain` for HistoryBuffers."""
     if isinstance(value, dict) and "__history__" in value:
-        buffer = HistoryBuffer()
-        buffer._log_history, buffer._count_history = value["__history__"].numpy(), value["counts"].numpy()
-        return buffer
+        return HistoryBuffer(value["__history__"].numpy(), value["counts"].numpy())
     if isinstance(value, dict):
         return {key: from_plain(item) for key, item in value.items()}
     return value
 
 
 def find_latest_checkpoint(folder: str | os.PathLike) -> tuple[Path, dict] | None:
-    """The latest checkpoint of a run that is whole and finite, and its content; others are named in a printed line.
+    """The latest undamaged, finite checkpoint of a run and its content; a warning is printed for each that is skipped.
 
     The latest is what `last_checkpoint` names, then the one with the highest number; where names of several kinds
     occur, as epoch_N and iter_N, the one that was trained longest.
 
     Args:
-        folder: where the run's checkpoints lie; nothing outside it is read.
+        folder: of the run's checkpoints; nothing outside it is read.
 
     Returns:
         tuple | None: None where there is no checkpoint at all.
@@ -197,7 +183,7 @@ def find_latest_checkpoint(folder: str | os.PathLike) -> tuple[Path, dict] | Non
 
 
 def own_name(text: Any) -> str | None:
-    """The name within its own folder of a file that a run has noted, be it by a path of another location or system."""
+    """The file's name of a path that a run has saved, which may be one of another machine."""
     name = re.split(r"[\\/]", text.strip())[-1] if isinstance(text, str) else ""
     return name if name.strip(".") else None
 
@@ -223,21 +209,19 @@ class CheckpointHook(MMEngineCheckpointHook):
             self.best_ckpt_path = self._path(self.best_ckpt_path)
         for key, name in getattr(self, "best_ckpt_path_dict", {}).items():
             self.best_ckpt_path_dict[key] = name and self._path(name)
-        if (
-            runner.resumed and runner.found
-        ):  # or the best score of a validation that is caught up with would not be saved
+        if runner.resumed and runner.found:  # the validation after a resume may save its best score
             self.last_ckpt, self.saved_iter = self._path(runner.found[0].name), runner.iter
         if is_main_process():
             Path(self.out_dir).mkdir(parents=True, exist_ok=True)
             remove_unfinished(self.out_dir)
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Files are named within their folder, so that a copied or moved one goes on from its own."""
+        """Save file names without their folder, so that a copied or moved run resumes from its own files."""
         info = checkpoint["message_hub"]["runtime_info"]
         info.update({k: own_name(v) for k, v in info.items() if k == "last_ckpt" or str(k).startswith("best_ckpt")})
 
     def save_now(self, runner: Any) -> str | None:
-        """Save the run as it stands between two steps, where no checkpoint holds it yet.
+        """Save the run between two iterations, where no checkpoint has this state yet.
 
         Returns:
             str | None: the file that holds it; None at the start of a run, and where it could not be written.
@@ -267,7 +251,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     failed: tuple | None = None
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict, extra: str | None = None) -> None:
-        """`extra` names a file outside the sequence, between two epochs; the next one in it replaces that file."""
+        """`extra` names a file between two epochs, which the next regular checkpoint replaces."""
         hub = runner.message_hub
         before = dict(hub.runtime_info)
         name = extra or self.filename_tmpl.format(step)

@@ -1,20 +1,20 @@
-"""Reads MMEngine config files and checks every key before anything is built. Imports no torch.
+"""Reads MMEngine config files and checks every key and value before anything is built.
 
-Config files are Python and are run when they are read: read only files that you trust. Those in YAML or JSON are data:
-nothing in them is run, and they name registered parts alone.
+Config files are Python and are run when they are read: read only files that you trust. YAML and JSON files are data:
+nothing in them is run, and they name registered parts alone. torch is imported only when a config is checked.
 """
 
 import ast
+import contextlib
 import copy
 import os
 import re
-import tempfile
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densevit.engine.config_checks import OUR_KEYS, TOP_LEVEL, ConfigChecker
-from densevit.engine.mmengine_patches import patch_config
+from densevit.engine.mmengine_patches import base_files, mark_base_variables, merge_base, patch_config
 from densevit.errors import ConfigError, suggest
 from densevit.plain_data import parse_json, parse_yaml, read_text
 
@@ -60,15 +60,15 @@ def config_path(name: str) -> Path:
 def read_config(
     path: str | Path, options: dict[str, Any] | None = None, data_root: str | Path | None = None
 ) -> "Config":
-    """Read a config file, apply the command line's changes, check every key.
+    """Read a config file, apply the options of the command line, and check the result.
 
     Args:
         path: a file, or the name of a shipped recipe.
-        options: changes, by dotted path: {'model.backbone.arch': 'small'}; list elements by their index.
-        data_root: the folder of the data, in place of the one that the file names.
+        options: override config values, by dotted key: {'model.backbone.arch': 'small'}; list elements by their index.
+        data_root: the folder of the data, instead of the file's.
 
     Returns:
-        Config: MMEngine's, without the variables that the file defined for its own use.
+        Config: MMEngine's, without the variables that only the file itself uses.
 
     Raises:
         ConfigError: no such file; an error in the file; an unknown key, type or argument, with the nearest known one.
@@ -94,18 +94,15 @@ def read_config(
         _apply(config, options)
     if data_root is not None:
         _move_data(config, str(data_root))
-    custom = config.get("custom_imports")
-    imports = custom.get("imports", []) if isinstance(custom, dict) else []
-    checker = ConfigChecker(str(file), [imports] if isinstance(imports, str) else imports, options or {}, data)
-    checker.check(config._cfg_dict)
+    ConfigChecker(str(file), options or {}, data).check(config.to_dict())
     return config
 
 
 def parse_options(pairs: list[str] | None) -> dict[str, Any]:
     """`--cfg-options` as typed: ['a.b=1', 'c=[1, 2]', 'd=x,y'] -> {'a.b': 1, 'c': [1, 2], 'd': ['x', 'y']}.
 
-    Values are Python's literals and `dict(...)`, or as MMEngine has them: words without quotes, also in lists and
-    tuples, and lists without brackets. What the shell took apart within brackets is joined again.
+    Values are Python literals and `dict(...)`, or MMEngine's forms: words without quotes, also in lists and tuples, and
+    lists without brackets. Values that the shell split within brackets are joined again.
 
     Raises:
         ConfigError: a part without '=', or with brackets that do not match.
@@ -129,8 +126,6 @@ def parse_options(pairs: list[str] | None) -> dict[str, Any]:
 
 def _option(text: str) -> Any:
     """The value of one option. Raises ValueError."""
-    from mmengine.config import DictAction
-
     try:
         tree = ast.parse(f"[{text}]", mode="eval").body  # in brackets: `1,2` is a list, `(1,2)` is not
         values = ast.literal_eval(_DictCalls().visit(tree)) if isinstance(tree, ast.List) else None
@@ -140,7 +135,7 @@ def _option(text: str) -> Any:
         quoted = isinstance(values[0], str) and values[0][:1] + values[0][-1:] in ("[]", "()")
         if len(values) > 1 or text.endswith(","):
             return values
-        if quoted:  # MMEngine's key="[a,b]", the quotes left by a shell
+        if quoted:  # MMEngine's key="[a,b]", whose quotes the shell has kept
             return _option(values[0])
         return values[0] if text[0] != "(" or isinstance(values[0], tuple) else tuple(values)  # and its (1)
     if text.startswith(("{", "dict(")):
@@ -149,7 +144,10 @@ def _option(text: str) -> Any:
     if enclosed:
         parts = _split(text[1:-1])
     elif len(parts) == 1:
-        return DictAction._parse_int_float_bool(text)
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return kind(text)
+        return {"true": True, "false": False}.get(text.lower(), text)
     values = [_option(part) for part in parts if part]
     return tuple(values) if enclosed and text[0] == "(" else values
 
@@ -165,7 +163,7 @@ class _DictCalls(ast.NodeTransformer):
 
 
 def _split(text: str) -> list[str]:
-    """The parts between the commas that stand in no brackets and no quotes. Raises ValueError."""
+    """The text split at commas outside of brackets and quotes. Raises ValueError."""
     parts, depth, quote = [""], 0, ""
     for sign in text:
         if quote:
@@ -184,15 +182,13 @@ def _split(text: str) -> list[str]:
 
 
 def _read_data(file: Path, chain: list[Path], read: list[Path]) -> dict[str, Any]:
-    """The settings of a YAML or JSON file over those of its bases, which are data as well.
+    """The settings of a YAML or JSON file merged over those of its bases, which have to be data as well.
 
     Args:
         file: its absolute path.
         chain: the files that it is a base of.
-        read: all that were read so far.
+        read: all files read so far.
     """
-    from mmengine.config import Config
-
     if file.suffix not in DATA:
         raise ConfigError(f"{chain[-1]}: its _base_ {file} is not {' or '.join(DATA)}: data builds on data alone.")
     if file in chain or len(read) >= MOST_BASES:
@@ -202,11 +198,7 @@ def _read_data(file: Path, chain: list[Path], read: list[Path]) -> dict[str, Any
     known["fileExtname"] = file.suffix
     text = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: known.get(found[1], found[0]), read_text(file))
     text = ENVIRONMENT.sub(lambda found: os.environ.get(found[1]) or found[2], text)
-    with tempfile.TemporaryDirectory() as folder:
-        part = Path(folder) / "config"
-        part.write_text(text, encoding="utf-8")
-        references = Config._pre_substitute_base_vars(str(part), str(part))
-        text = part.read_text(encoding="utf-8")
+    text, references = mark_base_variables(text)
     try:
         content = parse_json(text) if file.suffix == ".json" else parse_yaml(text)
     except ValueError as error:
@@ -219,9 +211,7 @@ def _read_data(file: Path, chain: list[Path], read: list[Path]) -> dict[str, Any
         if twice := found.keys() & below.keys():
             raise ConfigError(f"{file}: two of its bases state the same key: {', '.join(sorted(twice))}.")
         found |= below
-    content = Config._substitute_base_vars(content, references, Config(found)._cfg_dict)
-    content.pop("_base_", None)
-    return Config._merge_a_into_b(content, found)
+    return merge_base(content, references, found)
 
 
 def _existing(path: str | Path) -> Path:
@@ -260,15 +250,8 @@ def _reading_sentence(file: Path, error: Exception) -> str:
 
 def _sources(file: Path) -> list[Path]:
     """A config file and all of its bases."""
-    from mmengine.config import Config
-
-    if file.suffix != ".py":
-        return [file]
-    found = [file]
-    for base in Config._get_base_files(str(file)):
-        path, _ = Config._get_cfg_path(base, str(file))
-        found += _sources(Path(path))
-    return found
+    bases = base_files(file) if file.suffix == ".py" else []
+    return [file, *(source for base in bases for source in _sources(base))]
 
 
 def config_files(config: "Config") -> list[Path]:
@@ -277,7 +260,7 @@ def config_files(config: "Config") -> list[Path]:
 
 
 def _own_names(files: list[Path]) -> set[str]:
-    """What a config file defines for its own use: variables that it reads (`x` in an expression, `_base_.x`,
+    """Names that only the config files themselves use: variables that they read (`x` in an expression, `_base_.x`,
     `{{_base_.x}}`), imports, functions, classes, loop variables."""
     found: set[str] = set()
     for file in files:
@@ -298,14 +281,14 @@ def _own_names(files: list[Path]) -> set[str]:
 
 
 def _drop_variables(config: "Config", file: Path, options: dict[str, Any]) -> None:
-    """Take out what the file defined for its own use: a name that other lines of it read, such as `train_pipeline`.
+    """Remove the variables that only the file itself uses, such as `train_pipeline`.
 
-    Changing such a variable from the command line would do nothing, as it was read already: that is an error.
+    Setting one from the command line is an error, as the file has used it already.
     """
     own = _own_names(_sources(file))
-    dropped = [k for k in config._cfg_dict if k not in TOP_LEVEL and (k in own or k.startswith("_"))]
+    dropped = [k for k in config if k not in TOP_LEVEL and (k in own or k.startswith("_"))]
     for key in dropped:
-        del config._cfg_dict[key]
+        config.pop(key)
     for key in options:
         if key.split(".")[0] in dropped:
             way = "use --data-root" if key == "data_root" else "change the settings that use it, or the file"
@@ -317,7 +300,7 @@ def _drop_variables(config: "Config", file: Path, options: dict[str, Any]) -> No
 
 def _apply(config: "Config", options: dict[str, Any]) -> None:
     for key, value in options.items():
-        # one of our switches may stand as False in the file and be given settings: ema.momentum=0.001
+        # a switch that is False in the file may be given settings: ema.momentum=0.001
         top = key.split(".")[0]
         if "." in key and top in OUR_KEYS and not isinstance(config.get(top), dict):
             config[top] = {}
@@ -329,7 +312,7 @@ def _apply(config: "Config", options: dict[str, Any]) -> None:
 
 
 def _move_data(config: "Config", root: str) -> None:
-    """Put `root` in place of every `data_root`, and of the folder that paths such as an ann_file begin with."""
+    """Replace every `data_root` by `root`, also at the start of other paths, such as an ann_file."""
     former: set[str] = set()
 
     def walk(value: Any) -> Any:
@@ -348,7 +331,8 @@ def _move_data(config: "Config", root: str) -> None:
                     return root.rstrip("/") + value[len(old) :]
         return value
 
-    walk(config._cfg_dict)
-    walk(config._cfg_dict)  # paths that came before the first data_root
+    for _ in range(2):  # paths may come before the first data_root
+        for key in list(config):
+            config[key] = walk(config[key])
     if not former:
         raise ConfigError(f"--data-root {root}: the config names no data_root; set the datasets' own paths in it.")

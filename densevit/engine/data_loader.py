@@ -1,4 +1,4 @@
-"""Data loaders from their configs."""
+"""Builds data loaders from their configs."""
 
 import functools
 from typing import Any
@@ -7,18 +7,18 @@ import torch
 from mmengine.dataset import worker_init_fn
 from mmengine.dist import get_rank, get_world_size
 from mmengine.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
-from mmengine.runner.runner import _SlicedDataset
 from torch.utils.data import BatchSampler, DataLoader
 
 from densevit.engine.interruption import shield_worker
 from densevit.engine.malloc import keep_freed_memory
+from densevit.engine.mmengine_patches import first_of
 from densevit.engine.sampler import ResumableBatchSampler
 from densevit.errors import ConfigError
 
 
 def build_dataloader(dataloader: Any, seed: int | None = None) -> DataLoader:
-    """A DataLoader from its config, as MMEngine's Runner builds it, with three differences: it has a generator of its
-    own and so leaves the training's random stream alone, it can begin at any batch without loading those before, and a
+    """A DataLoader from its config, as MMEngine's Runner builds it, with three differences: it has its own generator
+    and so does not change the training's RNG state, it can start at any batch without loading those before, and a
     dataset that is built already is neither copied nor built again.
 
     Args:
@@ -46,7 +46,7 @@ def build_dataloader(dataloader: Any, seed: int | None = None) -> DataLoader:
     workers, size = settings.get("num_workers", 0), settings.pop("batch_size", 1)
     per_epoch = settings.pop("num_batch_per_epoch", None)
     if per_epoch is not None:
-        dataset = _SlicedDataset(dataset, per_epoch * size * get_world_size())
+        dataset = first_of(dataset, per_epoch * size * get_world_size())
     sampler = _build(DATA_SAMPLERS, settings.pop("sampler"), dataset=dataset, seed=seed)
     batches = settings.pop("batch_sampler", None)
     if batches is None:

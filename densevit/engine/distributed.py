@@ -1,4 +1,4 @@
-"""Several processes, with or without GPUs, and the numbers that they share."""
+"""Values and errors of several processes."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -7,16 +7,7 @@ import torch
 from mmengine import dist
 from torch import Tensor
 
-
-@contextlib.contextmanager
-def without_cuda_devices() -> Iterator[None]:
-    """MMEngine's launchers call torch.cuda.set_device, which fails on a machine without GPUs: let it do nothing."""
-    set_device = torch.cuda.set_device
-    torch.cuda.set_device = lambda *_: None
-    try:
-        yield
-    finally:
-        torch.cuda.set_device = set_device
+from densevit.errors import UserError
 
 
 def averaged(values: Mapping[str, Tensor]) -> dict[str, float]:
@@ -40,11 +31,21 @@ def gathered(value: object) -> list:
 
 
 def from_first(value: object) -> object:
-    """What the first process holds, in all of them."""
+    """The first process's value, in all of them."""
     box = [value]
     if dist.get_world_size() > 1:
         dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+@contextlib.contextmanager
+def errors_of_one_process() -> Iterator[None]:
+    """Marks a UserError as one of this process alone, which prints it whatever its rank."""
+    try:
+        yield
+    except UserError as error:
+        error.of_one_process = True
+        raise
 
 
 def in_all(kinds: type[Exception] | tuple[type[Exception], ...], function: Callable, *args: object) -> None:

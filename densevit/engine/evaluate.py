@@ -1,4 +1,4 @@
-"""Testing a checkpoint: its classes against the dataset's, the metrics, and what to do with each sample."""
+"""Evaluates a checkpoint: compares its classes with the dataset's, computes the metrics, writes and draws results."""
 
 import os
 import sys
@@ -13,8 +13,9 @@ from mmengine.hooks import Hook
 from densevit.checkpoints.reading import read_file
 from densevit.converters import load_weights
 from densevit.engine.build_runner import build_runner
+from densevit.engine.classes import compare_classes, dataset_meta
 from densevit.engine.config import config_files
-from densevit.errors import CheckpointError, ConfigError, DataError
+from densevit.errors import ConfigError, DataError
 from densevit.outputs import inputs_of, require_file
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def evaluate_checkpoint(
 
     Args:
         cfg: from `read_config`.
-        checkpoint: file of weights, of densevit or of a project whose names it knows.
+        checkpoint: file of weights, in any supported format.
         out: where the metric writes the results: a JSON file of objects, or a folder of PNG maps of classes or depth.
         on_sample: called with each sample (ground truth and predictions), the network's input as (H, W, 3) uint8 BGR,
             and the dataset's metainfo; a `FileNames` as its attribute `names` is checked before anything is predicted.
@@ -46,10 +47,10 @@ def evaluate_checkpoint(
     Raises:
         CheckpointError: the file cannot be read, is of another model, or of other classes than the dataset's.
         ConfigError: torch.compile has nothing to build code with; or results cannot be written, or would be over a file
-            that is read. Where a disk is full only at the end, the metrics are logged before it is raised.
+            that is read. Where the disk fills up only at the end, the metrics are logged before it is raised.
     """
     content = read_file(checkpoint)
-    meta = _meta(content)
+    meta = dataset_meta(content)
     runner = build_runner(cfg, training=False)
     _check_outputs(runner, checkpoint, out, on_sample, palette)
     classes = runner.test_dataset.metainfo if hasattr(runner.test_dataset, "metainfo") else {}
@@ -65,7 +66,7 @@ def evaluate_checkpoint(
     failures = [sentence for part in parts for sentence in getattr(part, "failures", ())]
     if failures:
         raise ConfigError(
-            f"{'; '.join(failures)}; the metrics above are complete: make room, or choose another location."
+            f"{'; '.join(failures)}; the metrics above are complete: make room, or choose another folder."
         )
     if out is not None and is_main_process():
         runner.logger.info(f"results written to {out}")
@@ -75,43 +76,8 @@ def evaluate_checkpoint(
 evaluate_checkpoint.__test__ = False  # no test, whatever pytest thinks of the name
 
 
-def _meta(content: dict) -> dict:
-    """The dataset's description in a checkpoint of ours or of MMEngine's family, older ones included."""
-    meta = content.get("meta")
-    meta = meta if isinstance(meta, dict) else {}
-    found = meta.get("dataset_meta") or {"classes": meta.get("CLASSES")}
-    return {key.lower(): value for key, value in found.items()}
-
-
-def compare_classes(file: str, stored: dict, present: dict, way_on: str = "test it on") -> None:
-    """The classes that a checkpoint was trained on must be the dataset's, in the same order.
-
-    Raises:
-        CheckpointError: they are not; the first difference is named.
-    """
-    for key, word in (("classes", "class"), ("cat_ids", "category id")):
-        ours, theirs = stored.get(key), present.get(key)
-        if ours is None or theirs is None:
-            continue
-        # mmsegmentation's ADE20K has a class 'bed '
-        ours = [name.strip() if isinstance(name, str) else name for name in ours]
-        if ours == list(theirs):
-            continue
-        data = present.get("ann_file", "the dataset")
-        if len(ours) != len(theirs):
-            raise CheckpointError(
-                f"{file} was trained on {len(ours)} classes and {data} has {len(theirs)}: {way_on} the dataset it was "
-                f"trained for, or train on this one."
-            )
-        location = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
-        raise CheckpointError(
-            f"{file} was trained with {ours[location]!r} as {word} {location}, where {data} has {theirs[location]!r}: "
-            f"{way_on} the dataset it was trained for."
-        )
-
-
 def _check_outputs(runner: Any, checkpoint: str, out: str | None, on_sample: Any, palette: bool) -> None:
-    """ConfigError before anything is predicted: what is written cannot be, or would be over what is read."""
+    """ConfigError before anything is predicted where an output cannot be written or would overwrite an input."""
     dataset = runner.test_loop.dataloader.dataset
     inputs = inputs_of(runner.cfg, dataset, files=[checkpoint, *config_files(runner.cfg)])
     if out is not None:
@@ -168,7 +134,7 @@ class _Progress(Hook):
                     return
 
     def _show(self) -> None:
-        """On a terminal a bar that is drawn over; elsewhere a line now and then."""
+        """A bar on a terminal; elsewhere a line every half minute."""
         now, last, terminal = time.monotonic(), self.done == self.total, sys.stderr.isatty()
         if not last and now - self.shown < (0.1 if terminal else 30):
             return

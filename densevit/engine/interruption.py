@@ -20,7 +20,7 @@ ECHO = 0.2
 
 
 class Interruption:
-    """Notes the first signal for the training loop, which asks between two steps.
+    """Records the first signal for the training loop, which asks for it between two iterations.
 
     Attributes:
         received: the number of the signal that this process has received, or 0.
@@ -31,7 +31,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Within the block signals are noted; those that are ignored (nohup) or handled already are left alone."""
+        """Records signals within the block; those that are ignored (nohup) or have another handler are left alone."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -55,7 +55,7 @@ class Interruption:
             os.kill(os.getpid(), number)
 
     def share(self) -> dict[str, torch.Tensor]:
-        """What to average over the processes along with other values, so that all of them know of a signal."""
+        """A value to average over the processes along with others, so that all of them know of a signal."""
         return {"signal": torch.tensor(float(self.received))} if get_world_size() > 1 else {}
 
     def agreed(self, shared: dict[str, float] | None = None) -> int:
@@ -69,8 +69,8 @@ class Interruption:
 
 
 def shield_worker() -> None:
-    """Called in a data loader's worker: signals to the whole process group or job are the training process's business,
-    which needs its workers until the step is done; only that process ends them by SIGTERM."""
+    """Called in a data loader's worker: it ignores signals to the whole process group or job, as the training process
+    needs its workers until the iteration is done; only SIGTERM from that process ends them."""
     for number in SIGNALS[1:]:
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

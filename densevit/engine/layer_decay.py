@@ -1,5 +1,4 @@
-"""Layer-wise decay of the learning rate: layers of a pretrained backbone learn the slower the nearer they are to the
-image.
+"""Layer-wise learning-rate decay: the closer a layer of a pretrained backbone is to the image, the lower its rate.
 
 In a config: `optim_wrapper=dict(constructor="LayerDecayOptimWrapperConstructor", paramwise_cfg=dict(decay_rate=0.7,
 ...))`.
@@ -16,12 +15,12 @@ from densevit.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """MMEngine's own constructor, with its learning rates times decay_rate to the power of a layer's distance from the
-    head.
+    """MMEngine's DefaultOptimWrapperConstructor, with learning rates scaled by decay_rate to the power of a layer's
+    distance from the head.
 
-    With n blocks, block i (from 0) learns at decay_rate ** (n - i), what makes the tokens at decay_rate ** (n + 1), and
-    all else, the backbone's new parts included, at the full rate (BEiT, arXiv 2106.08254, section 3.2; ViTDet's
-    repository). The backbone says which layer a parameter belongs to (`num_layers`, `layer_of`).
+    With n blocks, the scale is decay_rate ** (n - i) for block i (from 0), decay_rate ** (n + 1) for the patch and
+    position embeddings, and 1 for all else, new parts of the backbone included (BEiT, arXiv 2106.08254, section 3.2;
+    ViTDet's repository). The backbone gives the layer of a parameter (`num_layers`, `layer_of`).
 
     Args:
         optim_wrapper_cfg: as MMEngine's.

@@ -1,11 +1,11 @@
-"""MMEngine's loops, made to go on exactly where a run stopped, and to average what they report over the processes.
+"""MMEngine's loops, with exact resume, and losses that are averaged over the processes.
 
-`densevit`'s branch of the LOOPS registry answers first, so the names in a config (EpochBasedTrainLoop,
-IterBasedTrainLoop, ValLoop, TestLoop) mean these.
+They are registered in densevit's LOOPS under MMEngine's names (EpochBasedTrainLoop, IterBasedTrainLoop, ValLoop,
+TestLoop), so that a config gets these.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,25 @@ from mmengine.hooks import EMAHook
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import loops
 from mmengine.runner.base_loop import BaseLoop
-from mmengine.runner.loops import _update_losses
 from mmengine.runner.utils import calc_dynamic_intervals
+from mmengine.structures import BaseDataElement
 from torch.utils.data import DataLoader
 
 from densevit.engine import rng_state
 from densevit.engine.before_training import check_before_training
 from densevit.engine.checkpointing import write_text_atomic
-from densevit.engine.distributed import averaged, from_first
+from densevit.engine.distributed import averaged, errors_of_one_process, from_first
 from densevit.errors import ConfigError, UserError
 from densevit.registry import LOOPS
 
 PATIENCE = 50
-"""Iterations in a row with a loss that is no number, after which a training is given up."""
+"""Iterations in a row with a loss that is not finite, after which a training ends."""
 
 
 def batches(loader: DataLoader, epoch: int = 0, skip: int = 0) -> Iterator[Any]:
     """The batches of one epoch from the `skip`-th on; those before are not loaded, where the loader is our Runner's.
 
-    A user error in a worker process arrives as the one sentence that it is, without the worker's traceback.
+    A UserError in a worker process is raised without the worker's traceback in its message.
     """
     sampler = getattr(loader.batch_sampler, "sampler", None) or loader.sampler
     if hasattr(sampler, "set_epoch"):
@@ -46,12 +46,13 @@ def batches(loader: DataLoader, epoch: int = 0, skip: int = 0) -> Iterator[Any]:
         left = skip
     iterator = iter(loader)
     while True:
-        try:
-            batch = next(iterator)
-        except StopIteration:
-            return
-        except UserError as error:
-            raise type(error)(_sentence(error)) from error
+        with errors_of_one_process():
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            except UserError as error:
+                raise type(error)(_sentence(error)) from error
         if left:
             left -= 1
             continue
@@ -65,24 +66,54 @@ def _names(batch: Any) -> list[str]:
 
 
 def _sentence(error: UserError) -> str:
-    """torch wraps a worker's exception into its traceback; its last part is the message."""
+    """An error's own message, without the traceback that torch puts before it in a worker."""
     text = str(error)
     mark = f"{type(error).__name__}: "
     return text.rsplit(mark, 1)[1].strip() if "worker process" in text and mark in text else text
 
 
 class _Training:
-    """What the two training loops share."""
+    """What the two training loops share: `_advance` by an epoch or an iteration, with validation in between."""
 
     bad_losses = 0
     recent: tuple = ()  # (iteration, its images' names) of the last two iterations, the latest first
+
+    def run(self) -> torch.nn.Module:
+        runner = self.runner
+        check_before_training(runner)
+        runner.call_hook("before_train")
+        self._start()
+        self._decide_current_val_interval()
+        self._run_missed_validation(self._between_epochs() and self._validation_due())
+        while self._progress()[0] < self._progress()[1] and not self.stop_training:
+            self._advance()
+            self._decide_current_val_interval()
+            if self._validation_due():
+                self._validate()
+        self._finish()
+        runner.call_hook("after_train")
+        return runner.model
+
+    def _validation_due(self) -> bool:
+        done, end = self._progress()
+        regular = done % self.val_interval == 0 or done == end
+        return self.runner.val_loop is not None and done >= max(self.val_begin, 1) and regular
+
+    def _start(self) -> None:
+        pass
+
+    _finish = _start
+
+    def _between_epochs(self) -> bool:
+        return True
 
     def _step(self, index: int, batch: Any) -> None:
         """One iteration with its hooks; the logged losses are the means over all processes."""
         runner = self.runner
         self.recent = ((self._iter + 1, _names(batch)), *self.recent[:1])
         runner.call_hook("before_train_iter", batch_idx=index, data_batch=batch)
-        losses = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+        with errors_of_one_process():
+            losses = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
         outputs = averaged({**losses, **runner.interruption.share()})
         shared = {key: outputs.pop(key) for key in outputs.keys() - losses.keys()}
         self.bad_losses = 0 if all(map(math.isfinite, outputs.values())) else self.bad_losses + 1
@@ -98,7 +129,7 @@ class _Training:
         runner.stop_if_interrupted(shared)
 
     def _validate(self) -> None:
-        """Validation, which leaves the training's RNG state as they were, also in what it saves."""
+        """Validation, which does not change the training's RNG state, also not in checkpoints that it saves."""
         with rng_state.preserve_rng_state() as before:
             self.runner.saved_rng_state = before
             self.runner.val_loop.run()
@@ -111,8 +142,8 @@ class _Training:
     def _mark(self) -> Path:
         return Path(self.runner.work_dir) / "last_validated"
 
-    def _fast_forward(self, due: bool) -> None:
-        """A run that was ended between a checkpoint and the validation after it validates first when it goes on."""
+    def _run_missed_validation(self, due: bool) -> None:
+        """Run the validation that a resumed run has missed, as it ended between a checkpoint and its validation."""
         self.runner.stop_if_interrupted()
         if not self.runner.resumed:
             if is_main_process():
@@ -130,27 +161,15 @@ class _Training:
 class EpochBasedTrainLoop(_Training, loops.EpochBasedTrainLoop):
     """Training by epochs. The arguments are MMEngine's: max_epochs, val_begin, val_interval, dynamic_intervals."""
 
-    def run(self) -> torch.nn.Module:
-        check_before_training(self.runner)
-        self.runner.call_hook("before_train")
-        self._decide_current_val_interval()
-        # at a checkpoint saved by iterations, the epoch's last hooks come first: there is nothing to catch up yet
-        self._fast_forward(self._iter == self._epoch * len(self.dataloader) and self._validation_due())
-        while self._epoch < self._max_epochs and not self.stop_training:
-            self.run_epoch()
-            self._decide_current_val_interval()
-            if self._validation_due():
-                self._validate()
-        self.runner.call_hook("after_train")
-        return self.runner.model
+    def _progress(self) -> tuple[int, int]:
+        return self._epoch, self._max_epochs
 
-    def _validation_due(self) -> bool:
-        last = self._epoch == self._max_epochs
-        return (
-            self.runner.val_loop is not None
-            and self._epoch >= max(self.val_begin, 1)
-            and (self._epoch % self.val_interval == 0 or last)
-        )
+    def _between_epochs(self) -> bool:
+        """False for a checkpoint saved by iterations at the end of an epoch, whose last hooks have yet to run."""
+        return self._iter == self._epoch * len(self.dataloader)
+
+    def _advance(self) -> None:
+        self.run_epoch()
 
     def run_epoch(self) -> None:
         """The batches of one epoch that have not been trained on yet."""
@@ -189,24 +208,21 @@ class IterBasedTrainLoop(_Training, loops.IterBasedTrainLoop):
         runner.visualizer.dataset_meta = getattr(self.dataloader.dataset, "metainfo", None)
         self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(val_interval, dynamic_intervals)
 
-    def run(self) -> torch.nn.Module:
-        check_before_training(self.runner)
-        self.runner.call_hook("before_train")
+    def _progress(self) -> tuple[int, int]:
+        return self._iter, self._max_iters
+
+    def _start(self) -> None:
         self.runner.call_hook("before_train_epoch")
-        self._decide_current_val_interval()
-        self._fast_forward(self._validation_due())
-        endless = self._endless()
-        while self._iter < self._max_iters and not self.stop_training:
-            self.runner.model.train()
-            batch = next(endless)
-            self.runner.restore_pending()
-            self.run_iter(batch)
-            self._decide_current_val_interval()
-            if self._validation_due():
-                self._validate()
+        self._batches = self._endless()
+
+    def _finish(self) -> None:
         self.runner.call_hook("after_train_epoch")
-        self.runner.call_hook("after_train")
-        return self.runner.model
+
+    def _advance(self) -> None:
+        self.runner.model.train()
+        batch = next(self._batches)
+        self.runner.restore_pending()
+        self.run_iter(batch)
 
     def _endless(self) -> Iterator[Any]:
         """Epoch after epoch, from the batch that comes after the last one trained on."""
@@ -217,101 +233,86 @@ class IterBasedTrainLoop(_Training, loops.IterBasedTrainLoop):
             yield from batches(self.dataloader, epoch, done)
             epoch, done = epoch + 1, 0
 
-    def _validation_due(self) -> bool:
-        last = self._iter == self._max_iters
-        return (
-            self.runner.val_loop is not None
-            and self._iter >= max(self.val_begin, 1)
-            and (self._iter % self.val_interval == 0 or last)
-        )
-
     def run_iter(self, data_batch: Any) -> None:
         self._step(self._iter, data_batch)
 
 
-def _evaluate(loop: Any, stage: str, losses: dict[str, HistoryBuffer]) -> dict:
-    """One pass over a dataset: metrics, and the mean losses over all images' batches of all processes."""
-    runner = loop.runner
-    runner.call_hook(f"before_{stage}")
-    runner.call_hook(f"before_{stage}_epoch")
-    runner.model.eval()
-    losses.clear()
-    for metric in loop.evaluator.metrics:
-        if dist.get_world_size() > 1:
-            metric.collect_device = "gpu"  # through the process group, not through a folder `.dist_test` in the cwd
-    for index, batch in enumerate(batches(loop.dataloader)):
-        loop.run_iter(index, batch)
-        if stage == "val" and runner.interruption.agreed():
-            for hook in runner.hooks:
-                if isinstance(hook, EMAHook):  # the trained weights come back in place of their averages
-                    hook.after_val_epoch(runner)
-            runner.stop_if_interrupted()
-    metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
-    means = averaged({name: torch.tensor(float(buffer.mean())) for name, buffer in losses.items()})
-    total = means.pop("loss", None)
-    metrics.update({f"{stage}_{name}" if name.startswith("loss") else name: value for name, value in means.items()})
-    if total is None and means:
-        total = sum(value for name, value in means.items() if "loss" in name)
-    if total is not None:
-        metrics[f"{stage}_loss"] = total
-    runner.call_hook(f"after_{stage}_epoch", metrics=metrics)
-    runner.call_hook(f"after_{stage}")
-    return metrics
-
-
 def predicted(loop: Any, batch: Any, losses: dict[str, HistoryBuffer]) -> list:
-    """The samples of one batch with the model's predictions; what ground truth gives of losses is added to `losses`."""
+    """The samples of one batch with the model's predictions; with ground truth, its losses are added to `losses`."""
     model = loop.runner.model
     device = next(model.parameters()).device.type
     with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=loop.amp):
         outputs = model.val_step(batch)  # in tests as well
-    return _update_losses(outputs, losses)[0]
+    if isinstance(outputs[-1], BaseDataElement) and outputs[-1].keys() == ["loss"]:
+        *outputs, last = outputs
+        for name, value in last.loss.items():
+            for part in value if isinstance(value, list) else [value]:
+                losses.setdefault(name, HistoryBuffer()).update(part.item())
+    return outputs
 
 
-def _predict(loop: Any, stage: str, index: int, batch: Any, losses: dict[str, HistoryBuffer]) -> None:
-    """One batch through the model into the metrics."""
-    runner = loop.runner
-    runner.call_hook(f"before_{stage}_iter", batch_idx=index, data_batch=batch)
-    outputs = predicted(loop, batch, losses)
-    loop.evaluator.process(data_samples=outputs, data_batch=batch)
-    runner.call_hook(f"after_{stage}_iter", batch_idx=index, data_batch=batch, outputs=outputs)
-
-
-@LOOPS.register_module()
-class ValLoop(loops.ValLoop):
-    """Validation: the metrics, and beside them the losses.
+class _Evaluation:
+    """What validation and test share: the metrics, and the losses as well.
 
     Args:
         amp: predict under bf16 autocast.
     """
+
+    stage: str
 
     def __init__(self, runner: Any, dataloader: DataLoader | dict, evaluator: Any, amp: bool = False) -> None:
         super().__init__(runner, dataloader, evaluator)
-        self.amp = amp
+        self.amp, self.losses = amp, {}
 
     def run(self) -> dict:
-        return _evaluate(self, "val", self.val_loss)
+        """One pass over a dataset: metrics, and the mean losses over all images' batches of all processes."""
+        runner, stage = self.runner, self.stage
+        runner.call_hook(f"before_{stage}")
+        runner.call_hook(f"before_{stage}_epoch")
+        runner.model.eval()
+        self.losses.clear()
+        for metric in self.evaluator.metrics:
+            if dist.get_world_size() > 1:
+                metric.collect_device = "gpu"  # through the process group, not through a folder `.dist_test` in the cwd
+        for index, batch in enumerate(batches(self.dataloader)):
+            self.run_iter(index, batch)
+            if stage == "val" and runner.interruption.agreed():
+                for hook in runner.hooks:
+                    if isinstance(hook, EMAHook):  # the trained weights come back in place of their averages
+                        hook.after_val_epoch(runner)
+                runner.stop_if_interrupted()
+        metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+        means = averaged({name: torch.tensor(float(buffer.mean())) for name, buffer in self.losses.items()})
+        total = means.pop("loss", None)
+        metrics.update({f"{stage}_{name}" if name.startswith("loss") else name: value for name, value in means.items()})
+        if total is None and means:
+            total = sum(value for name, value in means.items() if "loss" in name)
+        if total is not None:
+            metrics[f"{stage}_loss"] = total
+        runner.call_hook(f"after_{stage}_epoch", metrics=metrics)
+        runner.call_hook(f"after_{stage}")
+        return metrics
 
-    def run_iter(self, idx: int, data_batch: Iterable) -> None:
-        _predict(self, "val", idx, data_batch, self.val_loss)
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        """One batch through the model into the metrics."""
+        step = dict(batch_idx=idx, data_batch=data_batch)
+        self.runner.call_hook(f"before_{self.stage}_iter", **step)
+        with errors_of_one_process():
+            outputs = predicted(self, data_batch, self.losses)
+            self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+        self.runner.call_hook(f"after_{self.stage}_iter", **step, outputs=outputs)
 
 
 @LOOPS.register_module()
-class TestLoop(loops.TestLoop):
-    """The same over the test set.
+class ValLoop(_Evaluation, loops.ValLoop):
+    """Validation."""
 
-    Args:
-        amp: predict under bf16 autocast.
-    """
+    stage = "val"
+
+
+@LOOPS.register_module()
+class TestLoop(_Evaluation, loops.TestLoop):
+    """The same over the test set."""
 
     __test__ = False  # no test class, whatever pytest thinks of the name
-
-    def __init__(self, runner: Any, dataloader: DataLoader | dict, evaluator: Any, amp: bool = False) -> None:
-        super().__init__(runner, dataloader, evaluator)
-        self.amp = amp
-
-    def run(self) -> dict:
-        return _evaluate(self, "test", self.test_loss)
-
-    def run_iter(self, idx: int, data_batch: Iterable) -> None:
-        _predict(self, "test", idx, data_batch, self.test_loss)
+    stage = "test"

@@ -1,8 +1,10 @@
-"""What MMEngine 0.10.7 gets wrong on today's Python and torch, patched in one place.
+"""The one module that touches what other packages keep to themselves.
 
-`patch_config` touches configs alone and imports no torch; `patch_runtime` does the rest and is called before a Runner
-is built. Both may be called again. Each fix has a test that fails without it; on a maintained fork that needs a fix no
-longer, it changes nothing that can be seen.
+MMEngine 0.10.7 is patched where it fails on today's Python and torch: `patch_config` patches configs alone and imports
+no torch, `patch_runtime` does the rest and is called before a Runner is built. Both may be called again. Each patch has
+a test that fails without it; on a maintained fork that needs a patch no longer, it changes nothing that can be seen.
+
+`PRIVATE_NAMES` lists the private names of other packages that are used, here and by classes that override them.
 """
 
 import contextlib
@@ -12,17 +14,59 @@ import importlib.util
 import logging
 import os
 import sys
+import tempfile
 import types
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from densevit.engine.dump_config import config_text
 from densevit.plain_data import PlainLoader
 
+PRIVATE_NAMES = {
+    # MMEngine 0.10.7, in this module
+    "_is_builtin_module": "mmengine.config.utils: does not know the standard library in virtual environments",
+    "_dump": "LocalVisBackend: a full disk under the log ended a training",
+    "_pre_substitute_base_vars": "Config: `{{_base_.x}}` in files that are data",
+    "_substitute_base_vars": "Config: the same",
+    "_merge_a_into_b": "Config: bases of files that are data, with `_delete_`",
+    "_get_base_files": "Config: the bases of a file, which are read, and so not written over",
+    "_get_cfg_path": "Config: the same",
+    "_SlicedDataset": "mmengine.runner: num_batch_per_epoch of a loader that our Runner builds",
+    # MMEngine 0.10.7, members of base classes that ours use or override: it has no public way to them
+    "_log_env": "Runner: one line in place of a page",
+    "_init_model_weights": "Runner: not where a checkpoint gives every weight",
+    "_train_loop": "Runner: whether the run trains, without building the loop",
+    "_train_dataloader": "Runner: a dataset that is built already goes to its loader",
+    "_test_dataloader": "Runner: the same",
+    "_epoch": "train loops: where a run is, set on resume",
+    "_iter": "train loops: the same",
+    "_max_epochs": "train loops: their constructor would start the workers",
+    "_max_iters": "train loops: the same",
+    "_decide_current_val_interval": "train loops: dynamic_intervals",
+    "_accumulative_counts": "OptimWrapper: gradients under way are saved",
+    "_default_greater_keys": "CheckpointHook, EarlyStoppingHook: metrics of dense prediction",
+    "_default_less_keys": "CheckpointHook, EarlyStoppingHook: the same",
+    "_save_checkpoint_with_step": "CheckpointHook: older files are removed after the new one stands",
+    "_save_best_checkpoint": "CheckpointHook: the same",
+    "_has_loaded": "Runner: load_checkpoint and resume are ours",
+    "_metainfo": "BaseDataset: class names known only once the annotations are read",
+    "_fully_initialized": "BaseDataset: whether the annotations are read",
+    "_get_unserialized_subset": "BaseDataset: subsets of datasets that keep no serialized copy",
+    # torch 2.10
+    "_forward_hooks": "Module: a layer with hooks is called as a module",
+    "_forward_pre_hooks": "Module: the same",
+    "_disable_current_modes": "torch.utils._python_dispatch: what is cached is made outside of a trace or fake tensors",
+    "_get_current_dispatch_mode_stack": "torch.utils._python_dispatch: the same",
+    "_C": "torch: PyTorchFileReader, to read the list of a file's tensors before their content",
+    # Python
+    "_Unpickler": "pickle: the one in Python, whose opcodes can be refused",
+}
+
 
 def _replace_everywhere(original: Callable, patched: Callable) -> None:
-    """MMEngine's modules import functions by name: put the patched one wherever the original already stands."""
+    """Replace a function in all modules of MMEngine that have imported it by name."""
     for module in [m for name, m in sys.modules.items() if name.split(".")[0] == "mmengine" and m is not None]:
         for name, value in list(vars(module).items()):
             if value is original:
@@ -31,7 +75,7 @@ def _replace_everywhere(original: Callable, patched: Callable) -> None:
 
 @functools.cache
 def patch_config() -> None:
-    """Config files: standard-library imports, quick dumping, `pkg_resources`. Imports no torch."""
+    """Config files: imports of the standard library, fast and correct dumps, `pkg_resources`. Imports no torch."""
     import mmengine.config.config as config
     import mmengine.config.utils as config_utils
     import mmengine.fileio.handlers.yaml_handler as yaml_handler
@@ -57,6 +101,53 @@ def patch_config() -> None:
     _replace_everywhere(package_utils.is_installed, is_installed)
     _replace_everywhere(package_utils.get_installed_path, get_installed_path)
     _replace_everywhere(package_utils.package2module, package2module)
+
+
+def base_files(file: Path) -> list[Path]:
+    """The files that the `_base_` of a Python config names."""
+    from mmengine.config import Config
+
+    return [Path(Config._get_cfg_path(base, str(file))[0]) for base in Config._get_base_files(str(file))]
+
+
+def mark_base_variables(text: str) -> tuple[str, dict[str, str]]:
+    """A config's text with a unique word for each `{{_base_.x}}`; and what the words stand for."""
+    from mmengine.config import Config
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "config"
+        file.write_text(text, encoding="utf-8")
+        references = Config._pre_substitute_base_vars(str(file), str(file))
+        return file.read_text(encoding="utf-8"), references
+
+
+def merge_base(settings: dict, references: dict[str, str], base: dict) -> dict:
+    """The settings of a config over those of its bases, which the words of `mark_base_variables` stand for."""
+    from mmengine.config import Config
+
+    settings = Config._substitute_base_vars(settings, references, Config(base).to_dict())
+    settings.pop("_base_", None)
+    return Config._merge_a_into_b(settings, base)
+
+
+def first_of(dataset: Any, length: int) -> Any:
+    """The first images of a dataset, which keeps all its attributes."""
+    from mmengine.runner.runner import _SlicedDataset
+
+    return _SlicedDataset(dataset, length)
+
+
+@contextlib.contextmanager
+def without_cuda_devices() -> Iterator[None]:
+    """MMEngine's launchers call torch.cuda.set_device, which fails on a machine without GPUs: let it do nothing."""
+    import torch
+
+    set_device = torch.cuda.set_device
+    torch.cuda.set_device = lambda *_: None
+    try:
+        yield
+    finally:
+        torch.cuda.set_device = set_device
 
 
 def package2module(package: str) -> str:
@@ -106,7 +197,7 @@ def _patch_find_loader() -> None:
 
 
 class _SafeTorch:
-    """torch, with a `load` that runs nothing: what mmengine.runner.checkpoint sees under the name `torch`."""
+    """torch with a safe `load`, for mmengine.runner.checkpoint."""
 
     def __getattr__(self, name: str) -> Any:
         import torch
@@ -121,7 +212,7 @@ class _SafeTorch:
 
 
 def _patch_reading() -> None:
-    """Every scheme of MMEngine's loader reads without running anything (and so reads its own files on torch >= 2.6)."""
+    """MMEngine's checkpoint loader reads every URL scheme safely (and so also its own files on torch >= 2.6)."""
     import mmengine.runner.checkpoint as checkpoint
 
     from densevit.checkpoints.reading import read_file
@@ -140,7 +231,7 @@ def _patch_reading() -> None:
 
 
 def _patch_log_writing() -> None:
-    """A line of the JSON log that finds the disk full is lost; it does not end the training."""
+    """A full disk loses lines of the JSON log; it does not end the training."""
     from mmengine.logging import print_log
     from mmengine.visualization import LocalVisBackend
 
@@ -170,7 +261,7 @@ def _downloaded(url: str) -> str:
 
 
 NOISE = (
-    # MMEngine's own calls of things that Python or torch have deprecated: nothing that a user can change
+    # MMEngine's calls of deprecated functions, which a user cannot change
     (DeprecationWarning, r".*", r"mmengine\..*"),
     (FutureWarning, r".*", r"mmengine\..*"),
     (DeprecationWarning, r"'maxsplit' is passed as positional argument", r".*"),
@@ -196,7 +287,7 @@ QUIET_LINES = (
 
 @contextlib.contextmanager
 def suppress_warnings() -> Iterator[None]:
-    """Runs a block without the warnings named in NOISE."""
+    """Runs a block without the warnings in NOISE."""
     with warnings.catch_warnings():
         for category, message, module in NOISE:
             warnings.filterwarnings("ignore", message=message, category=category, module=module)
@@ -209,8 +300,8 @@ class _QuietLines(logging.Filter):
 
 
 def set_log_level(logger: logging.Logger) -> None:
-    """Keep the lines named in QUIET_LINES off the terminal (the log file keeps them), and let a full disk, on which
-    the log file cannot grow, end neither the training nor drown it in tracebacks."""
+    """Keep the lines in QUIET_LINES off the terminal (the log file has them), and ignore errors of the log file on a
+    full disk."""
     for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler):
             handler.handleError = lambda record: None

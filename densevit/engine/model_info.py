@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from densevit.errors import ConfigError
+from densevit.plain_data import entries
 from densevit.registry import MODELS
 
 COCO_CLASSES = 80
@@ -17,8 +18,8 @@ COCO_CLASSES = 80
 
 
 class Part(NamedTuple):
-    """name: of the part, dotted; parameters: its own; multiply_adds: of one image; regions: how many of them a part
-    that looks at regions was counted with, None for all else."""
+    """name: of the part, dotted; parameters: its own; multiply_adds: of one image; regions: the number of RoIs that a
+    part of a two-stage head was counted with, None for all other parts."""
 
     name: str
     parameters: int
@@ -29,7 +30,7 @@ class Part(NamedTuple):
 def model_info(config: Config, size: tuple[int, int], classes: int = COCO_CLASSES) -> list[Part]:
     """Backbone, neck(s), each head or its parts, and auxiliary heads (which only training runs), of a recipe's model.
 
-    Counted by torch's FlopCounterMode on tensors without content: convolutions, matrix products and attention; a
+    Counted by torch's FlopCounterMode on meta tensors: convolutions, matrix products and attention; a
     multiply-add counts once, as in the papers' tables. A two-stage head is counted with as many regions as it keeps at
     most: mmdetection's way, which the papers' tables follow.
 
@@ -42,8 +43,10 @@ def model_info(config: Config, size: tuple[int, int], classes: int = COCO_CLASSE
         raise ConfigError(
             f"an image of {size[0]} x {size[1]} pixels with {classes} classes cannot be: take 1 at least."
         )
-    settings = config.model.to_dict() if isinstance(config.model, Config) else dict(config.model)
-    _drop_weights(settings)
+    settings = config.model.to_dict()
+    for _, part, key in entries(settings):
+        if key == "init_cfg":  # nothing is downloaded to count
+            part[key] = None
     if settings.get("classes") is None:
         settings["classes"] = [str(i) for i in range(classes)]
     with torch.device("meta"):
@@ -64,7 +67,7 @@ def model_info(config: Config, size: tuple[int, int], classes: int = COCO_CLASSE
 
 
 def _parts_of_head(name: str, head: nn.Module, counts: Mapping[nn.Module, int]) -> list[Part]:
-    """A head, or those of its parts that work on regions and the rest."""
+    """A head, or, of a two-stage head, the parts that work on RoIs and the rest."""
     if not head.roi_parts():
         return [_part(name, head, counts)]
     parts = []
@@ -99,14 +102,6 @@ def _count(model: nn.Module, run: Callable[[], object]) -> dict[nn.Module, int]:
 
 def _numbered(name: str, many: int) -> Sequence[str]:
     return [name] if many == 1 else [f"{name}.{i}" for i in range(many)]
-
-
-def _drop_weights(settings: dict) -> None:
-    """Nothing is fetched to count."""
-    settings.pop("init_cfg", None)
-    for value in settings.values():
-        if isinstance(value, dict):
-            _drop_weights(value)
 
 
 def table(parts: Sequence[Part]) -> str:

@@ -1,4 +1,4 @@
-"""bf16 autocast on CPU and GPU, and optimizers with few parameter groups and one kernel for all of a step."""
+"""bf16 autocast on CPU and GPU, and optimizers with few parameter groups and fused kernels."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from densevit.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class Bf16OptimWrapper(OptimWrapper):
-    """Runs forward and losses under bf16 autocast on whichever device the model is; MMEngine's AmpOptimWrapper refuses
-    CPUs. bf16 has float32's range, so nothing is scaled, and weights and optimizer stay float32."""
+    """Runs forward and losses under bf16 autocast on the model's device; MMEngine's AmpOptimWrapper refuses CPUs. bf16
+    has float32's range, so that the loss is not scaled; weights and optimizer state stay float32."""
 
     @contextlib.contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -39,8 +39,8 @@ def merge_groups(optimizer: torch.optim.Optimizer) -> None:
 
 
 def prefer_fused(optimizer: torch.optim.Optimizer) -> None:
-    """Let torch's Adam, AdamW and SGD take a step in one kernel, a third of the time on CPUs, where their settings do
-    not say how. Call it before the first step; a state that is loaded brings its own way with it."""
+    """Use torch's fused kernels of Adam, AdamW and SGD (a third of the time on CPUs) unless the config sets `fused` or
+    `foreach`. Call it before the first step; a state that is loaded has its own setting."""
     if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD):
         return
     for group in optimizer.param_groups:

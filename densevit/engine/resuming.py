@@ -1,4 +1,4 @@
-"""What a run reads when it resumes: compared with what this run needs, in full, before anything is changed."""
+"""Checks that a run can resume from a checkpoint, in full, before anything is changed."""
 
 import inspect
 import math
@@ -56,14 +56,14 @@ FORM = {
     },
     "random_streams?": [lambda x: rng_state.check_rng_state(x) is None],
 }
-"""Of a checkpoint that can be resumed from, see `_misfit`."""
+"""The form of a checkpoint that can be resumed from, see `_misfit`."""
 
 
 def require_resumable(path: Any, content: dict) -> None:
-    """The parts of a checkpoint have the types, ranges and finite values that a resume needs, whatever the model.
+    """Check that the parts of a checkpoint have the types, ranges and finite values that a resume needs.
 
     Raises:
-        CheckpointError: the first part that has not.
+        CheckpointError: the first part that does not.
     """
     misfit = "it holds weights alone" if "optimizer" not in content else _misfit(content, FORM, "")
     broken = None if misfit else non_finite(content)
@@ -72,8 +72,11 @@ def require_resumable(path: Any, content: dict) -> None:
 
 
 def _misfit(value: Any, form: Any, where: str) -> str | None:
-    """Says what in `value` has not its form: a type, a test (that may raise), a list of one form for each item, or a
-    dictionary of forms by key, where '*' is every key and a key that ends in '?' may be missing or None."""
+    """The first part of `value` that does not have its form, in words; None where all do.
+
+    A form is a type, a function that returns whether a value is right (or raises), a list with the form of each item,
+    or a dictionary of forms by key, where '*' is every key and a key that ends in '?' may be missing or None.
+    """
     if isinstance(form, (dict, list)):
         right = isinstance(value, dict if isinstance(form, dict) else (list, tuple))
         parts = enumerate(value) if right and isinstance(form, list) else value.items() if right else ()
@@ -97,14 +100,14 @@ def _misfit(value: Any, form: Any, where: str) -> str | None:
 
 
 def flat(parts: Any) -> list:
-    """Schedules or their states, which are a list, or a dictionary of lists by optimizer."""
+    """Schedulers or their states, from a list, or a dictionary of lists by optimizer, as one list."""
     return [item for part in parts.values() for item in part] if isinstance(parts, dict) else list(parts or [])
 
 
 def non_finite(content: dict) -> str | None:
     """The first tensor of a checkpoint's weights, gradients or optimizer state that has a NaN or infinity, or None.
 
-    Weights and buffers may hold -inf, which masks of attention consist of.
+    Weights and buffers may hold -inf, as masks of attention do.
     """
     parts = {part: content.get(part) or {} for part in ("state_dict", "ema_state_dict", "gradients")}
     states = (content.get("optimizer") or {}).get("state", {})
@@ -119,7 +122,7 @@ def non_finite(content: dict) -> str | None:
 
 
 def require_same_model(path: Any, content: dict, model: nn.Module, hooks: Iterable) -> None:
-    """Weights, averaged weights and gradients are those of this run's model, by name and shape.
+    """Check that weights, averaged weights and gradients are those of this run's model, by name and shape.
 
     Raises:
         CheckpointError: they differ; the first eight names are given.
@@ -149,8 +152,8 @@ def _form(value: torch.Tensor | None) -> tuple | None:
 
 
 def optimizer_layout(optimizer: Any, model: nn.Module) -> dict:
-    """What a checkpoint says of an optimizer beside its state: its class, and by each parameter's name in the order of
-    the state's indices the number of its entries."""
+    """What a checkpoint holds of an optimizer besides its state: the class, and the number of state entries by the name
+    of each parameter, in the order of the state's indices."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     ordered = [p for group in optimizer.param_groups for p in group["params"]]
     counts = {names.get(id(p), str(i)): len(optimizer.state.get(p, ())) for i, p in enumerate(ordered)}
@@ -167,8 +170,8 @@ def match_optimizer(path: Any, wrapper: Any, model: nn.Module, content: dict) ->
         content: of the checkpoint.
 
     Returns:
-        tuple: for `wrapper.load_state_dict` the saved state with this run's settings, as at the start of a run; and
-            what the config has changed in the settings, in words. Where that is nothing, the groups are those saved.
+        tuple: the saved state with this run's settings, for `wrapper.load_state_dict`; and what the config has changed
+            in the settings, in words.
 
     Raises:
         CheckpointError: it is another optimizer's, or its state does not fit the parameters.
@@ -230,7 +233,7 @@ def match_optimizer(path: Any, wrapper: Any, model: nn.Module, content: dict) ->
 
 
 def _after_one_step(kind: type, parameter: nn.Parameter, group: dict) -> dict:
-    """What an optimizer keeps of such a parameter, found by a step of zeros."""
+    """The state of an optimizer for a parameter of this shape, found by a step with zeros."""
     probe = nn.Parameter(torch.zeros(parameter.shape, dtype=parameter.dtype))
     probe.grad = torch.zeros_like(probe)
     settings = dict(group, foreach=False, fused=False, capturable=False)
@@ -241,7 +244,7 @@ def _after_one_step(kind: type, parameter: nn.Parameter, group: dict) -> dict:
 
 
 def _fitted(value: Any, like: Any, parameter: nn.Parameter) -> Any:
-    """A state in memory of its own, strided as its parameter: fused kernels rely on both."""
+    """A copy of a state with the strides of its parameter: fused kernels rely on both."""
     if torch.is_tensor(like) and like.dim() == 0 and _number(value):  # of torch before 1.12
         return torch.tensor(float(value), dtype=like.dtype)
     if not torch.is_tensor(value) or value.shape != parameter.shape:
@@ -256,7 +259,7 @@ def _members(groups: list[dict], names: Iterable[str]) -> list[list[str]]:
 
 
 def _alike(saved: Any, ours: Any) -> bool:
-    """Whether a saved value can stand for this run's: of its type, shape and length; numbers may be of any kind."""
+    """Whether a saved value has the type, shape and length of this run's; all types of numbers are alike."""
     if _number(ours):
         return _number(saved)
     if ours is None or isinstance(ours, bool):
@@ -271,10 +274,10 @@ def _alike(saved: Any, ours: Any) -> bool:
 
 
 def schedule_changes(path: Any, schedulers: list, saved: list[dict], regrouped: bool) -> list[str]:
-    """What the config has changed in the schedules, in words; nothing where the saved states can be taken as they are.
+    """What the config has changed in the schedulers, in words; empty where the saved states can be loaded.
 
     Raises:
-        CheckpointError: a schedule stands at something that is no number.
+        CheckpointError: the state of a scheduler is damaged.
     """
     if len(schedulers) != len(saved):
         return [f"param_scheduler has {len(schedulers)} parts in place of the checkpoint's {len(saved)}"]
@@ -295,7 +298,7 @@ def schedule_changes(path: Any, schedulers: list, saved: list[dict], regrouped: 
 
 
 def fast_forward(schedulers: list, epochs: int, iterations: int, epoch_length: int) -> None:
-    """Step schedules that stand at the start of a run as a training of that length would have done."""
+    """Step schedulers from the start of a run to where a training of that length would have them."""
     by_epoch, by_iteration = ([s for s in schedulers if s.by_epoch is kind] for kind in (True, False))
     for iteration in range(1, max(iterations, epochs * epoch_length) + 1):
         ended = iteration % epoch_length == 0 and iteration // epoch_length <= epochs

@@ -1,8 +1,9 @@
-"""The RNG state of a process: captured as tensors, which any checkpoint reader takes, and put back."""
+"""The state of a process's random number generators, as tensors, which checkpoints may hold."""
 
 import contextlib
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,26 +23,25 @@ def get_rng_state() -> dict:
     return state
 
 
-def set_rng_state(state: dict) -> None:
-    """Put back what `get_rng_state` gave."""
+def set_rng_state(
+    state: dict, python: Any = random, numpy: Any = np.random, generator: torch.Generator = torch.default_generator
+) -> None:
+    """Set what `get_rng_state` gave, by default in this process's generators."""
     version, words, gauss = state["python"]
-    random.setstate((version, tuple(words.tolist()), gauss))
+    python.setstate((version, tuple(words.tolist()), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
+    numpy.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    generator.set_state(state["torch"])
+    if "cuda" in state and generator is torch.default_generator and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
 
 
 def check_rng_state(state: dict) -> None:
-    """Raises an exception of whatever kind where `set_rng_state` could not put `state` back; changes no generator."""
-    version, words, gauss = state["python"]
-    random.Random().setstate((version, tuple(words.tolist()), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
+    """Raises an exception of any type where `set_rng_state` could not set `state`; changes no generator."""
+    _, keys, position, *_ = state["numpy"]
     if not 0 <= position <= len(keys):  # numpy would read beyond its words
         raise ValueError(f"position {position}")
-    np.random.RandomState().set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.Generator().set_state(state["torch"])
+    set_rng_state(state, random.Random(), np.random.RandomState(), torch.Generator())
     cuda = state.get("cuda")
     if cuda is not None and (cuda.dtype, cuda.shape) != (torch.uint8, (16,)):
         raise ValueError("state of the GPU's generator")
@@ -49,7 +49,7 @@ def check_rng_state(state: dict) -> None:
 
 @contextlib.contextmanager
 def preserve_rng_state() -> Iterator[dict]:
-    """Runs a block, such as a validation, without moving the training's RNG state; gives their state."""
+    """Runs a block, such as a validation, and restores the RNG state afterwards; gives that state."""
     state = get_rng_state()
     try:
         yield state
@@ -58,7 +58,7 @@ def preserve_rng_state() -> Iterator[dict]:
 
 
 def seed_per_rank(seed: int, rank: int) -> None:
-    """Give each process but the first a stream of its own: drop path on two GPUs should not drop the same samples."""
+    """Seed each process but the first differently: drop path on two GPUs should not drop the same samples."""
     if rank:
         words = np.random.SeedSequence([seed % 2**63, rank]).generate_state(4, np.uint32)
         random.seed(words.tobytes())

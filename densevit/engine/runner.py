@@ -1,7 +1,8 @@
-"""MMEngine's Runner with exact resume, checkpoints that are safe to write and to read, and processes without GPUs."""
+"""MMEngine's Runner with exact resume, atomic and safely read checkpoints, and several processes without GPUs."""
 
 import atexit
 import contextlib
+import functools
 import platform
 import signal
 import time
@@ -24,15 +25,16 @@ import densevit
 from densevit.checkpoints.reading import read_file
 from densevit.engine import loops, mmengine_patches, resuming, rng_state, work_dir_lock
 from densevit.engine.checkpointing import CheckpointHook, CheckpointSaveError, from_plain, plain, save_atomically
+from densevit.engine.classes import sized_by_classes
 from densevit.engine.config import config_files
+from densevit.engine.config_checks import building
 from densevit.engine.data_loader import build_dataloader
-from densevit.engine.distributed import gathered, in_all, without_cuda_devices
+from densevit.engine.distributed import gathered, in_all
 from densevit.engine.interruption import Interruption
 from densevit.engine.optim_wrapper import merge_groups, prefer_fused
-from densevit.engine.value_checks import building
 from densevit.errors import CheckpointError, ConfigError, TrainingError
 from densevit.outputs import files_of
-from densevit.registry import MODELS, RUNNERS
+from densevit.registry import RUNNERS
 
 
 @RUNNERS.register_module()
@@ -41,21 +43,21 @@ class Runner(MMEngineRunner):
 
     resumed = False
     saved_rng_state: dict | None = None  # the training's RNG state while a validation runs
-    found: tuple[Path, dict] | None = None  # the checkpoint to resume from, read already
+    found: tuple[Path, dict] | None = None  # the checkpoint to resume from, and its content
     train_dataset: Any = None  # built before the model
     test_dataset: Any = None
     interruption = Interruption()
-    _waiting: dict | None = None  # RNG state and gradients of the checkpoint, until the first step
+    _waiting: dict | None = None  # RNG state and gradients of the checkpoint, until the first iteration
 
     # -- the start of a run ------------------------------------------------------------------------------------------
 
     def setup_env(self, env_cfg: dict) -> None:
-        """As MMEngine's; several processes on a machine without GPUs talk through gloo."""
+        """As MMEngine's; several processes on a machine without GPUs communicate through gloo."""
         if self.distributed and not torch.cuda.is_available():
             env_cfg = dict(env_cfg, dist_cfg=dict(env_cfg.get("dist_cfg") or {}, backend="gloo"))
-            with without_cuda_devices():
+            with mmengine_patches.without_cuda_devices():
                 super().setup_env(env_cfg)
-            # its threads, where they outlive the interpreter, at times abort a process that has done all its work
+            # its threads, where they outlive the interpreter, at times abort a process that has finished
             atexit.register(lambda: torch.distributed.is_initialized() and torch.distributed.destroy_process_group())
         else:
             super().setup_env(env_cfg)
@@ -68,7 +70,7 @@ class Runner(MMEngineRunner):
         return logger
 
     def _log_env(self, env_cfg: dict) -> None:
-        """One line in place of MMEngine's page, which runs compilers to ask for their versions."""
+        """One line in place of MMEngine's page, for which it runs compilers to get their versions."""
         self.logger.info(
             f"densevit {densevit.__version__}, mmengine {mmengine.__version__}, torch {torch.__version__}, "
             f"Python {platform.python_version()}; {self.world_size} x {get_device()}, seed {self.seed}; "
@@ -88,8 +90,7 @@ class Runner(MMEngineRunner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def dump_config(self) -> None:
-        """Write the config beside the checkpoints; a test leaves the training's alone, and it is never written over
-        the file that it was read from."""
+        """Write the config into the work dir, in a training alone, and never over the file that it was read from."""
         target = Path(self.work_dir) / Path(self.cfg.filename or "").name
         if self._train_loop is not None and target not in files_of(*config_files(self.cfg)):
             super().dump_config()
@@ -124,7 +125,7 @@ class Runner(MMEngineRunner):
         return build_dataloader(dataloader, seed)
 
     def _init_model_weights(self) -> None:
-        """Not where a checkpoint is about to give every weight."""
+        """As MMEngine's, unless a checkpoint will give every weight."""
         if self.found is None:
             with building("an init_cfg"):
                 super()._init_model_weights()
@@ -164,13 +165,13 @@ class Runner(MMEngineRunner):
         by_epoch: bool = True,
         backend_args: dict | None = None,
     ) -> None:
-        """Save everything that the run needs to go on as if it had never stopped. Called by all processes.
+        """Save everything that an exact resume needs. Called by all processes.
 
         Raises:
-            CheckpointSaveError: in all processes, where the file could not be written; nothing else has changed.
-            TrainingError: likewise, where weights or optimizer state are not finite; nothing is written.
+            CheckpointSaveError: in all processes, the file could not be written; nothing else has changed.
+            TrainingError: in all processes, weights or optimizer state are not finite; nothing is written.
         """
-        waiting = self._waiting or {}  # a validation that is caught up with comes before the first step
+        waiting = self._waiting or {}  # a validation may come before the first iteration after a resume
         random_streams = waiting.get("random_streams") or gathered(self.saved_rng_state or rng_state.get_rng_state())
         gradients = (waiting.get("gradients") or self._gradients_under_way()) if save_optimizer else None
         epoch, iteration = (self.epoch + 1, self.iter) if by_epoch else (self.epoch, self.iter + 1)
@@ -196,7 +197,7 @@ class Runner(MMEngineRunner):
         """End the training where its weights are no longer finite. Called by all processes.
 
         Args:
-            broken: the tensor that is not finite; by default it is looked for among the weights.
+            broken: the name of the tensor that is not finite; by default the weights are searched.
 
         Raises:
             TrainingError: with the iteration, the images of its batch and those of the one before.
@@ -216,7 +217,7 @@ class Runner(MMEngineRunner):
         )
 
     def stop_if_interrupted(self, shared: dict | None = None) -> None:
-        """After a signal in any process, save what has been trained and end. Called by all of them between two steps.
+        """After a signal in any process, save and end. Called by all of them between two iterations.
 
         Args:
             shared: see `Interruption.agreed`.
@@ -265,7 +266,7 @@ class Runner(MMEngineRunner):
         return content
 
     def _gradients_under_way(self) -> dict | None:
-        """Gradients that are being accumulated and have not been used yet (their mean over the processes)."""
+        """Accumulated gradients that have not been used yet (their mean over the processes)."""
         wrapper = self.optim_wrapper
         if getattr(wrapper, "_accumulative_counts", 1) == 1 or wrapper.should_update():
             return None
@@ -276,11 +277,12 @@ class Runner(MMEngineRunner):
         return _on_cpu(found)
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
-        """Begin from the weights of a file, of whatever project: see densevit.converters.load_weights. Of one that was
-        trained for another number of classes all fits but the classifier, which is new."""
+        """Load the weights of a file in any supported format, see densevit.converters.load_weights. The classifier of
+        a file with another number of classes is not loaded."""
         from densevit.converters import load_weights
 
-        report = load_weights(self.bare_model, filename, new_where_odd=self._sized_by_classes)
+        new = functools.partial(sized_by_classes, self.cfg.model, self.bare_model)
+        report = load_weights(self.bare_model, filename, new_where_odd=new)
         self.logger.info(str(report))
         if report.newly_initialized:
             self.logger.info(f"new, as {filename} has nothing that fits: {', '.join(report.newly_initialized)}")
@@ -289,14 +291,8 @@ class Runner(MMEngineRunner):
         self._has_loaded = True
         return checkpoint
 
-    def _sized_by_classes(self) -> list[str]:
-        """Names of the model's weights whose shape depends on the number of classes: it is another with one more."""
-        with torch.device("meta"):
-            larger = MODELS.build(_one_class_more(self.cfg.model)).state_dict()
-        return [name for name, value in self.bare_model.state_dict().items() if larger[name].shape != value.shape]
-
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Go on from a checkpoint of ours or of MMEngine's, as if the run had never stopped.
+        """Resume exactly from a checkpoint of densevit or MMEngine.
 
         Raises:
             CheckpointError: the file cannot be read, or is damaged, of another model or of another optimizer.
@@ -313,7 +309,7 @@ class Runner(MMEngineRunner):
 
         averages = any(isinstance(hook, EMAHook) for hook in self.hooks)
         if checkpoint.get("ema_state_dict") is not None and not averages:
-            # the weights that were trained lie under `ema_state_dict`, their averages under `state_dict`
+            # `ema_state_dict` has the trained weights, `state_dict` their averages
             self.logger.warning(f"{filename} holds averaged weights (ema), which this run does not keep: left out")
             raw = {k[7:]: v for k, v in checkpoint["ema_state_dict"].items() if k.startswith("module.")}
             checkpoint["state_dict"].update(raw)
@@ -338,8 +334,7 @@ class Runner(MMEngineRunner):
             self.logger.warning(f"the edited config is followed: {change}")
 
     def _place(self, filename: str, meta: dict) -> tuple[int, int]:
-        """Epoch and iteration; with another number of images a step, the location in the epoch is that of the
-        images."""
+        """Epoch and iteration; with another global batch size, the iteration at the same image of the epoch."""
         epoch, iteration = meta["epoch"], meta["iter"]
         loader = self.train_loop.dataloader
         batch, length = (loader.batch_sampler.batch_size or 1) * self.world_size, len(loader)
@@ -363,8 +358,8 @@ class Runner(MMEngineRunner):
         return epoch, iteration
 
     def restore_pending(self) -> None:
-        """Called right before each step: the first one of a run sets the RNG state, and after a resume the
-        gradients under way."""
+        """Called right before each iteration: the first one of a run sets the RNG state, and after a resume the
+        accumulated gradients."""
         if self._waiting is None:
             if not self.resumed and not self._begun:
                 rng_state.seed_per_rank(self.seed, self.rank)
@@ -384,18 +379,8 @@ class Runner(MMEngineRunner):
     _begun = False
 
 
-def _one_class_more(config: Any) -> Any:
-    if isinstance(config, (list, tuple)):
-        return [_one_class_more(item) for item in config]
-    if not isinstance(config, dict):
-        return config
-    larger = {key: _one_class_more(value) for key, value in config.items()}
-    larger |= {key: [*larger[key], "one more"] for key in ("classes", "semantic_classes") if larger.get(key)}
-    return larger | ({"num_classes": larger["num_classes"] + 1} if larger.get("num_classes") else {})
-
-
 def _with_type(loop: Any, by_epoch: str, by_iter: str = "") -> Any:
-    """A loop's config with the type that MMEngine would choose, so that the registry (and so ours) is asked for it."""
+    """A loop's config with the type that MMEngine would choose, so that densevit's registry is asked for it."""
     if not isinstance(loop, dict) or "type" in loop:
         return loop
     rest = {key: value for key, value in loop.items() if key != "by_epoch"}

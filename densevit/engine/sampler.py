@@ -1,4 +1,4 @@
-"""Which images are seen when: a pure function of (seed, epoch), so that a run can go on from any batch."""
+"""Samplers whose order is a pure function of (seed, epoch), so that a run can resume at any batch."""
 
 import itertools
 import math
@@ -12,9 +12,9 @@ from densevit.registry import DATA_SAMPLERS
 
 
 def interleaved(order: list[int], rank: int, world_size: int) -> list[int]:
-    """The part of `order` that process `rank` takes: every world_size-th, so that the first B of every process are
-    together the first B * world_size of one process. Where the images do not go round, the order begins again: every
-    process has the same number, which collective operations (gradients, loss normalizers) rely on."""
+    """The images of `order` for process `rank`: every world_size-th, so that the first B of all processes together are
+    the first B * world_size of one process. The order is repeated until every process has the same number, which
+    collective operations (gradients, loss normalizers) rely on."""
     total = math.ceil(len(order) / world_size) * world_size
     return list(itertools.islice(itertools.cycle(order), rank, total, world_size)) if order else []
 
@@ -23,9 +23,9 @@ def interleaved(order: list[int], rank: int, world_size: int) -> list[int]:
 class TrainSampler(Sampler):
     """Every image once an epoch, in an order drawn from (seed, epoch).
 
-    A dataset that has a `seed` attribute is asked for (index, epoch) pairs, and its random transforms depend on
-    (seed, epoch, index) alone; any other is asked for indices. An epoch whose images do not divide by the number of
-    processes repeats its first ones (at most world_size - 1); the last, smaller batch is kept unless the loader says
+    A dataset with a `seed` attribute gets (index, epoch) pairs, and its random transforms depend on
+    (seed, epoch, index) alone; any other gets indices. An epoch whose images do not divide by the number of
+    processes repeats its first ones (at most world_size - 1); the last, smaller batch is kept unless the loader has
     drop_last=True.
 
     Args:
@@ -41,7 +41,7 @@ class TrainSampler(Sampler):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch that the next iteration is about."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int | tuple[int, int]]:
@@ -59,10 +59,10 @@ class TrainSampler(Sampler):
 
 @DATA_SAMPLERS.register_module()
 class EvalSampler(Sampler):
-    """Every image in order, dealt out to the processes in turn.
+    """Every image in order, distributed over the processes in turn.
 
-    Where the images do not go round, the first ones fill up the last round; the evaluator drops these again (it sorts
-    the results back into the dataset's order and cuts them to its length), so each image counts once.
+    Where the images do not divide by the number of processes, the first ones are repeated; the evaluator drops these
+    again (it sorts the results into the dataset's order and cuts them to its length), so that each image counts once.
     """
 
     def __init__(self, dataset: Sized, seed: int | None = None) -> None:
@@ -77,7 +77,7 @@ class EvalSampler(Sampler):
 
 
 class ResumableBatchSampler:
-    """A batch sampler that can begin at a later batch without anything of the skipped ones being loaded.
+    """A batch sampler that can start at a later batch; images of skipped batches are not loaded.
 
     Args:
         batches: the batch sampler.
@@ -88,7 +88,7 @@ class ResumableBatchSampler:
         self.sampler = getattr(batches, "sampler", None)
         self.batch_size = getattr(batches, "batch_size", None)
         self.drop_last = getattr(batches, "drop_last", False)
-        # stays set until it is set anew: torch's loader asks for an iterator twice when it has workers
+        # not reset after use: torch's loader makes two iterators when it has workers
         self.skip = 0
 
     def __iter__(self) -> Iterator[list]:

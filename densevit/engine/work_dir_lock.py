@@ -1,4 +1,4 @@
-"""One training at a time in a work directory: a file with the process and host that writes there."""
+"""A lock file in the work directory, with the process and host of the training that runs there."""
 
 import atexit
 import contextlib
@@ -14,8 +14,8 @@ NAME = "training.lock"
 
 
 def acquire(folder: str | os.PathLike) -> None:
-    """Lock the work directory for this process until `release` or its exit; the lock of a process that is gone from
-    this host is taken over.
+    """Lock the work directory for this process until `release` or its exit; the lock of a process of this host that has
+    ended is replaced.
 
     Raises:
         ConfigError: another training runs there.
@@ -54,8 +54,8 @@ def release(folder: str | os.PathLike) -> None:
 
 
 def _started(pid: int) -> str | None:
-    """When a process of this host began, in the kernel's ticks ('' where the system does not say); None for one that is
-    over, or only waits for its parent to notice."""
+    """When a process of this host started, in clock ticks ('' where the system has no /proc); None for one that has
+    ended or is a zombie."""
     with contextlib.suppress(PermissionError):  # it is another user's
         try:
             os.kill(pid, 0)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from short_runs import train, write_config
 
-from densevit.engine.before_training import _check_depth, _compare_classes
+from densevit.engine.before_training import _check_depth
+from densevit.engine.classes import compare_datasets
 from densevit.errors import ConfigError, DataError, UserError
 
 STOP = "\ncustom_hooks = [dict(type='EarlyStoppingHook', monitor={monitor!r}, patience=1)]\n"
@@ -79,10 +80,10 @@ def test_tables_are_compared_by_name_order_and_length(key):
         def __init__(self, *names):
             self.metainfo = {key: names, "ann_file": "file"}
 
-    _compare_classes(Data("a", "b"), Data("a", "b"), "val_dataloader")
+    compare_datasets(Data("a", "b"), Data("a", "b"), "val_dataloader")
     for other in (Data("b", "a"), Data("a"), Data("a", "b", "c"), Data("a", "c")):
         with pytest.raises(DataError, match=f"{key} of val_dataloader"):
-            _compare_classes(Data("a", "b"), other, "val_dataloader")
+            compare_datasets(Data("a", "b"), other, "val_dataloader")
 
 
 @pytest.mark.parametrize("monitor", ["coco/bbox_AP", "coco/bbox_AR100", "val_loss"])
@@ -102,6 +103,17 @@ def test_a_metric_that_is_never_computed_is_not_watched(config, tmp_path, monito
 
 def test_a_metric_of_what_the_model_does_not_predict_is_refused(config, tmp_path):
     refused(config, tmp_path / "run", "predicts none", val_evaluator__metric="segm")
+
+
+def test_a_training_is_not_compiled_where_there_is_no_compiler(config, tmp_path, monkeypatch):
+    from torch._inductor import config as inductor
+    from torch._inductor import cpp_builder
+
+    torch._dynamo.reset()
+    cpp_builder.cpp_compiler_search.cache_clear()
+    monkeypatch.setattr(inductor.cpp, "cxx", (None, str(tmp_path / "none")))
+    refused(config, tmp_path / "run", r"torch\.compile cannot build code", ConfigError, compile=True)
+    cpp_builder.cpp_compiler_search.cache_clear()
 
 
 def test_loaders_without_a_batch_and_a_validation_that_leaves_images_out_are_refused(config, tmp_path):

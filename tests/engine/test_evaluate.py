@@ -7,8 +7,8 @@ import pytest
 from short_runs import train, write_config
 
 from densevit.datasets.semantic_classes import semantic_classes
+from densevit.engine.classes import compare_classes
 from densevit.engine.config import read_config
-from densevit.engine.evaluate import compare_classes
 from densevit.engine.evaluate import evaluate_checkpoint as run_test
 from densevit.errors import CheckpointError, ConfigError
 

@@ -1,7 +1,6 @@
 """A training begins from a checkpoint of another number of classes: all fits but the classifier, which is named."""
 
 import re
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ from short_runs import train, write_config
 from tiny import HEADS, model_config
 
 from densevit.converters import load_weights
-from densevit.engine.runner import Runner
+from densevit.engine.classes import sized_by_classes
 from densevit.errors import CheckpointError
 from densevit.registry import MODELS
 
@@ -36,7 +35,7 @@ def test_all_is_loaded_but_what_is_sized_by_the_classes(head):
     before = model_of(head, 3)[1].state_dict()
     config, model = model_of(head, 5)
     own = {name: value.clone() for name, value in model.state_dict().items()}
-    names = Runner._sized_by_classes(SimpleNamespace(cfg=SimpleNamespace(model=config), bare_model=model))
+    names = sized_by_classes(config, model)
     assert {re.sub(r"^head\.|\.(weight|bias)$", "", name) for name in names} == CLASSIFIERS[head]
     with pytest.raises(CheckpointError, match="of other shape"):
         load_weights(model, before)
@@ -51,7 +50,7 @@ def test_other_differences_of_shape_stay_an_error():
     config, model = model_of("RetinaNetHead", 5)
     name = "head.retina_reg.weight"
     before[name] = before[name][:4]
-    names = Runner._sized_by_classes(SimpleNamespace(cfg=SimpleNamespace(model=config), bare_model=model))
+    names = sized_by_classes(config, model)
     with pytest.raises(CheckpointError, match=name):
         load_weights(model, before, new_where_odd=lambda: names)
 

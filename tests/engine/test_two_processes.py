@@ -13,6 +13,8 @@ import torch
 from short_runs import losses, write_config
 
 from densevit.checkpoints.reading import read_file
+from densevit.engine.distributed import errors_of_one_process
+from densevit.errors import DataError, exit_on_user_error
 
 
 def environment(root: Path, **more: str) -> dict:
@@ -32,12 +34,33 @@ def one(root, config, work_dir, *arguments):
 
 
 def two(root, config, work_dir, *arguments):
+    done = start_two(root, config, work_dir, *arguments)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def start_two(root, config, work_dir, *arguments):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()]
     command = [*torchrun, root / "tools" / "train.py", config, "--work-dir", work_dir, "--launcher", "pytorch"]
     command += arguments
-    done = subprocess.run(command, env=environment(root), capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout
+    return subprocess.run(command, env=environment(root), capture_output=True, text=True, timeout=180)
+
+
+def test_an_error_of_both_processes_is_printed_once(tmp_path, root):
+    config = write_config(tmp_path)
+    done = start_two(root, config, tmp_path / "run", "--cfg-options", "model.head.stacked_convs=-1")
+    assert done.returncode and done.stderr.count("error: ") == 1, done.stderr
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_an_error_of_one_process_is_printed_by_that_one(capsys, monkeypatch, rank):
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    with pytest.raises(SystemExit), exit_on_user_error(), errors_of_one_process():
+        raise DataError("its own image")
+    assert capsys.readouterr().err == "error: its own image\n"
+    with pytest.raises(SystemExit), exit_on_user_error():
+        raise DataError("the dataset of both")
+    assert capsys.readouterr().err == ("error: the dataset of both\n" if rank == "0" else "")
 
 
 def last_validation(work_dir: Path) -> dict:

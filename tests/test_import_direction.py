@@ -45,6 +45,8 @@ MAY_IMPORT = {
     "inference": GROUND
     | {"ops", "checkpoints", "converters", "engine", "datasets", "visualization", "models.protocols"},
 }
+MAY_IMPORT["cli"] = set(MAY_IMPORT)
+MAY_IMPORT["__main__"] = {"cli"}
 SIBLINGS_APART = ("models.backbones", "models.necks", "models.heads")
 BASES = {
     *(f"models.backbones.{name}" for name in ("pyramid_transformer", "window_transformer")),

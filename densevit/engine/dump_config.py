@@ -1,5 +1,6 @@
 """A configuration as Python source that reads back as the same configuration."""
 
+import itertools
 import math
 from keyword import iskeyword
 from typing import Any
@@ -44,3 +45,17 @@ def config_text(settings: dict) -> str:
     """
     lines = [f"{key} = {_render(value, 0, WIDTH - len(key) - 3)}" for key, value in settings.items()]
     return "\n".join(lines) + "\n"
+
+
+def flat_config_text(name: str) -> str:
+    """A shipped recipe with all of its bases as the text of one file, its header first.
+
+    Raises:
+        ConfigError: no recipe of this name comes with densevit.
+    """
+    from densevit.engine.config import config_path, read_config
+
+    path = config_path(name)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    header = list(itertools.takewhile(lambda line: line.startswith("#"), lines))
+    return "\n".join([*header, config_text(read_config(path).to_dict())])

@@ -1,6 +1,5 @@
 """Exported weights, and shipped names where a file of weights is expected."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from densevit.checkpoints import shipped as table
 from densevit.checkpoints.exporting import export_weights
 from densevit.checkpoints.pretrained import resolve
 from densevit.checkpoints.reading import read_file
+from densevit.cli import main
 from densevit.engine.config import read_config
 from densevit.errors import CheckpointError, ConfigError
 from densevit.registry import MODELS, WEIGHT_INITIALIZERS
@@ -170,15 +170,10 @@ def test_the_tool_writes_the_file(root, files, tmp_path):
     assert read_file(tmp_path / "a.safetensors")["meta"]["recipe"] == "mine"
 
 
-def test_the_demo_needs_a_shipped_name_alone(tiny_scenes, root, image, tmp_path, monkeypatch, capsys):
+def test_the_demo_needs_a_shipped_name_alone(tiny_scenes, image, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     cv2.imwrite("street.png", image)
-    monkeypatch.syspath_prepend(str(root / "demo"))  # as Python does for a script
-    spec = importlib.util.spec_from_file_location("image_demo", root / "demo" / "image_demo.py")
-    demo = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(demo)
-    monkeypatch.setattr(sys, "argv", ["image_demo.py", "street.png", "scenes", "--device", "cpu"])
-    demo.main()
+    main(["predict", "street.png", "scenes", "--device", "cpu"])
     assert "semantic classes, depth" in capsys.readouterr().out
     assert cv2.imread("outputs/street.png").shape[1] > 3 * 384
     assert {"objects", "classes", "depth"} <= set(json.loads((tmp_path / "outputs" / "street.json").read_text()))

@@ -23,7 +23,7 @@ def here(root) -> dict[str, str]:
 def test_the_written_recipe_predicts_as_the_checkpoint_does(root, tmp_path):
     old = root / "tests" / "data" / "mmdet" / "retinanet_pvtv2.pth"
     command = [sys.executable, str(root / "tools" / "import_checkpoint.py"), str(old), "--out", str(tmp_path)]
-    done = subprocess.run([*command, "--receipt"], capture_output=True, text=True, cwd=root, env=here(root))
+    done = subprocess.run([*command, "--load-report"], capture_output=True, text=True, cwd=root, env=here(root))
     assert done.returncode == 0, done.stderr
     assert "tensors loaded" in done.stdout
     image = np.load(old.with_suffix(".npz"))["img"]

@@ -1,8 +1,6 @@
-"""demo/image_demo.py on models of depth, as a user runs it: files, points, videos, mistakes."""
+"""`densevit predict` on models of depth, as a user runs it: files, points, videos, mistakes."""
 
-import importlib
 import json
-import sys
 from types import SimpleNamespace
 
 import cv2
@@ -11,6 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from densevit.cli import main
 from densevit.engine.config import read_config
 from densevit.inference.video import VideoReader, VideoWriter
 from densevit.registry import MODELS
@@ -51,19 +50,16 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture
-def demo(root, models, tmp_path, monkeypatch, capsys):
+def demo(models, tmp_path, monkeypatch, capsys):
     """Runs the demo, in this process, on what lies in tmp_path, where a.png is there."""
     noise = np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), cv2.GaussianBlur(noise, (0, 0), 4))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(root / "demo"))
-    main = importlib.import_module("image_demo").main
 
     def run(source, name, *args):
-        words = ["image_demo.py", source, models / f"{name}.py", "--weights", models / f"{name}.pth", "--device", "cpu"]
-        monkeypatch.setattr(sys, "argv", [str(word) for word in [*words, *args]])
+        words = ["predict", source, models / f"{name}.py", "--weights", models / f"{name}.pth", "--device", "cpu"]
         try:
-            main()
+            main([str(word) for word in [*words, *args]])
             code = 0
         except SystemExit as error:
             code = error.code

@@ -1,4 +1,4 @@
-"""What image_demo.py writes of depth beside the picture: maps as PNG and NPY, point clouds, views of these."""
+"""What `densevit predict` writes of depth beside the picture: maps as PNG and NPY, point clouds, views of these."""
 
 import argparse
 

@@ -11,13 +11,13 @@ import codecs
 import mmap
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from densevit.datasets.formats.file_tree import FileTree
 from densevit.datasets.formats.folder_data import OBJECTS, FolderData, Split
 from densevit.datasets.formats.splits import ALL, split_of_folder, split_of_name
 from densevit.errors import DataError
-from densevit.ops.coco_file import CocoFile, read_coco
+from densevit.ops.coco_file import CocoAnnotation, CocoFile, read_coco
 
 TASK = OBJECTS
 ROBOFLOW = "_annotations.coco.json"
@@ -117,7 +117,6 @@ def _read_split(tree: FileTree, data: FolderData, file: str, split: str, coco: C
     renumber = any(a.id == 0 for a in coco.annotations)
     if renumber or any(number != new for number, new in numbers.items() if new is not None):
         part.ann_file = ""
-    groups = coco.by_image()
     for image in coco.images.values():
         name = image.file_name.replace("\\", "/")
         path = tree.find(_join(folder, name)) or tree.find(_join(folder, os.path.basename(name)))
@@ -130,11 +129,32 @@ def _read_split(tree: FileTree, data: FolderData, file: str, split: str, coco: C
         if path != _join(folder, name):
             part.ann_file = ""
         part.images.append(image._replace(file_name=tree.path(path))._asdict())
-        for annotation in groups.get(image.id, ()):
-            number = len(part.annotations) + 1 if renumber else annotation.id
-            category = numbers[annotation.category_id]
-            part.annotations.append({**annotation.to_dict(), "id": number, "category_id": category})
+    there = {image["id"] for image in part.images}
+    records = [record for record in coco.annotations if record.image_id in there]
+    part.annotations = Annotations(records, numbers, renumber)
     return part
+
+
+class Annotations(Sequence):
+    """COCO's `annotations` of a split, of which each is made a dict when it is asked for: those of COCO take gigabytes.
+
+    Args:
+        records: as they were read.
+        category_ids: id in the file -> id in FolderData.categories.
+        renumber: number the annotations from 1.
+    """
+
+    def __init__(self, records: list[CocoAnnotation], category_ids: dict[int, int], renumber: bool) -> None:
+        self._records, self._category_ids, self._renumber = records, category_ids, renumber
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> dict:
+        index = range(len(self))[index]
+        entry = self._records[index].to_dict()
+        entry["category_id"] = self._category_ids[entry["category_id"]]
+        return entry | {"id": index + 1} if self._renumber else entry
 
 
 def _image_folder(tree: FileTree, file: str, split: str, names: list[str]) -> str:

@@ -29,11 +29,21 @@ class Split:
     """
 
     images: list[dict] = field(default_factory=list)
-    annotations: list[dict] = field(default_factory=list)
+    annotations: Sequence[dict] = field(default_factory=list)
     image_dir: str = ""
     map_dir: str = ""
     ann_file: str = ""
     whole: bool = True
+
+    def statistics(self) -> tuple[Counter, int, int, int]:
+        """Objects by category id, objects with a mask, crowds, and images with an object."""
+        categories, masks, crowds, used = Counter(), 0, 0, set()
+        for annotation in self.annotations:
+            categories[annotation["category_id"]] += 1
+            masks += bool(annotation.get("segmentation"))
+            crowds += annotation["iscrowd"]
+            used.add(annotation["image_id"])
+        return categories, masks, crowds, len(used)
 
     def subset(self, image_ids: set) -> "Split":
         """The images of these ids and their annotations."""
@@ -153,19 +163,17 @@ class FolderData:
     def coco(self, split: str) -> dict:
         """A split as one object in COCO's instances format."""
         part = self.splits[split]
-        return dict(images=part.images, annotations=part.annotations, categories=self.categories)
+        return dict(images=part.images, annotations=list(part.annotations), categories=self.categories)
 
     def summary(self) -> str:
         """What the folder was taken for, images and objects by split and class, and what was left out, for people."""
         lines = [f"{self.folder}: {self.format}, {WORDS[self.task]} ({self.evidence}), {len(self.classes)} classes"]
-        counts = {name: Counter(a["category_id"] for a in part.annotations) for name, part in self.splits.items()}
+        counts = {}
         for name, part in self.splits.items():
             line = f"  {name:<6}{len(part.images)} images"
             if self.task == OBJECTS:
-                masks = sum(bool(a.get("segmentation")) for a in part.annotations)
-                crowds = sum(a["iscrowd"] for a in part.annotations)
-                empty = len(part.images) - len({a["image_id"] for a in part.annotations})
-                line += f" ({empty} without objects), {len(part.annotations)} objects"
+                counts[name], masks, crowds, used = part.statistics()
+                line += f" ({len(part.images) - used} without objects), {len(part.annotations)} objects"
                 line += f" ({masks} with masks, {crowds} ignore regions)"
             lines.append(line)
         if self.task == OBJECTS:

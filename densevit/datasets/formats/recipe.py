@@ -142,7 +142,7 @@ def _arguments(data: FolderData, name: str) -> dict[str, Any]:
             )
         root = os.path.commonpath([os.path.dirname(image["file_name"]) for image in split.images])
         images = [dict(image, file_name=os.path.relpath(image["file_name"], root)) for image in split.images]
-        content = dict(images=images, annotations=split.annotations, categories=data.categories)
+        content = dict(images=images, annotations=list(split.annotations), categories=data.categories)
         text = json.dumps(content, separators=(",", ":"))
         return dict(data_root=root, ann_file=_cached(text, stored, ".json"), data_prefix=dict(img=""), classes=classes)
     key = "seg" if data.task == SEMANTIC else "depth"

@@ -117,12 +117,15 @@ def test_images_of_one_name_in_two_folders_stay_two(scenes, tmp_path):
         write_folder(data, tmp_path / label_format, label_format)
         again = read_folder(tmp_path / label_format)
         assert sum(len(part.images) for part in again.splits.values()) == 16
-        assert sum(len(part.annotations) for part in again.splits.values()) == len(train.annotations + val.annotations)
+        assert sum(len(part.annotations) for part in again.splits.values()) == len(train.annotations) + len(
+            val.annotations
+        )
 
 
 def test_crowds_are_left_out_of_yolo_and_difficult_in_voc(scenes, tmp_path):
     data = read_folder(scenes)
-    data.splits["train"].annotations[0]["iscrowd"] = 1
+    part = data.splits["train"]
+    part.annotations = [dict(annotation, iscrowd=int(not index)) for index, annotation in enumerate(part.annotations)]
     assert write_folder(data, tmp_path / "yolo", "yolo") == ["1 crowds are left out, which yolo does not know"]
     write_folder(data, tmp_path / "voc", "voc")
     assert sum(a["iscrowd"] for a in read_folder(tmp_path / "voc").splits["train"].annotations) == 1

@@ -8,7 +8,7 @@ import pickle
 import pytest
 import torch
 import yaml
-from parity_parts import read_case
+from parity.case import read_case
 from torch import nn
 
 from densevit.checkpoints.lazy_config import read_lazy_config

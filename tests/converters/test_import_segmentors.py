@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from parity_parts import read_case
+from parity.case import read_case
 
 from densevit import Predictor, import_model
 from densevit.converters import build, load_weights, translate

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from parity_parts import read_case
+from parity.case import read_case
 
 from densevit.converters import build, load_weights, translate
 from densevit.converters.architectures import ARCHITECTURES

@@ -1,10 +1,9 @@
 """Checkpoints of ViT-Adapter's repository: numbers of its own code, whole models around it, pretrained ViTs inside."""
 
-from importlib import util
 
 import pytest
 import torch
-from parity_parts import read_case
+from parity.case import Case, read_case
 
 from densevit import import_model
 from densevit.converters import build, load_weights, translate
@@ -64,15 +63,9 @@ model = dict(type='EncoderDecoder', pretrained='pretrained/deit_small_patch16_22
 
 
 @pytest.mark.parametrize("name", ["det", "det_base", "seg"])
-def test_maps_are_those_of_the_repositorys_own_code(root, shared, name):
+def test_maps_are_those_of_the_repositorys_own_code(shared, name):
     case = read_case(shared / "parity", f"czczup_vit_adapter_{name}")
-    spec = util.spec_from_file_location("check_parity", root / "tools" / "check_parity.py")
-    tool = util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    state = {
-        k: torch.from_numpy(v)
-        for k, v in tool.Case(shared / "parity" / f"czczup_vit_adapter_{name}.json").state().items()
-    }
+    state = Case(shared / "parity" / f"czczup_vit_adapter_{name}.json").state()
     model = build("czczup", case.model, names=state).eval()
     report = load_weights(model, state)
     assert (report.scheme, report.ignored) == ("vit_adapter", [])

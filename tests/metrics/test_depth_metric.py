@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from map_samples import map_sample
-from parity_parts import read_case
+from parity.case import read_case
 
 from densevit.errors import ConfigError, DataError
 from densevit.metrics import DepthMetric

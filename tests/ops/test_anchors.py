@@ -1,5 +1,5 @@
 import torch
-from parity_parts import read_case
+from parity.case import read_case
 
 from densevit.ops.anchors import (
     base_anchors,

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from parity_parts import read_case
+from parity.case import read_case
 
 from densevit.ops.boxes import MAX_LOG_RATIO, clip_boxes, decode_deltas, encode_deltas, pairwise_iof, pairwise_iou
 

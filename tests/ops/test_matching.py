@@ -1,6 +1,6 @@
 import pytest
 import torch
-from parity_parts import read_case
+from parity.case import read_case
 from test_boxes import random_boxes
 
 from densevit.ops import matching

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torchvision
-from parity_parts import read_case
+from parity.case import read_case
 from test_boxes import random_boxes
 
 from densevit.ops import nms

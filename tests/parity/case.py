@@ -3,6 +3,7 @@
 import json
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -44,14 +45,15 @@ class Case:
         """What is stored of an output, flat."""
         return self.arrays[f"output/{name}"].reshape(-1)
 
-    def stored_part(self, name: str, ours: np.ndarray) -> np.ndarray:
+    def stored_part(self, name: str, ours: np.ndarray | Tensor) -> np.ndarray:
         """Our output, flat, at the positions that the case stores. Raises ValueError: another shape."""
+        ours = np.asarray(ours)
         want = self.spec["outputs"][name]["shape"]
         if list(ours.shape) != list(want):
             raise ValueError(f"{name} has shape {list(ours.shape)}, expected {want}")
         return ours.reshape(-1)[sampled_positions(name, ours.size)]
 
-    def error(self, name: str, ours: np.ndarray) -> float:
+    def error(self, name: str, ours: np.ndarray | Tensor) -> float:
         """max|ours - theirs| / max|theirs| of an output. Raises ValueError: another shape."""
         got, theirs = self.stored_part(name, ours).astype(np.float64), self.output(name).astype(np.float64)
         if theirs.size == 0:
@@ -65,6 +67,20 @@ class Case:
         if theirs.dtype == np.uint8:
             return int(np.unpackbits(theirs ^ got.astype(np.uint8)).sum())
         return int(np.abs(theirs.astype(np.int64) - got).max(initial=0))
+
+
+def read_case(folder: Path, name: str) -> SimpleNamespace:
+    """A case as tests of single parts use it: `inputs`, `model` (the reference's arguments), `state` (names and shapes
+    of its weights), `outputs` (their names), `output(name)` as stored, `error(name, ours)`."""
+    case = Case(folder / f"{name}.json")
+    return SimpleNamespace(
+        inputs=case.inputs(),
+        model=case.spec["model"],
+        state=case.spec["state"],
+        outputs=list(case.spec["outputs"]),
+        output=lambda name: case.arrays[f"output/{name}"],
+        error=case.error,
+    )
 
 
 def generate(key: str, shape: list[int], mean: float = 0.0, std: float = 1.0, absolute: bool = False) -> np.ndarray:

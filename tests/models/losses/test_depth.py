@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
-import parity_parts
 import pytest
 import torch
+from parity.case import read_case
 
 import densevit.models  # noqa: F401
 from densevit.errors import ConfigError
@@ -49,7 +49,7 @@ def counted(prediction, ground_truth) -> list[list[tuple[float, float]]]:
 
 
 def test_silog_is_mmsegmentations(shared):
-    case = parity_parts.read_case(shared / "parity", "mmseg_losses")
+    case = read_case(shared / "parity", "mmseg_losses")
     raw, gap = case.inputs["depth_pred_raw"], case.inputs["depth_gt_raw"]
     depth = raw.abs() + 0.3
     ground_truth = torch.where(gap > -0.5, depth * (1 + 0.25 * gap).clamp(min=0.2), 0.0)

@@ -1,6 +1,6 @@
 import torch
 import torchvision
-from parity_parts import read_case
+from parity.case import read_case
 
 from densevit.models.losses.detection import (
     box_regression_loss,

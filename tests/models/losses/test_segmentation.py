@@ -1,9 +1,9 @@
 """Losses of class maps: mmsegmentation's numbers, and what holds for any map."""
 
-import parity_parts
 import pytest
 import torch
 import torch.nn.functional as F
+from parity.case import read_case
 
 import densevit.models  # noqa: F401
 from densevit.errors import ConfigError
@@ -51,7 +51,7 @@ OHEM_WEIGHTS = {
 
 @pytest.fixture(scope="module")
 def case(shared):
-    return parity_parts.read_case(shared / "parity", "mmseg_losses")
+    return read_case(shared / "parity", "mmseg_losses")
 
 
 def test_every_stored_output_is_compared_somewhere_here(case):

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
 
     keep_freed_memory()
     runner = build_runner(config, resume=args.resume or bool(config.get("resume")), pretrained=args.pretrained)
-    if runner.found is None and runner.rank == 0:
+    if runner.resume_checkpoint is None and runner.rank == 0:
         from densevit.datasets.validation import require_readable_images
 
         require_readable_images(runner.train_dataset)

@@ -71,7 +71,7 @@ def _build(cfg: "Config", resume: bool, training: bool, pretrained: str | None) 
     _settle_pretrained(cfg, "none" if weights_follow else pretrained)
     with building("the model, a hook or another part"):
         runner = Runner.from_cfg(cfg)
-    runner.found = found
+    runner.resume_checkpoint = found
     if found is not None and seed is not None and stated not in (None, seed):
         runner.logger.warning(f"seed {stated} is not used: the resumed run keeps its seed {seed}")
     # built once: the loader takes it as it is

@@ -209,8 +209,8 @@ class CheckpointHook(MMEngineCheckpointHook):
             self.best_ckpt_path = self._path(self.best_ckpt_path)
         for key, name in getattr(self, "best_ckpt_path_dict", {}).items():
             self.best_ckpt_path_dict[key] = name and self._path(name)
-        if runner.resumed and runner.found:  # the validation after a resume may save its best score
-            self.last_ckpt, self.saved_iter = self._path(runner.found[0].name), runner.iter
+        if runner.resumed and runner.resume_checkpoint:  # the validation after a resume may save its best score
+            self.last_ckpt, self.saved_iter = self._path(runner.resume_checkpoint[0].name), runner.iter
         if is_main_process():
             Path(self.out_dir).mkdir(parents=True, exist_ok=True)
             remove_unfinished(self.out_dir)

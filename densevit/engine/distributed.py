@@ -10,7 +10,7 @@ from torch import Tensor
 from densevit.errors import UserError
 
 
-def averaged(values: Mapping[str, Tensor]) -> dict[str, float]:
+def reduce_mean(values: Mapping[str, Tensor]) -> dict[str, float]:
     """The mean of each value over the processes, as Python floats, with one transfer for all of them.
 
     Args:
@@ -20,21 +20,14 @@ def averaged(values: Mapping[str, Tensor]) -> dict[str, float]:
         return {}
     device = torch.as_tensor(next(iter(values.values()))).device
     stacked = torch.stack([torch.as_tensor(v).detach().double().mean().to(device) for v in values.values()])
-    if dist.get_world_size() > 1:
-        dist.all_reduce(stacked, op="mean")
+    dist.all_reduce(stacked, op="mean")
     return dict(zip(values, stacked.tolist(), strict=True))
 
 
-def gathered(value: object) -> list:
-    """`value` of every process, by rank."""
-    return dist.all_gather_object(value) if dist.get_world_size() > 1 else [value]
-
-
-def from_first(value: object) -> object:
+def broadcast(value: object) -> object:
     """The first process's value, in all of them."""
     box = [value]
-    if dist.get_world_size() > 1:
-        dist.broadcast_object_list(box, src=0)
+    dist.broadcast_object_list(box, src=0)
     return box[0]
 
 
@@ -48,7 +41,7 @@ def errors_of_one_process() -> Iterator[None]:
         raise
 
 
-def in_all(kinds: type[Exception] | tuple[type[Exception], ...], function: Callable, *args: object) -> None:
+def run_in_first(kinds: type[Exception] | tuple[type[Exception], ...], function: Callable, *args: object) -> None:
     """Call a function in the first process; an exception of these kinds is raised in all of them."""
     failure = None
     if dist.is_main_process():
@@ -56,6 +49,6 @@ def in_all(kinds: type[Exception] | tuple[type[Exception], ...], function: Calla
             function(*args)
         except kinds as error:
             failure = error
-    failure = from_first(failure)
+    failure = broadcast(failure)
     if failure is not None:
         raise failure

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from mmengine.dist import get_world_size
+from mmengine.dist import all_gather_object, get_world_size
 
-from densevit.engine.distributed import averaged, gathered
+from densevit.engine.distributed import reduce_mean
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
 ECHO = 0.2
@@ -64,8 +64,8 @@ class Interruption:
         Args:
             shared: the averages with what `share` gave among them, which are removed; by default they are made here.
         """
-        shared = averaged(self.share()) if shared is None else shared
-        return max(gathered(self.received)) if shared.pop("signal", self.received) else 0
+        shared = reduce_mean(self.share()) if shared is None else shared
+        return max(all_gather_object(self.received)) if shared.pop("signal", self.received) else 0
 
 
 def shield_worker() -> None:

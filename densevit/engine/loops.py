@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from densevit.engine import rng_state
 from densevit.engine.before_training import check_before_training
 from densevit.engine.checkpointing import write_text_atomic
-from densevit.engine.distributed import averaged, errors_of_one_process, from_first
+from densevit.engine.distributed import broadcast, errors_of_one_process, reduce_mean
 from densevit.errors import ConfigError, UserError
 from densevit.registry import LOOPS
 
@@ -114,7 +114,7 @@ class _Training:
         runner.call_hook("before_train_iter", batch_idx=index, data_batch=batch)
         with errors_of_one_process():
             losses = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
-        outputs = averaged({**losses, **runner.interruption.share()})
+        outputs = reduce_mean({**losses, **runner.interruption.share()})
         shared = {key: outputs.pop(key) for key in outputs.keys() - losses.keys()}
         self.bad_losses = 0 if all(map(math.isfinite, outputs.values())) else self.bad_losses + 1
         if self.bad_losses:  # gradients that overflow are skipped by a loss scaler, and then the weights are finite
@@ -153,7 +153,7 @@ class _Training:
             validated = self._mark.read_text().strip()
         except OSError:
             validated = ""
-        if due and from_first(validated) != str(self._iter):
+        if due and broadcast(validated) != str(self._iter):
             self._validate()
 
 
@@ -282,7 +282,7 @@ class _Evaluation:
                         hook.after_val_epoch(runner)
                 runner.stop_if_interrupted()
         metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
-        means = averaged({name: torch.tensor(float(buffer.mean())) for name, buffer in self.losses.items()})
+        means = reduce_mean({name: torch.tensor(float(buffer.mean())) for name, buffer in self.losses.items()})
         total = means.pop("loss", None)
         metrics.update({f"{stage}_{name}" if name.startswith("loss") else name: value for name, value in means.items()})
         if total is None and means:

@@ -12,7 +12,7 @@ from typing import Any
 import mmengine
 import torch
 from mmengine.device import get_device
-from mmengine.dist import get_world_size, is_main_process
+from mmengine.dist import all_gather_object, all_reduce, is_main_process
 from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner as MMEngineRunner
@@ -29,7 +29,7 @@ from densevit.engine.classes import sized_by_classes
 from densevit.engine.config import config_files
 from densevit.engine.config_checks import building
 from densevit.engine.data_loader import build_dataloader
-from densevit.engine.distributed import gathered, in_all
+from densevit.engine.distributed import run_in_first
 from densevit.engine.interruption import Interruption
 from densevit.engine.optim_wrapper import merge_groups, prefer_fused
 from densevit.errors import CheckpointError, ConfigError, TrainingError
@@ -43,11 +43,12 @@ class Runner(MMEngineRunner):
 
     resumed = False
     saved_rng_state: dict | None = None  # the training's RNG state while a validation runs
-    found: tuple[Path, dict] | None = None  # the checkpoint to resume from, and its content
+    resume_checkpoint: tuple[Path, dict] | None = None  # the checkpoint to resume from, and its content
     train_dataset: Any = None  # built before the model
     test_dataset: Any = None
     interruption = Interruption()
-    _waiting: dict | None = None  # RNG state and gradients of the checkpoint, until the first iteration
+    _started = False
+    _pending: dict | None = None  # RNG state and gradients of the checkpoint, until the first iteration
 
     # -- the start of a run ------------------------------------------------------------------------------------------
 
@@ -62,7 +63,7 @@ class Runner(MMEngineRunner):
         else:
             super().setup_env(env_cfg)
         if self._train_loop is not None:  # before anything is written
-            in_all(ConfigError, work_dir_lock.acquire, self.work_dir)
+            run_in_first(ConfigError, work_dir_lock.acquire, self.work_dir)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> Any:
         logger = super().build_logger(*args, **kwargs)
@@ -126,7 +127,7 @@ class Runner(MMEngineRunner):
 
     def _init_model_weights(self) -> None:
         """As MMEngine's, unless a checkpoint will give every weight."""
-        if self.found is None:
+        if self.resume_checkpoint is None:
             with building("an init_cfg"):
                 super()._init_model_weights()
 
@@ -171,9 +172,11 @@ class Runner(MMEngineRunner):
             CheckpointSaveError: in all processes, the file could not be written; nothing else has changed.
             TrainingError: in all processes, weights or optimizer state are not finite; nothing is written.
         """
-        waiting = self._waiting or {}  # a validation may come before the first iteration after a resume
-        random_streams = waiting.get("random_streams") or gathered(self.saved_rng_state or rng_state.get_rng_state())
-        gradients = (waiting.get("gradients") or self._gradients_under_way()) if save_optimizer else None
+        pending = self._pending or {}  # a validation may come before the first iteration after a resume
+        random_streams = pending.get("random_streams") or all_gather_object(
+            self.saved_rng_state or rng_state.get_rng_state()
+        )
+        gradients = (pending.get("gradients") or self._gradients_under_way()) if save_optimizer else None
         epoch, iteration = (self.epoch + 1, self.iter) if by_epoch else (self.epoch, self.iter + 1)
 
         def save() -> None:
@@ -189,7 +192,7 @@ class Runner(MMEngineRunner):
             save_atomically(content, Path(out_dir) / filename)
 
         try:
-            in_all((CheckpointSaveError, TrainingError), save)
+            run_in_first((CheckpointSaveError, TrainingError), save)
         except TrainingError as error:
             self.stop_if_not_finite(str(error))
 
@@ -204,11 +207,11 @@ class Runner(MMEngineRunner):
         """
         if broken is None:
             state = {"state_dict": self.bare_model.state_dict()}
-            broken = next((name for name in gathered(resuming.non_finite(state)) if name), None)
+            broken = next((name for name in all_gather_object(resuming.non_finite(state)) if name), None)
         if broken is None:
             return
         seen = [
-            f"iteration {number} on {_few([name for part in gathered(names) for name in part])}"
+            f"iteration {number} on {_few([name for part in all_gather_object(names) for name in part])}"
             for number, names in self.train_loop.recent
         ]
         raise TrainingError(
@@ -258,10 +261,8 @@ class Runner(MMEngineRunner):
             content["optimizer"] = _on_cpu(self.optim_wrapper.state_dict())
             content["optimizer_layout"] = resuming.optimizer_layout(self.optim_wrapper.optimizer, self.bare_model)
         if save_param_scheduler and self.param_schedulers is not None:
-            content["param_schedulers"] = (
-                {name: [s.state_dict() for s in part] for name, part in self.param_schedulers.items()}
-                if isinstance(self.param_schedulers, dict)
-                else [s.state_dict() for s in self.param_schedulers]
+            content["param_schedulers"] = apply_to(
+                self.param_schedulers, lambda x: hasattr(x, "state_dict"), lambda scheduler: scheduler.state_dict()
             )
         return content
 
@@ -271,9 +272,8 @@ class Runner(MMEngineRunner):
         if getattr(wrapper, "_accumulative_counts", 1) == 1 or wrapper.should_update():
             return None
         found = {n: p.grad.detach().clone() for n, p in self.bare_model.named_parameters() if p.grad is not None}
-        if get_world_size() > 1:
-            for gradient in found.values():
-                mmengine.dist.all_reduce(gradient, op="mean")
+        for gradient in found.values():
+            all_reduce(gradient, op="mean")
         return _on_cpu(found)
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
@@ -298,11 +298,11 @@ class Runner(MMEngineRunner):
             CheckpointError: the file cannot be read, or is damaged, of another model or of another optimizer.
         """
         # everything is compared before anything is changed
-        checkpoint = self.found[1] if self.found else read_file(filename, check_sums=True)
-        if not self.found:
+        checkpoint = self.resume_checkpoint[1] if self.resume_checkpoint else read_file(filename, check_sums=True)
+        if not self.resume_checkpoint:
             resuming.require_resumable(filename, checkpoint)
         resuming.require_same_model(filename, checkpoint, self.bare_model, self.hooks)
-        location = self._place(filename, checkpoint["meta"])
+        location = self._position(filename, checkpoint["meta"])
         optimizer, changes = resuming.match_optimizer(filename, self.optim_wrapper, self.bare_model, checkpoint)
         schedulers, saved = (resuming.flat(x) for x in (self.param_schedulers, checkpoint.get("param_schedulers")))
         changes += resuming.schedule_changes(filename, schedulers, saved, bool(changes))
@@ -316,7 +316,7 @@ class Runner(MMEngineRunner):
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self.bare_model.load_state_dict(checkpoint["state_dict"], strict=True)
         self.train_loop._epoch, self.train_loop._iter = location
-        self.message_hub.load_state_dict(_hub(checkpoint["message_hub"]))
+        self.message_hub.load_state_dict(from_plain(checkpoint["message_hub"]))
         if changes:  # the settings of this run, and the schedules from the start of it
             optimizer.pop("base_param_settings", None)
             self.optim_wrapper.load_state_dict(optimizer)
@@ -327,13 +327,13 @@ class Runner(MMEngineRunner):
             self.optim_wrapper.load_state_dict(optimizer)
             for scheduler, state in zip(schedulers, saved, strict=True):
                 scheduler.load_state_dict(state)
-        self._waiting = {key: checkpoint.get(key) for key in ("random_streams", "gradients")}
+        self._pending = {key: checkpoint.get(key) for key in ("random_streams", "gradients")}
         self._has_loaded = self.resumed = True
         self.logger.info(f"resumed from {filename}: epoch {self.epoch}, iteration {self.iter}")
         for change in changes:
             self.logger.warning(f"the edited config is followed: {change}")
 
-    def _place(self, filename: str, meta: dict) -> tuple[int, int]:
+    def _position(self, filename: str, meta: dict) -> tuple[int, int]:
         """Epoch and iteration; with another global batch size, the iteration at the same image of the epoch."""
         epoch, iteration = meta["epoch"], meta["iter"]
         loader = self.train_loop.dataloader
@@ -360,23 +360,21 @@ class Runner(MMEngineRunner):
     def restore_pending(self) -> None:
         """Called right before each iteration: the first one of a run sets the RNG state, and after a resume the
         accumulated gradients."""
-        if self._waiting is None:
-            if not self.resumed and not self._begun:
+        if self._pending is None:
+            if not self.resumed and not self._started:
                 rng_state.seed_per_rank(self.seed, self.rank)
-            self._begun = True
+            self._started = True
             return
-        waiting, self._waiting, self._begun = self._waiting, None, True
-        saved = waiting["random_streams"] or []
+        pending, self._pending, self._started = self._pending, None, True
+        saved = pending["random_streams"] or []
         if self.rank < len(saved):
             rng_state.set_rng_state(saved[self.rank])
         else:
             self.logger.warning("the checkpoint holds no RNG state of this process: the run goes on with new ones")
             rng_state.seed_per_rank(self.seed, self.rank)
         parameters = dict(self.bare_model.named_parameters())
-        for name, gradient in (waiting["gradients"] or {}).items():
+        for name, gradient in (pending["gradients"] or {}).items():
             parameters[name].grad = torch.empty_like(parameters[name]).copy_(gradient)
-
-    _begun = False
 
 
 def _with_type(loop: Any, by_epoch: str, by_iter: str = "") -> Any:
@@ -393,8 +391,3 @@ def _on_cpu(state: Any) -> Any:
 
 def _few(images: list[str]) -> str:
     return (", ".join(images[:16]) + (f" and {len(images) - 16} more" if len(images) > 16 else "")) or "unnamed images"
-
-
-def _hub(state: dict) -> dict:
-    """The message hub's state as MMEngine takes it."""
-    return {key: from_plain(part) for key, part in state.items()}

@@ -65,9 +65,10 @@ def test_an_edited_setting_is_followed_as_if_it_had_been_so_from_the_start(tmp_p
     train(config, tmp_path / "run", stop_at=7, **saving)
     capfd.readouterr()
     resumed = train(config, tmp_path / "run", resume=True, **options)
-    assert resumed.found[1]["meta"]["iter"] in (4, 6)
+    assert resumed.resume_checkpoint[1]["meta"]["iter"] in (4, 6)
     assert settings(resumed) == settings(wanted)
-    later = {step: lr for step, lr in rates(tmp_path / "wanted").items() if step > resumed.found[1]["meta"]["iter"]}
+    begun = resumed.resume_checkpoint[1]["meta"]["iter"]
+    later = {step: lr for step, lr in rates(tmp_path / "wanted").items() if step > begun}
     assert later and later.items() <= rates(tmp_path / "run").items()
     printed = "".join(capfd.readouterr())
     assert "WARNING - the edited config is followed: " in printed

@@ -55,7 +55,7 @@ def test_nan_in_the_loss_stops_at_once_and_names_the_images(tmp_path, config):
     assert "before it iteration 6 on" in said and said.count("train2017/0000") == 4
     assert sorted(p.name for p in (tmp_path / "run").glob("epoch*")) == ["epoch_1.pth"]
     resumed = train(config, tmp_path / "run", resume=True)
-    assert resumed.found[0].name == "epoch_1.pth" and resumed.iter == 12
+    assert resumed.resume_checkpoint[0].name == "epoch_1.pth" and resumed.iter == 12
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

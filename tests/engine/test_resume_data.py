@@ -237,7 +237,7 @@ def test_a_copy_goes_on_from_its_own_files_and_notes_names_alone(three_steps, tm
     before = {path: path.stat().st_mtime_ns for path in (folder / "run").rglob("*")}
     (tmp_path / "copy" / "last_checkpoint").write_text(str(folder / "run" / "iter_3.pth"))
     runner = train(folder / "run.py", tmp_path / "copy", resume=True, **OPTIONS, train_cfg__max_epochs=1)
-    assert runner.found[0].parent == tmp_path / "copy"
+    assert runner.resume_checkpoint[0].parent == tmp_path / "copy"
     assert before == {path: path.stat().st_mtime_ns for path in (folder / "run").rglob("*")}
     info = read_file(tmp_path / "copy" / "iter_4.pth")["message_hub"]["runtime_info"]
     assert info["last_ckpt"] == "iter_4.pth" and info["best_ckpt"] == "best_coco_bbox_AP_iter_4.pth"
@@ -261,7 +261,7 @@ def test_an_out_dir_is_where_a_resume_looks(three_steps, tmp_path):
     train(folder / "run.py", tmp_path / "run", stop_at=3, **options)
     assert not list((tmp_path / "run").glob("*.pth"))
     runner = train(folder / "run.py", tmp_path / "run", resume=True, stop_at=4, **options)
-    assert runner.found[0] == tmp_path / "out" / "run" / "iter_3.pth"
+    assert runner.resume_checkpoint[0] == tmp_path / "out" / "run" / "iter_3.pth"
 
 
 def test_the_classes_of_a_resumed_checkpoint_are_compared_before_the_start(three_steps, tmp_path):

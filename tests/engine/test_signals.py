@@ -76,7 +76,7 @@ def test_a_run_that_a_signal_ended_resumes_as_the_unbroken_one(tmp_path, config,
     assert interrupted(config, tmp_path / "ended", stage, n, number, **options) == 128 + number
     assert not (tmp_path / "ended" / "training.lock").exists()
     resumed = train(config, tmp_path / "ended", resume=True, **options)
-    assert resumed.found[1]["meta"]["iter"] == iteration
+    assert resumed.resume_checkpoint[1]["meta"]["iter"] == iteration
     unbroken = train(config, tmp_path / "unbroken", **options)
     wanted, found = losses(tmp_path / "unbroken"), losses(tmp_path / "ended")
     assert wanted == found and len(wanted) >= 10

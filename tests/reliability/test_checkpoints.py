@@ -181,7 +181,7 @@ def test_a_run_killed_within_a_save_resumes_to_the_same_bits(tmp_path, root):
     assert [path.stat().st_size > 0 for path in work_dir.glob(".*.unfinished")] == [True]
     unbroken = train(config, tmp_path / "unbroken")
     resumed = train(config, work_dir, resume=True)
-    assert resumed.found[0].name == "epoch_1.pth"
+    assert resumed.resume_checkpoint[0].name == "epoch_1.pth"
     assert all(torch.equal(a, b) for a, b in zip(weights(unbroken).values(), weights(resumed).values(), strict=True))
     assert unbroken.message_hub.get_info("best_score") == resumed.message_hub.get_info("best_score")
     assert not list(work_dir.glob(".*.unfinished"))
@@ -259,7 +259,7 @@ def test_a_resumed_run_equals_the_unbroken_one_bit_for_bit(tmp_path, case):
     unbroken = train(config, tmp_path / "unbroken", **options)
     train(config, tmp_path / "broken", stop_at=stop_at, **options)
     resumed = train(config, tmp_path / "broken", resume=True, **options)
-    assert 0 < resumed.found[1]["meta"]["iter"] <= stop_at, "it did go on from a checkpoint"
+    assert 0 < resumed.resume_checkpoint[1]["meta"]["iter"] <= stop_at, "it did go on from a checkpoint"
     wanted, found = losses(tmp_path / "unbroken"), losses(tmp_path / "broken")
     assert wanted.keys() == found.keys() and len(wanted) >= 10
     assert max(abs(wanted[step] - found[step]) for step in wanted) <= 1e-6
@@ -297,7 +297,7 @@ def test_a_checkpoint_of_an_older_version_is_resumed_and_loaded(tmp_path, root):
     (tmp_path / "run").mkdir()
     shutil.copy(root / "tests" / "data" / "older_version" / "iter_6.pth", tmp_path / "run")
     runner = train(config, tmp_path / "run", resume=True, **OLDER_OPTIONS)
-    assert runner.found[0] == tmp_path / "run" / "iter_6.pth" and runner.iter == 8
+    assert runner.resume_checkpoint[0] == tmp_path / "run" / "iter_6.pth" and runner.iter == 8
     found = losses(tmp_path / "run")
     assert found.keys() == OLDER_LOSSES.keys()
     assert max(abs(found[step] - OLDER_LOSSES[step]) for step in found) < 1e-4

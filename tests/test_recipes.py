@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 
-from densevit.engine import read_config
+from densevit.engine.config import read_config
 from densevit.engine.config import config_path, shipped_configs
 from densevit.registry import MODELS
 

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 import densevit
 from densevit.checkpoints.reading import read_file
-from densevit.engine import loops, mmengine_patches, resuming, rng_state, work_dir_lock
+from densevit.engine import loops, mmengine_patches, optimizer_state, resuming, rng_state, work_dir_lock
 from densevit.engine.checkpointing import CheckpointHook, CheckpointSaveError, from_plain, plain, save_atomically
 from densevit.engine.classes import sized_by_classes
 from densevit.engine.config import config_files
@@ -32,7 +32,7 @@ from densevit.engine.data_loader import build_dataloader
 from densevit.engine.distributed import run_in_first
 from densevit.engine.interruption import Interruption
 from densevit.engine.optim_wrapper import merge_groups, prefer_fused
-from densevit.errors import CheckpointError, ConfigError, TrainingError
+from densevit.errors import ConfigError, TrainingError
 from densevit.outputs import files_of
 from densevit.registry import RUNNERS
 
@@ -259,7 +259,9 @@ class Runner(MMEngineRunner):
         }
         if save_optimizer:
             content["optimizer"] = _on_cpu(self.optim_wrapper.state_dict())
-            content["optimizer_layout"] = resuming.optimizer_layout(self.optim_wrapper.optimizer, self.bare_model)
+            content["optimizer_layout"] = optimizer_state.optimizer_layout(
+                self.optim_wrapper.optimizer, self.bare_model
+            )
         if save_param_scheduler and self.param_schedulers is not None:
             content["param_schedulers"] = apply_to(
                 self.param_schedulers, lambda x: hasattr(x, "state_dict"), lambda scheduler: scheduler.state_dict()
@@ -302,10 +304,11 @@ class Runner(MMEngineRunner):
         if not self.resume_checkpoint:
             resuming.require_resumable(filename, checkpoint)
         resuming.require_same_model(filename, checkpoint, self.bare_model, self.hooks)
-        location = self._position(filename, checkpoint["meta"])
-        optimizer, changes = resuming.match_optimizer(filename, self.optim_wrapper, self.bare_model, checkpoint)
+        by_epoch = isinstance(self.train_loop, loops.EpochBasedTrainLoop)
+        *position, moved = resuming.position(filename, checkpoint["meta"], self.train_dataloader, by_epoch)
+        optimizer, changes = optimizer_state.match_optimizer(filename, self.optim_wrapper, self.bare_model, checkpoint)
         schedulers, saved = (resuming.flat(x) for x in (self.param_schedulers, checkpoint.get("param_schedulers")))
-        changes += resuming.schedule_changes(filename, schedulers, saved, bool(changes))
+        changes += optimizer_state.schedule_changes(filename, schedulers, saved, bool(changes))
 
         averages = any(isinstance(hook, EMAHook) for hook in self.hooks)
         if checkpoint.get("ema_state_dict") is not None and not averages:
@@ -315,12 +318,12 @@ class Runner(MMEngineRunner):
             checkpoint["state_dict"].update(raw)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self.bare_model.load_state_dict(checkpoint["state_dict"], strict=True)
-        self.train_loop._epoch, self.train_loop._iter = location
+        self.train_loop._epoch, self.train_loop._iter = position
         self.message_hub.load_state_dict(from_plain(checkpoint["message_hub"]))
         if changes:  # the settings of this run, and the schedules from the start of it
             optimizer.pop("base_param_settings", None)
             self.optim_wrapper.load_state_dict(optimizer)
-            resuming.fast_forward(schedulers, *location, len(self.train_dataloader))
+            optimizer_state.fast_forward(schedulers, *position, len(self.train_dataloader))
         else:
             groups = zip(checkpoint["optimizer"]["param_groups"], optimizer["param_groups"], strict=True)
             optimizer["param_groups"] = [dict(ours, **dict(theirs, params=ours["params"])) for theirs, ours in groups]
@@ -330,32 +333,8 @@ class Runner(MMEngineRunner):
         self._pending = {key: checkpoint.get(key) for key in ("random_streams", "gradients")}
         self._has_loaded = self.resumed = True
         self.logger.info(f"resumed from {filename}: epoch {self.epoch}, iteration {self.iter}")
-        for change in changes:
-            self.logger.warning(f"the edited config is followed: {change}")
-
-    def _position(self, filename: str, meta: dict) -> tuple[int, int]:
-        """Epoch and iteration; with another global batch size, the iteration at the same image of the epoch."""
-        epoch, iteration = meta["epoch"], meta["iter"]
-        loader = self.train_loop.dataloader
-        batch, length = (loader.batch_sampler.batch_size or 1) * self.world_size, len(loader)
-        by_epoch = isinstance(self.train_loop, loops.EpochBasedTrainLoop)
-        was_batch, was_length = meta.get("global_batch", batch), meta.get("epoch_length", length)
-        if "epoch_length" not in meta and epoch and iteration % epoch == 0:
-            was_length = iteration // epoch  # MMEngine's, saved between two epochs
-        done, changed = iteration - epoch * was_length, (was_length, was_batch) != (length, batch)
-        if by_epoch and (done < 0 or (done > length and not changed)):
-            raise CheckpointError(
-                f"{filename} cannot be resumed from: its iteration {iteration} does not lie in its epoch {epoch} of "
-                f"{was_length} steps."
-            )
-        if changed:
-            self.logger.warning(
-                f"the checkpoint was written at {was_batch} images a step and {was_length} steps an epoch, now it is "
-                f"{batch} and {length}: the run goes on at the same image, but not as it would have"
-            )
-            if by_epoch:
-                iteration = epoch * length + min(done * was_batch // batch, length)
-        return epoch, iteration
+        for warning in [*moved, *(f"the edited config is followed: {change}" for change in changes)]:
+            self.logger.warning(warning)
 
     def restore_pending(self) -> None:
         """Called right before each iteration: the first one of a run sets the RNG state, and after a resume the

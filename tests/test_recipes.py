@@ -6,8 +6,7 @@ import pytest
 import tiny
 import torch
 
-from densevit.engine.config import read_config
-from densevit.engine.config import config_path, shipped_configs
+from densevit.engine.config import config_path, read_config, shipped_configs
 from densevit.registry import MODELS
 
 CLASSES = {"coco": 80, "ade20k": 150, "camvid": 11, "scenes": 12, "nyu": None, "kitti": None}

@@ -68,7 +68,7 @@ def _build(cfg: "Config", resume: bool, training: bool, pretrained: str | None) 
         compare_classes(str(found[0]), described, getattr(dataset, "metainfo", None) or {}, "resume it with")
     pass_classes(cfg, getattr(dataset, "metainfo", None) or {})
     weights_follow = found is not None or not training or cfg.get("load_from")
-    _settle_pretrained(cfg, "none" if weights_follow else pretrained)
+    _resolve_pretrained(cfg, "none" if weights_follow else pretrained)
     with building("the model, a hook or another part"):
         runner = Runner.from_cfg(cfg)
     runner.resume_checkpoint = found
@@ -134,10 +134,10 @@ def _train_settings(cfg: "Config") -> None:
     if cfg.get("amp") or (cfg.optim_wrapper.get("type") == "AmpOptimWrapper" and bf16):
         rest = {k: v for k, v in cfg.optim_wrapper.items() if k not in ("type", "dtype", "loss_scale", "use_fsdp")}
         cfg.optim_wrapper = dict(rest, type="Bf16OptimWrapper")
-    _settle_saving(cfg)
+    _set_checkpoint_interval(cfg)
 
 
-def _settle_saving(cfg: "Config") -> None:
+def _set_checkpoint_interval(cfg: "Config") -> None:
     """The default interval of checkpoints: an epoch, or that of validation where the loop counts iterations."""
     saving, loop = (cfg.get("default_hooks") or {}).get("checkpoint"), cfg.train_cfg
     if not saving:
@@ -158,7 +158,7 @@ def _checkpoint_folder(cfg: "Config") -> Path:
     return Path(out_dir) / work_dir.name if out_dir and str(out_dir) != str(cfg.work_dir) else work_dir
 
 
-def _settle_pretrained(cfg: "Config", choice: str | None) -> None:
+def _resolve_pretrained(cfg: "Config", choice: str | None) -> None:
     """Replace, remove or download the weights that the config's `init_cfg` entries name."""
     from densevit.checkpoints.pretrained import resolve
 

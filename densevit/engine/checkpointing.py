@@ -161,7 +161,7 @@ def find_latest_checkpoint(folder: str | os.PathLike) -> tuple[Path, dict] | Non
             return None
 
     with contextlib.suppress(OSError, ValueError):
-        named = folder / str(own_name((folder / "last_checkpoint").read_text()))
+        named = folder / str(base_name((folder / "last_checkpoint").read_text()))
         for paths in kinds.values():
             if named in paths:
                 paths.remove(named)
@@ -182,7 +182,7 @@ def find_latest_checkpoint(folder: str | os.PathLike) -> tuple[Path, dict] | Non
     return None
 
 
-def own_name(text: Any) -> str | None:
+def base_name(text: Any) -> str | None:
     """The file's name of a path that a run has saved, which may be one of another machine."""
     name = re.split(r"[\\/]", text.strip())[-1] if isinstance(text, str) else ""
     return name if name.strip(".") else None
@@ -200,7 +200,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     def before_train(self, runner: Any) -> None:
         # a resumed run's state names files, which may be anywhere: only names within the own folder count
         info = runner.message_hub.runtime_info
-        best = {key: own_name(info[key]) for key in info if str(key).startswith("best_ckpt")}
+        best = {key: base_name(info[key]) for key in info if str(key).startswith("best_ckpt")}
         info.update({key: name if name and name.startswith("best_") else None for key, name in best.items()})
         ids = info.get("keep_ckpt_ids")
         info["keep_ckpt_ids"] = [i for i in ids if type(i) is int] if isinstance(ids, (list, tuple)) else []
@@ -218,7 +218,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Save file names without their folder, so that a copied or moved run resumes from its own files."""
         info = checkpoint["message_hub"]["runtime_info"]
-        info.update({k: own_name(v) for k, v in info.items() if k == "last_ckpt" or str(k).startswith("best_ckpt")})
+        info.update({k: base_name(v) for k, v in info.items() if k == "last_ckpt" or str(k).startswith("best_ckpt")})
 
     def save_now(self, runner: Any) -> str | None:
         """Save the run between two iterations, where no checkpoint has this state yet.
@@ -261,7 +261,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             keep = [i for i in hub.get_info("keep_ckpt_ids", []) if i != step] + [step]
             drop = [self.filename_tmpl.format(i) for i in keep[: -self.max_keep_ckpts]]
             hub.update_info("keep_ckpt_ids", keep[-self.max_keep_ckpts :])
-            between = own_name(hub.get_info("extra_ckpt"))
+            between = base_name(hub.get_info("extra_ckpt"))
             drop += [between] if between and re.fullmatch(r"iter_\d+\.pth", between) else []
         hub.update_info("extra_ckpt", extra)
         hub.update_info("last_ckpt", path)

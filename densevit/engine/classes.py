@@ -40,14 +40,19 @@ def compare_classes(file: str, stored: dict, present: dict, way_on: str = "test 
                 f"{file} was trained on {len(ours)} classes and {data} has {len(theirs)}: {way_on} the dataset it was "
                 f"trained for, or train on this one."
             )
-        location = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
+        index = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
         raise CheckpointError(
-            f"{file} was trained with {ours[location]!r} as {word} {location}, where {data} has {theirs[location]!r}: "
+            f"{file} was trained with {ours[index]!r} as {word} {index}, where {data} has {theirs[index]!r}: "
             f"{way_on} the dataset it was trained for."
         )
 
 
 def compare_datasets(train: Any, other: Any, section: str) -> None:
+    """The classes of another dataset must be those of the training's, in the same order.
+
+    Raises:
+        DataError: they are not; `section` of the config and the first difference are named.
+    """
     ours, theirs = (getattr(dataset, "metainfo", None) or {} for dataset in (train, other))
     for key in ("classes", "semantic_classes"):
         a, b = list(ours.get(key) or ()), list(theirs.get(key) or ())

@@ -10,7 +10,7 @@ from short_runs import train, write_config
 
 from densevit.checkpoints.reading import read_file
 from densevit.engine.build_runner import build_runner
-from densevit.engine.checkpointing import find_latest_checkpoint, own_name
+from densevit.engine.checkpointing import base_name, find_latest_checkpoint
 from densevit.engine.config import read_config
 from densevit.errors import CheckpointError
 
@@ -189,12 +189,12 @@ def test_states_get_memory_of_their_own_in_the_parameters_layout(three_steps, tm
     "text", ["/a/b/epoch_1.pth", "../epoch_1.pth", r"C:\runs\epoch_1.pth", "epoch_1.pth\n", "s3://bucket/epoch_1.pth"]
 )
 def test_a_noted_file_is_known_by_its_name_within_the_folder(text):
-    assert own_name(text) == "epoch_1.pth"
+    assert base_name(text) == "epoch_1.pth"
 
 
 @pytest.mark.parametrize("text", ["", "..", "a/", ".", None, 3, ["x"]])
 def test_what_is_no_name_is_none(text):
-    assert own_name(text) is None
+    assert base_name(text) is None
 
 
 @pytest.mark.parametrize("kind", ["absolute", "relative", "link", "link in the folder", "of no best file"])

@@ -47,7 +47,8 @@ def test_help_answers_at_once_and_imports_no_torch(root, tool):
         "assert 'torch' not in sys.modules and 'mmengine' not in sys.modules\n"
         "print(time.process_time() - start)"
     )
-    done = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3)]
+    settings = dict(env=dict(os.environ, PYTHONPATH=str(root)), capture_output=True, text=True, check=True)
+    done = [subprocess.run([sys.executable, "-c", code], **settings) for _ in range(3)]
     assert "usage: " in done[0].stdout
     assert min(float(one.stdout.splitlines()[-1]) for one in done) < 0.3
 

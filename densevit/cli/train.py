@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, help="random seed, instead of the config's")
     parser.add_argument("--data", metavar="FOLDER", help="images and labels in any known format (docs/data_formats.md)")
+    parser.add_argument("--depth-scale", type=float, help="with --data: what stands for one meter in PNG depth maps")
     add_overrides(parser)
     add_format(parser)
     add_launcher(parser)
@@ -31,7 +32,9 @@ def run(args: argparse.Namespace) -> None:
         from densevit.datasets.formats import dataset_configs
         from densevit.datasets.formats.recipe import recipe_task
 
-        config.merge_from_dict(dataset_configs(folder_data(args.data, args, recipe_task(config)), config))
+        data = folder_data(args.data, args, recipe_task(config))
+        for key, value in dataset_configs(data, config, args.depth_scale).items():
+            config[key] = value  # as a whole: merging would keep what belongs to the recipe's own data
     if args.amp:
         config.amp = True
     if args.seed is not None:

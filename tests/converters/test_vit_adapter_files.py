@@ -1,6 +1,5 @@
 """Checkpoints of ViT-Adapter's repository: numbers of its own code, whole models around it, pretrained ViTs inside."""
 
-
 import pytest
 import torch
 from parity.case import Case, read_case

@@ -13,7 +13,8 @@ from densevit.errors import printable
 
 OBJECTS, SEMANTIC, DEPTH = "objects", "semantic", "depth"
 """Tasks: boxes and masks; a class for each pixel; a depth for each pixel."""
-CLASSES_SHOWN = 100
+SHOWN = 100
+"""Classes and problems that a summary lists."""
 WORDS = {OBJECTS: "boxes and masks", SEMANTIC: "class maps", DEPTH: "depth maps"}
 
 
@@ -178,15 +179,19 @@ class FolderData:
             lines.append(line)
         if self.task == OBJECTS:
             lines.append("  class: objects in " + ", ".join(counts))
-            for category in self.categories[:CLASSES_SHOWN]:
+            for category in self.categories[:SHOWN]:
                 numbers = " ".join(str(count[category["id"]]) for count in counts.values())
                 lines.append(f"    {category['name']}: {numbers}")
-            if len(self.categories) > CLASSES_SHOWN:
-                lines.append(f"    ... and {len(self.categories) - CLASSES_SHOWN} more")
+            if len(self.categories) > SHOWN:
+                lines.append(f"    ... and {len(self.categories) - SHOWN} more")
         elif self.classes:
             lines.append(f"  classes: {', '.join(self.classes)}")
         for word, kinds in (("left out", self.left_out), ("note", self.remarks)):
             for kind, names in kinds.items():
                 more = ", ..." if len(names) > 5 else ""
                 lines.append(f"  {word}: {len(names)} {kind}: {', '.join(names[:5])}{more}")
-        return "\n".join(map(printable, [*lines, *(f"  note: {note}" for note in self.notes)]))
+        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  problem: {problem}" for problem in self.problems[:SHOWN]]
+        if len(self.problems) > SHOWN:
+            lines.append(f"  ... and {len(self.problems) - SHOWN} problems more")
+        return "\n".join(map(printable, lines))

@@ -128,6 +128,7 @@ def test_all_mistakes_are_there_for_a_check(tmp_path):
         read_folder(tmp_path)
     data = read_folder(tmp_path, strict=False)
     assert len(data.problems) == 2 and len(data.splits["train"].annotations) == 1
+    assert all(f"  problem: {problem}" in data.summary().splitlines() for problem in data.problems)
 
 
 def test_objects_without_area_and_repeated_ones_are_left_out(tmp_path):

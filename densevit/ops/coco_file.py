@@ -136,7 +136,7 @@ def read_coco(
     seen: set[int | str] = set()
     for index, annotation in enumerate(content.get("annotations", [])):
         if isinstance(annotation, dict):
-            annotation = CocoAnnotation(*map(annotation.get, FIELDS))
+            annotation = CocoAnnotation(*map(annotation.get, FIELDS)) if scoring else _record(annotation, masks)
         if not isinstance(annotation, CocoAnnotation):
             report(f"The annotation at index {index} has no 'id', as it is no object")
             continue
@@ -161,16 +161,22 @@ def read_coco(
 
 
 def _compact(entry: dict, masks: bool) -> dict | CocoAnnotation:
-    """What is kept of a JSON object of the file: of annotations the fields, polygons as bytes; of images what is
-    used."""
-    if "image_id" in entry:
-        polygons = entry.get("segmentation")
-        if type(polygons) is list and polygons_problem(polygons) is None:  # a faulty one is reported with its id
-            entry["segmentation"] = tuple([array("d", part).tobytes() for part in polygons]) if masks else None
-        return CocoAnnotation(*map(entry.get, FIELDS))
-    if "file_name" in entry:
+    """What is kept of a JSON object of the file: of annotations the fields, of images what is used."""
+    is_image = "file_name" in entry
+    if is_image == ("image_id" in entry) or "images" in entry:  # neither, not distinguishable, or the file as a whole
+        return entry
+    if is_image:
         return {key: entry[key] for key in ("id", "file_name", "height", "width") if key in entry}
-    return entry
+    return _record(entry, masks)
+
+
+def _record(entry: dict, masks: bool) -> CocoAnnotation:
+    """An annotation as a record, its polygons as bytes; a faulty polygon is left as it is, to be reported with its
+    id."""
+    polygons = entry.get("segmentation")
+    if type(polygons) is list and polygons_problem(polygons) is None:
+        entry = {**entry, "segmentation": tuple([array("d", part).tobytes() for part in polygons]) if masks else None}
+    return CocoAnnotation(*map(entry.get, FIELDS))
 
 
 def _add_category(names: dict, category: Any, scoring: bool) -> str | None:

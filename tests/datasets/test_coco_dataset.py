@@ -250,6 +250,19 @@ def test_boxes_without_width_or_outside_the_image_are_left_out_and_counted(tree,
     assert "1 boxes outside their image or below one pixel left out" in printed()
 
 
+def test_other_keys_of_images_annotations_and_the_file_change_nothing(tree):
+    before = build(tree, with_masks=True)[0]["data_samples"].gt_instances
+
+    def edit(content):
+        content.update(image_id=3, file_name="a.json")
+        for record in (content["images"][0], content["annotations"][0]):
+            record.update(image_id=1, file_name=content["images"][0]["file_name"])
+
+    edit_annotations(tree, edit)
+    after = build(tree, with_masks=True)[0]["data_samples"].gt_instances
+    assert torch.equal(after.bboxes, before.bboxes) and torch.equal(after.masks, before.masks)
+
+
 def test_a_box_that_sticks_out_is_clipped(tree):
     edit_annotations(tree, lambda c: c["annotations"][0].update(bbox=[-5, 10, 500, 20]))
     assert build(tree)[0]["data_samples"].gt_instances.bboxes[0].tolist() == [0, 10, 80, 30]

@@ -162,10 +162,7 @@ class CocoGroundTruth:
     def rle(self, mask: Any, image_id: Any, where: str) -> Record:
         """A mask in any of COCO's three forms (polygons, counts, compressed counts) as a compressed RLE."""
         size = [self.images[image_id].height, self.images[image_id].width]
-        if type(mask) is dict and type(mask.get("counts")) is str and mask.get("size") == size and None not in size:
-            if size[0] * size[1] <= MOST_PIXELS:  # nearly all: the shortest way
-                return {"size": size, "counts": mask["counts"]}
-        elif None in size and isinstance(mask, dict) and isinstance(mask.get("size"), list | tuple):
+        if None in size and isinstance(mask, dict) and isinstance(mask.get("size"), list | tuple):
             size = [whole(side) or 0 for side in mask["size"]]
         elif None in size:
             raise DataError(f"{where} needs the height and width of image {image_id!r}, which are not stated.")
@@ -183,6 +180,8 @@ class CocoGroundTruth:
         """
         records, masked, rles = [], [], []
         image_number, category_number = self.image_number, self.category_number
+        sizes = {id_: [i.height, i.width] for id_, i in self.images.items() if i.height and i.width}
+        sizes = {id_: size for id_, size in sizes.items() if size[0] * size[1] <= MOST_PIXELS}
         for index, result in enumerate(results):
             try:
                 image, category, score = result["image_id"], result["category_id"], result["score"]
@@ -207,8 +206,12 @@ class CocoGroundTruth:
                 x, y, width, height = box
                 record["bbox"] = [float(x), float(y), float(width), float(height)]
                 record["area"] = record["bbox"][2] * record["bbox"][3]
-            elif result.get("segmentation"):
-                rles.append(self.rle(result["segmentation"], image, f"detection {index} of the results"))
+            elif mask := result.get("segmentation"):
+                if not (
+                    type(mask) is dict and type(mask.get("counts")) is str and mask.get("size") == sizes.get(image, 0)
+                ):
+                    mask = self.rle(mask, image, f"detection {index} of the results")  # nearly none
+                rles.append(mask)
                 masked.append((record, index))
             else:
                 key = "bbox" if metric == "bbox" else "segmentation"

@@ -102,13 +102,12 @@ def model(backbone: dict, necks: list[dict], heads: tuple[str, ...]) -> dict:
 def page() -> str:
     """docs/matrix.md."""
     lines = [
-        "# What goes together",
+        "# Which parts work together",
         "",
-        "Every backbone with every neck and head that fit it: each mark is built, trained for a step and asked for a",
-        "prediction, on images of 97 x 131 pixels, by the tests (`tests/test_matrix.py`). Detectors need maps of",
-        "several strides and equal channels, semantic and depth FPN heads of several strides; the other heads take one",
-        "map, of several by `in_index`. Behind `MLANeck` stands SETR's own decoder. Written by",
-        "`python tests/matrix.py`.",
+        "Every backbone with every neck and head that work with it: the tests (`tests/test_matrix.py`) build each marked",
+        "combination, train it for a step and predict, on images of 97 x 131 pixels. Detectors need maps of several",
+        "strides and equal channels, semantic and depth FPN heads need several strides; the other heads take one map,",
+        "selected by `in_index`. `MLANeck` only works with SETR's MLA decoder. Written by `python tests/matrix.py`.",
         "",
         "| backbone | necks | " + " | ".join(name.removesuffix("Head") for name in tiny.HEADS) + " |",
         "|---|---|" + ":-:|" * len(tiny.HEADS),

@@ -35,12 +35,17 @@ MAY_IMPORT = {
     "checkpoints": GROUND,
     "converters.key_mapping": set(),
     "converters.config_spec": GROUND,
+    "converters.config_text": GROUND,
     "converters.openmmlab": GROUND | {"converters.config_spec", "converters.key_mapping"},
     "converters.architecture": {"converters.config_spec", "converters.key_mapping"},
     "converters.architectures": GROUND | CONVERTERS_CORE,
     "converters.source": {"checkpoints", "converters.config_spec"},
-    "converters.sources": GROUND | CONVERTERS_CORE | {"checkpoints", "converters.source", "converters.architectures"},
-    "converters": GROUND | CONVERTERS_CORE | {"checkpoints", "converters.architectures", "converters.sources"},
+    "converters.sources": GROUND
+    | CONVERTERS_CORE
+    | {"checkpoints", "converters.config_text", "converters.source", "converters.architectures"},
+    "converters": GROUND
+    | CONVERTERS_CORE
+    | {"checkpoints", "converters.source", "converters.architectures", "converters.sources"},
     "engine": GROUND | {"kernels", "checkpoints", "converters"},
     "inference": GROUND
     | {"ops", "checkpoints", "converters", "engine", "datasets", "visualization", "models.protocols"},
@@ -54,7 +59,6 @@ BASES = {
 }
 """What siblings have in common, beside them."""
 EXCEPTIONS = {
-    ("checkpoints.importing", "converters.import_model"),  # its former home
     ("models.backbones.vit_adapter", "models.backbones.vit"),  # which it is made of
     *(
         (f"models.heads.{head}", f"models.heads.{part}")

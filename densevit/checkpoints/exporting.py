@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 import densevit
-from densevit.checkpoints.loading import state_of
-from densevit.checkpoints.reading import META, read_file
+from densevit.checkpoints.reading import META, read_file, state_of
 from densevit.checkpoints.writing import atomic_write
 from densevit.errors import CheckpointError, ConfigError, printable
 from densevit.outputs import files_of, require_file

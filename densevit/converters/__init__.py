@@ -1,7 +1,6 @@
 """Weights and configurations of other projects: recognized, renamed, loaded with a report; whole models imported."""
 
-from densevit.converters.import_model import ImportedModel, build, import_model
+from densevit.converters.import_model import ImportedModel, build, import_model, translate
 from densevit.converters.load_weights import Pretrained, load_weights
-from densevit.converters.sources import translate
 
 __all__ = ["ImportedModel", "Pretrained", "build", "import_model", "load_weights", "translate"]

@@ -7,9 +7,6 @@ from typing import Any
 from densevit.converters.config_spec import ConfigReader
 from densevit.converters.key_mapping import Rules
 
-Translation = Callable[[ConfigReader], Any]
-"""A ConfigSpec, or a function in its place."""
-
 
 @dataclass(frozen=True)
 class Tolerated:
@@ -36,7 +33,7 @@ class Architecture:
     Args:
         name: our class.
         keys: source -> rules of its tensors' names.
-        configs: source -> its type -> our configuration.
+        configs: source -> its type ('*' stands for any end) -> a ConfigSpec, or a function in its place.
         tolerated: names that may differ.
         infer_from_keys: completes our configuration (given the source and the names in the file) by what the
             source's leaves open.
@@ -44,6 +41,6 @@ class Architecture:
 
     name: str
     keys: Mapping[str, Rules] = field(default_factory=dict)
-    configs: Mapping[str, Mapping[str | None, Translation]] = field(default_factory=dict)
+    configs: Mapping[str, Mapping[str | None, Callable[[ConfigReader], Any]]] = field(default_factory=dict)
     tolerated: Tolerated = Tolerated()
     infer_from_keys: Callable[[dict[str, Any], str, set[str]], None] | None = None

@@ -5,7 +5,7 @@ and constants of ours. What is irregular is the work of its `finish` function.
 """
 
 import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -28,9 +28,8 @@ class ConfigReader:
         if not isinstance(config, Mapping):
             raise ConfigError(f"{where} is {config!r}, where a dict of options was expected.")
         self.remaining, self.where, self.known = dict(config), where, ["type"]
-        self.type_key = (
-            "_target_" if "_target_" in config and "type" not in config else "type"
-        )  # detectron2 has the former
+        # detectron2 has `_target_`
+        self.type_key = "_target_" if "_target_" in config and "type" not in config else "type"
         self.type = self.remaining.pop(self.type_key, None)
         if isinstance(self.type, str):  # 'mmdet.RetinaNet', 'mmdet.models.detectors.retinanet.RetinaNet'
             self.type = self.type.rsplit(".", 1)[-1]
@@ -38,11 +37,9 @@ class ConfigReader:
     def pop(self, key: str, default: Any = REQUIRED) -> Any:
         """The value of `key`; without a default it must be there."""
         self.known.append(key)
-        if key in self.remaining:
-            return self.remaining.pop(key)
-        if default is REQUIRED:
+        if key not in self.remaining and default is REQUIRED:
             raise ConfigError(f"{self.where} lacks {key!r}, which densevit needs to build the same model.")
-        return default
+        return self.remaining.pop(key, default)
 
     def part(self, key: str, default: Any = REQUIRED) -> "ConfigReader":
         """The reader of the dict under `key`."""
@@ -87,13 +84,13 @@ class Key(NamedTuple):
     """What becomes of one key of theirs.
 
     ours: our key, 'arch.depths' for one within a dict; None merges a dict that `translate` gives. default: their value
-    where nothing is given. translate: from their value to ours (ValueError: why it cannot be); a ConfigSpec reads the
-    dict under the key, None where that is None.
+    where nothing is given. translate: from their value to ours (ValueError: why it cannot be); a dict is a table of
+    values; a ConfigSpec reads the dict under the key, None where that is None.
     """
 
     ours: str | None
     default: Any = REQUIRED
-    translate: "Callable[[Any], Any] | ConfigSpec | None" = None
+    translate: "Callable[[Any], Any] | Mapping[Any, Any] | ConfigSpec | None" = None
 
 
 class Only(NamedTuple):
@@ -113,22 +110,22 @@ class ConfigSpec:
 
     Args:
         type: our class; None for the options of a part.
-        keys: their key -> ours, or (ours, default, translate): see `Key`. A tuple of keys takes several as one.
+        keys: their key -> ours, or (ours, default, translate): see `Key` and `same`.
         fixed: their key -> the only value that densevit has there, or `Only` several that are the same.
-        ignored: their keys that change nothing about the model.
+        ignored: their keys that change nothing about the model, words of one text.
         constants: our key -> value.
-        accepts: types of theirs; others are refused.
+        accepts: types of theirs, words of one text; others are refused. '' accepts all.
         defaults: their options where nothing is given, of a named model.
         prepare: called with the reader at first.
         finish: called with our config and the reader at last; what it returns, if anything, is the config.
     """
 
     type: str | None = None
-    keys: Mapping[str | tuple[str, ...], str | tuple] = field(default_factory=dict)
+    keys: Mapping[str, str | tuple] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    ignored: Sequence[str] = ()
+    ignored: str = ""
     constants: Mapping[str, Any] = field(default_factory=dict)
-    accepts: Sequence[str | None] = ()
+    accepts: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[ConfigReader], None] | None = None
     finish: Callable[[dict[str, Any], ConfigReader], Any] | None = None
@@ -136,40 +133,42 @@ class ConfigSpec:
     def __call__(self, reader: ConfigReader) -> Any:
         """Our configuration. Raises ConfigError for a key or a value that densevit has nothing for."""
         if self.accepts:
-            reader.of_type(*self.accepts)
+            reader.of_type(*(None if name == "None" else name for name in self.accepts.split()))
         reader.remaining = {**self.defaults, **reader.remaining}
         if self.prepare is not None:
             self.prepare(reader)
         config = ({"type": self.type} if self.type is not None else {}) | copy.deepcopy(dict(self.constants))
         for theirs, how in self.keys.items():
-            ours, default, translate = Key(*((how,) if isinstance(how, str) else how))
-            _put(config, ours, _translated(reader, theirs, default, translate))
-        for key, value in self.fixed.items():
-            reader.require(key, *(value if isinstance(value, Only) else (value,)))
-        reader.ignore(*self.ignored)
+            key = Key(*((how,) if isinstance(how, str) else how))
+            _put(config, key.ours, _translated(reader, theirs, key))
+        for theirs, value in self.fixed.items():
+            reader.require(theirs, *(value if isinstance(value, Only) else (value,)))
+        reader.ignore(*self.ignored.split())
         made = self.finish(config, reader) if self.finish is not None else None
         reader.finish()
         return config if made is None else made
 
     def but(self, **changes: Any) -> "ConfigSpec":
-        """The same with some fields exchanged; mappings and sequences are added to."""
+        """The same with some fields exchanged; mappings and ignored keys are added to."""
         for name in ("keys", "fixed", "constants"):
             if name in changes:
                 changes[name] = {**getattr(self, name), **changes[name]}
         if "ignored" in changes:
-            changes["ignored"] = (*self.ignored, *changes["ignored"])
+            changes["ignored"] = f"{self.ignored} {changes['ignored']}"
         return replace(self, **changes)
 
 
-def _translated(reader: ConfigReader, key: str, default: Any, translate: Any) -> Any:
-    value = reader.pop(key, default)
-    if translate is None:
-        return value
+def _translated(reader: ConfigReader, key: str, how: Key) -> Any:
+    value, translate = reader.pop(key, how.default), how.translate
     if isinstance(translate, ConfigSpec):
-        absent = value is None and default is None
+        absent = value is None and how.default is None
         return None if absent else translate(ConfigReader(value, f"{reader.where}.{key}"))
     try:
-        return translate(value)
+        if isinstance(translate, Mapping):
+            if value not in translate:
+                raise ValueError(f"densevit has {', '.join(map(repr, translate))} there.")
+            return translate[value]
+        return value if translate is None else translate(value)
     except ValueError as error:
         raise ConfigError(f"{reader.where}.{key} is {value!r}; {error}") from None
 
@@ -191,48 +190,15 @@ def _equal(a: Any, b: Any) -> bool:
     return a == b and isinstance(a, bool) == isinstance(b, bool)
 
 
-# ---- values that many configurations have ------------------------------------------------------------
+# ---- keys and values that many configurations have ---------------------------------------------------
 
 LN_EPS = 1e-5
 """What torch's LayerNorm and mmcv's build_norm_layer have by default."""
 
 
-def one_of(names: Mapping[Any, Any]) -> Callable[[Any], Any]:
-    """A table of values, as a translation."""
-
-    def look_up(value: Any) -> Any:
-        if value not in names:
-            raise ValueError(f"densevit has {', '.join(map(repr, names))} there.")
-        return names[value]
-
-    return look_up
-
-
-def side_pair(size: Any) -> tuple[int, int]:
-    """A side, or (height, width), as (height, width)."""
-    sides = tuple(size) if isinstance(size, (list, tuple)) else (size,)
-    return (sides[0], sides[-1])
-
-
-def listed(value: Any) -> list:
-    """One value, or several."""
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def indices(value: Any) -> tuple[int, ...]:
-    """One number, or several in order."""
-    return (value,) if isinstance(value, int) else tuple(sorted(value))
-
-
-def add_defaults(reader: ConfigReader, named: Mapping[str, Mapping]) -> None:
-    """Put the options of a named model under those that are given: `architecture`, `model_args` and the image size of
-    `pretrained_cfg`, as timm's config.json has them."""
-    name = str(reader.pop("architecture", reader.type)).split(".")[0]
-    facts, given = reader.pop("pretrained_cfg", {}), dict(reader.pop("model_args", {}))
-    if len(facts.get("input_size", ())) == 3:
-        given = {"img_size": tuple(facts["input_size"][1:]), **given}
-    for key, value in {**named.get(name, {}), **given}.items():
-        reader.remaining.setdefault(key, value)
+def same(within: str = "", **defaults: Any) -> dict[str, tuple]:
+    """Keys of the same name on both sides (ours within a dict, 'arch.'), with their defaults."""
+    return {name: (within + name, default) for name, default in defaults.items()}
 
 
 def must_be(wanted: bool) -> Callable[[Any], None]:
@@ -243,3 +209,37 @@ def must_be(wanted: bool) -> Callable[[Any], None]:
             raise ValueError(f"densevit has {wanted} there.")
 
     return check
+
+
+def side_pair(size: Any) -> tuple[int, int]:
+    """A side, or (height, width), as (height, width)."""
+    sides = tuple(size) if isinstance(size, (list, tuple)) else (size,)
+    return (sides[0], sides[-1])
+
+
+def indices(value: Any) -> tuple[int, ...]:
+    """One number, or several in order."""
+    return (value,) if isinstance(value, int) else tuple(sorted(value))
+
+
+def add_defaults(reader: ConfigReader, named: Mapping[str, Mapping] = {}) -> None:
+    """Put the options of a named model under those that are given: `architecture`, `model_args` and the image size of
+    `pretrained_cfg`, as timm's config.json has them."""
+    name = str(reader.pop("architecture", reader.type)).split(".")[0]
+    facts, given = reader.pop("pretrained_cfg", {}), dict(reader.pop("model_args", {}))
+    if len(facts.get("input_size", ())) == 3:
+        given = {"img_size": tuple(facts["input_size"][1:]), **given}
+    for key, value in {**named.get(name, {}), **given}.items():
+        reader.remaining.setdefault(key, value)
+
+
+def unless(absent: Any, ours: str) -> Callable[[Any], dict[str, Any]]:
+    """A key that ours has only where theirs is not `absent`, for a `Key` whose `ours` is None."""
+    return lambda value: {} if value == absent else {ours: value}
+
+
+def whole_model(backbone: dict, neck: Any, head: dict, preprocessor: Mapping[str, Any], **rest: Any) -> dict[str, Any]:
+    """Our configuration of a whole model."""
+    prepared = {"type": "Preprocessor", **preprocessor}
+    neck = {} if neck is None else {"neck": neck}
+    return {"type": "DensePredictor", "data_preprocessor": prepared, "backbone": backbone, **neck, "head": head, **rest}

@@ -12,12 +12,14 @@ from typing import Any
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from densevit.checkpoints.embedded_config import CheckpointFiles
 from densevit.checkpoints.load_report import LoadReport
-from densevit.checkpoints.pickles import require_size
+from densevit.checkpoints.reading import CheckpointFiles, require_size
+from densevit.converters.architectures import ARCHITECTURES, translate_part
+from densevit.converters.config_spec import ConfigReader
 from densevit.converters.load_weights import load_weights
-from densevit.converters.sources import ALIASES, OWN, open_checkpoint, translate
-from densevit.errors import ConfigError, UserError
+from densevit.converters.source import EmbeddedConfig, Source
+from densevit.converters.sources import ALIASES, OWN, SOURCES
+from densevit.errors import CheckpointError, ConfigError, UserError
 from densevit.registry import MODELS, check_registered
 
 LARGEST_SIDE = 1 << 14
@@ -85,11 +87,84 @@ def import_model(
     return ImportedModel(model, ours, getattr(model, "classes", None), palette, found.test_size, report)
 
 
+def open_checkpoint(files: CheckpointFiles) -> EmbeddedConfig:
+    """What a file or a folder carries, in its own project's terms. Raises CheckpointError where it carries nothing."""
+    for source in SOURCES.values():
+        found = source.open(files) if source.open is not None else None
+        if found is not None:
+            return found
+    if files.path.is_dir():
+        raise CheckpointError(
+            f"{files.path} has no config.json with model.safetensors or pytorch_model.bin beside it, and no "
+            "variant.yml with checkpoint.pth."
+        )
+    raise CheckpointError(
+        f"{files.path} carries no configuration (no text under meta.cfg): build the model from a config and use "
+        f"load_weights(model, file)."
+    )
+
+
+def translate(source: str, config: Mapping[str, Any], names: Collection[str] = ()) -> dict[str, Any]:
+    """Our configuration of the model that `config` describes in a source's own terms.
+
+    Args:
+        source: a project, one of SOURCES.
+        config: a part (`type='PyramidVisionTransformer'`) or a whole model (`type='RetinaNet'`).
+        names: of the tensors that the model is for, which determine what a configuration may leave open.
+
+    Returns:
+        dict: what densevit's MODELS builds.
+
+    Raises:
+        UnsupportedModelError: no such model here. ConfigError: a key that is unknown, or a value that densevit lacks.
+    """
+    source = ALIASES.get(source, source)
+    known = SOURCES.get(source, Source())
+    lazy = isinstance(config, Mapping) and "lazy_config" in config  # the model is a part of it
+    reader = ConfigReader(config["model"] if lazy else config, "model")
+    if reader.type is None and known.type_key is not None:
+        reader.type = reader.remaining.get(known.type_key)
+    ours = known.models.get(reader.type, known.models.get("*", translate_part))(source, reader)
+    for part in (ours, ours.get("backbone", {})):
+        architecture = ARCHITECTURES.get(part.get("type"))
+        if names and architecture is not None and architecture.infer_from_keys is not None:
+            architecture.infer_from_keys(part, source, {name.rsplit("backbone.", 1)[-1] for name in names})
+    return ours
+
+
+def configure(
+    source: str, config: Mapping[str, Any], classes: tuple[str, ...] | None = None, names: Collection[str] = ()
+) -> dict[str, Any]:
+    """Our configuration of another project's model (or our own: 'densevit'), of registered parts alone: weights come
+    from the file, so that nothing is fetched, and what a configuration names is never imported.
+
+    Args:
+        classes: names of the classes, where they are known.
+        source, config, names: see `translate`, also for what is raised.
+    """
+    ours = _without_init(config if source == OWN else translate(source, config, names))
+    if "type" not in ours:
+        raise ConfigError("model.type is missing: state the model's class.")
+    check_registered(ours, "model")
+    head = ours.get("head")
+    count = head.get("num_classes") if isinstance(head, Mapping) else None
+    if ours["type"] == "DensePredictor" and classes is not None and count in (None, len(classes)):
+        ours["classes"] = tuple(classes)
+    return ours
+
+
 def build(
     source: str, config: Mapping[str, Any], classes: tuple[str, ...] | None = None, names: Collection[str] = ()
 ) -> nn.Module:
     """Our model of another project's configuration, with random weights; see `configure`."""
     return _build(configure(source, config, classes, names))
+
+
+def _without_init(value: Any) -> Any:
+    """The same without `init_cfg` at any depth."""
+    if isinstance(value, Mapping):
+        return {key: _without_init(item) for key, item in value.items() if key != "init_cfg"}
+    return type(value)(map(_without_init, value)) if type(value) in (list, tuple) else value
 
 
 class _Bounded(TorchDispatchMode):
@@ -119,39 +194,3 @@ def _build(config: dict[str, Any], size: int | None = None) -> nn.Module:
     except Exception as error:  # whatever a constructor raises for values that it does not take
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ConfigError(f"the model of this configuration cannot be built ({reason}).") from error
-
-
-def configure(
-    source: str, config: Mapping[str, Any], classes: tuple[str, ...] | None = None, names: Collection[str] = ()
-) -> dict[str, Any]:
-    """Our configuration of another project's model (or our own), of registered parts alone: weights come from the file,
-    so that nothing is fetched, and what a configuration names is never imported.
-
-    Args:
-        source: the project whose terms the configuration is in: 'mmdet', 'mmseg', 'pvt', 'segmenter', 'swin',
-            'detectron2', 'timm', 'transformers', ..., or 'densevit'.
-        config: the model's configuration.
-        classes: names of the classes, where they are known.
-        names: of the tensors that the model is for, which determine what a configuration may leave open.
-
-    Raises:
-        ConfigError: a key or a value that densevit has nothing for (UnsupportedModelError: a whole model).
-    """
-    source = ALIASES.get(source, source)
-    ours = dict(config) if source == OWN else translate(source, config, names)
-    ours = _without_init(ours)
-    if "type" not in ours:
-        raise ConfigError("model.type is missing: state the model's class.")
-    check_registered(ours, "model")
-    head = ours.get("head")
-    count = head.get("num_classes") if isinstance(head, Mapping) else None
-    if ours["type"] == "DensePredictor" and classes is not None and count in (None, len(classes)):
-        ours["classes"] = tuple(classes)
-    return ours
-
-
-def _without_init(value: Any) -> Any:
-    """The same without `init_cfg` at any depth."""
-    if isinstance(value, Mapping):
-        return {key: _without_init(item) for key, item in value.items() if key != "init_cfg"}
-    return type(value)(map(_without_init, value)) if type(value) in (list, tuple) else value

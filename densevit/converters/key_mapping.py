@@ -1,11 +1,13 @@
 """Names of tensors: lists of rules from another project's to ours, read from the top, the first that fits wins.
 
-A rule says `KeyRule("layers.{}.1.{+1}.norm1.*", "block{+1}.{}.norm1.*")`: `{}` is a number that is carried over, `{+1}`
-and `{-1}` the same number written one higher or lower on this side, `*` the rest of the name (only at the end). The
-n-th braces of both sides belong together. `None` as target: known, and ignored.
+`rules` reads them from words: `theirs->ours` renames, a name alone is the same on both sides, `!name` is known and
+ignored, and a dot at the end stands for every name that goes on from there (`fc.->mlp.fc1.`).
 
-A rule may join several tensors or split one (tuples of names); only then, or where numbers change, does it need a
-function: `transform` from the source to ours, `inverse` from ours to the source's. `invert` inverts a whole list.
+    rules("!head. norm. fpn_lateral{+2}.->lateral_convs.{}.")
+
+`{}` is a number that is carried over, `{+1}` and `{-1}` the same number written one higher or lower on this side, `*`
+the rest of the name (only at the end). The n-th braces of both sides belong together. `a|b->c` joins tensors, `c->a|b`
+splits one. Only then, or where numbers change, does a rule need functions: `change=(from theirs to ours, back)`.
 """
 
 import re
@@ -13,24 +15,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-Names = str | tuple[str, ...]
+Names = tuple[str, ...]
 Transform = Callable[..., Tensor | tuple[Tensor, ...]]
 WILDCARD = re.compile(r"\{([+-]\d+)?\}|\*")
 
 
 class KeyRule(NamedTuple):
-    """source: pattern(s) of the file; target: name(s) here, None to ignore; transform, inverse: change of numbers."""
+    """source: patterns of the file; target: names here, None to ignore; transform, inverse: change of numbers."""
 
     source: Names
     target: Names | None
     transform: Transform | None = None
     inverse: Transform | None = None
-
-    def within(self, source: str = "", target: str = "") -> "KeyRule":
-        """The rule with prefixes before its names."""
-        return KeyRule(_prefixed(source, self.source), _prefixed(target, self.target), self.transform, self.inverse)
 
 
 Rules = Sequence[KeyRule] | Callable[[Iterable[str]], Sequence[KeyRule]]
@@ -41,24 +40,64 @@ class Remapped(NamedTuple):
     """state: the tensors under our names; origin: our name -> the file's names; ignored, unknown: the file's names."""
 
     state: dict[str, Tensor]
-    origin: dict[str, tuple[str, ...]]
+    origin: dict[str, Names]
     ignored: list[str]
     unknown: list[str]
 
 
-def same(*patterns: str) -> list[KeyRule]:
-    """Rules of names that are the same on both sides."""
-    return [KeyRule(pattern, pattern) for pattern in patterns]
+def rules(words: str, source: str = "", target: str = "", change: Sequence[Transform | None] = ()) -> list[KeyRule]:
+    """Rules out of words (see above), with a prefix before the names of each side."""
+
+    def names(text: str, prefix: str) -> Names:
+        return tuple(prefix + (name + "*" if name.endswith(".") else name) for name in text.split("|"))
+
+    found = []
+    for word in words.split():
+        theirs, arrow, ours = word.removeprefix("!").partition("->")
+        theirs, ours = names(theirs, source), names(ours if arrow else theirs, target)
+        found.append(KeyRule(theirs, None if word.startswith("!") else ours, *change))
+    return found
 
 
-def ignored(*patterns: str) -> list[KeyRule]:
-    """Rules of names that are known and ignored."""
-    return [KeyRule(pattern, None) for pattern in patterns]
+def within(inner: Iterable[KeyRule], source: str = "", target: str = "") -> list[KeyRule]:
+    """Rules with prefixes before their names."""
+    return [
+        KeyRule(tuple(source + n for n in theirs), ours and tuple(target + n for n in ours), *change)
+        for theirs, ours, *change in inner
+    ]
 
 
-def renamed(**patterns: str) -> list[KeyRule]:
-    """Rules of layers by their names, which the source has on the left."""
-    return [KeyRule(f"{source}.*", f"{target}.*") for source, target in patterns.items()]
+def to_linear(weight: Tensor) -> Tensor:
+    """A 1x1 convolution's weight (O, I, 1, 1) as a linear layer's (O, I)."""
+    return weight.flatten(1)
+
+
+def to_convolution(weight: Tensor) -> Tensor:
+    """The inverse of `to_linear`."""
+    return weight[:, :, None, None]
+
+
+def pack(*parts: Tensor) -> Tensor:
+    """Several projections, query, key and value mostly, as one."""
+    return torch.cat(parts)
+
+
+def unpack(packed: Tensor) -> tuple[Tensor, ...]:
+    """Three of one; the inverse of `pack`."""
+    return packed.chunk(3)
+
+
+def joined(sources: str, target: str, inverse: Transform = unpack) -> list[KeyRule]:
+    """The weights and the biases of several layers (`q|k|v`) as one layer's."""
+    layers = sources.split("|")
+    words = (f"{'|'.join(f'{layer}.{kind}' for layer in layers)}->{target}.{kind}" for kind in ("weight", "bias"))
+    return rules(" ".join(words), change=(pack, inverse))
+
+
+def linear(source: str, target: str) -> list[KeyRule]:
+    """A 1x1 convolution here that is a linear layer there; the other way round with `invert`."""
+    weight = rules(f"{source}.weight->{target}.weight", change=(to_convolution, to_linear))
+    return weight + rules(f"{source}.bias->{target}.bias")
 
 
 def match(pattern: str, key: str) -> tuple[int | str, ...] | None:
@@ -67,9 +106,7 @@ def match(pattern: str, key: str) -> tuple[int | str, ...] | None:
     found = expression.fullmatch(key)
     if found is None:
         return None
-    values = tuple(
-        text if shift is None else int(text) - shift for text, shift in zip(found.groups(), shifts, strict=True)
-    )
+    values = tuple(v if s is None else int(v) - s for v, s in zip(found.groups(), shifts, strict=True))
     return None if any(isinstance(value, int) and value < 0 for value in values) else values
 
 
@@ -89,18 +126,14 @@ def remap(state: Mapping[str, Tensor], rules: Iterable[KeyRule]) -> Remapped:
 
     A rule of several names takes them together, at the first of them; where another is missing the key is unknown.
     """
-    rules = list(rules)
-    result, used = Remapped({}, {}, [], []), set()
+    rules, result, used = list(rules), Remapped({}, {}, [], []), set()
     for key in state:
         if key in used:
             continue
         for rule in rules:
-            sources = _tuple(rule.source)
-            values = next((v for v in (match(pattern, key) for pattern in sources) if v is not None), None)
-            if values is None:
-                continue
-            keys = tuple(fill(pattern, values) for pattern in sources)
-            if any(k not in state for k in keys):
+            values = next((v for v in (match(pattern, key) for pattern in rule.source) if v is not None), None)
+            keys = () if values is None else tuple(fill(pattern, values) for pattern in rule.source)
+            if not keys or any(k not in state for k in keys):
                 continue
             used.update(keys)
             if rule.target is None:
@@ -110,7 +143,7 @@ def remap(state: Mapping[str, Tensor], rules: Iterable[KeyRule]) -> Remapped:
             if rule.transform is not None:
                 made = rule.transform(*tensors)
                 tensors = [made] if isinstance(made, Tensor) else list(made)
-            for name, tensor in zip((fill(n, values) for n in _tuple(rule.target)), tensors, strict=True):
+            for name, tensor in zip((fill(n, values) for n in rule.target), tensors, strict=True):
                 result.state[name], result.origin[name] = tensor, keys
             break
         else:
@@ -120,22 +153,11 @@ def remap(state: Mapping[str, Tensor], rules: Iterable[KeyRule]) -> Remapped:
 
 def invert(rules: Iterable[KeyRule]) -> list[KeyRule]:
     """The rules from ours to the source's names; what is ignored has no way back."""
-    inverted = []
-    for rule in rules:
-        if rule.target is None:
-            continue
+    kept = [rule for rule in rules if rule.target is not None]
+    for rule in kept:
         if rule.transform is not None and rule.inverse is None:
             raise ValueError(f"the rule for {rule.source!r} changes numbers and has no inverse")
-        inverted.append(KeyRule(rule.target, rule.source, rule.inverse, rule.transform))
-    return inverted
-
-
-def _tuple(names: Names) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _prefixed(prefix: str, names: Names | None) -> Names | None:
-    return tuple(prefix + name for name in names) if isinstance(names, tuple) else names and prefix + names
+    return [KeyRule(rule.target, rule.source, rule.inverse, rule.transform) for rule in kept]
 
 
 @lru_cache(maxsize=4096)
@@ -143,8 +165,7 @@ def _compiled(pattern: str) -> tuple[re.Pattern, tuple[int | None, ...]]:
     """The regular expression of a pattern, and the shift of each of its wildcards (None for the rest of the name)."""
     text, shifts, end = "", [], 0
     for wildcard in WILDCARD.finditer(pattern):
-        text += re.escape(pattern[end : wildcard.start()])
-        text += "(.*)" if wildcard.group() == "*" else r"(\d+)"
+        text += re.escape(pattern[end : wildcard.start()]) + ("(.*)" if wildcard.group() == "*" else r"(\d+)")
         shifts.append(None if wildcard.group() == "*" else int(wildcard.group(1) or 0))
         end = wildcard.end()
     return re.compile(text + re.escape(pattern[end:])), tuple(shifts)

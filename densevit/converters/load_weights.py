@@ -8,19 +8,21 @@ from typing import NamedTuple
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from densevit.checkpoints.load_report import LoadReport
-from densevit.checkpoints.loading import load_state, state_of
+from densevit.checkpoints.load_report import LoadReport, load_state
 from densevit.checkpoints.pretrained import resolve
-from densevit.checkpoints.reading import read_file
+from densevit.checkpoints.reading import read_file, state_of
+from densevit.converters.architecture import Architecture, Tolerated
 from densevit.converters.architectures import ARCHITECTURES
-from densevit.converters.key_mapping import KeyRule, Remapped, fill, match, remap
+from densevit.converters.key_mapping import Remapped, fill, match, remap, rules
 from densevit.converters.sources import ALIASES, OWN, SOURCES
 from densevit.errors import CheckpointError, suggest
 from densevit.registry import WEIGHT_INITIALIZERS
 
 LAYOUTS = tuple(name for name, known in SOURCES.items() if known.prefixes)
 """Sources of whole models."""
-IDENTITY = (KeyRule("*", "*"),)
+IDENTITY = rules("*")
+CONSTANT = re.compile(r"data_preprocessor\..*|pixel_mean.*|pixel_std.*")
+"""Beside the network of a whole model; the configuration has them."""
 LAST_NORM = re.compile(r"(.*\.)?(fc_norm|norm|layernorm)\.weight")
 """The norm before a classifier."""
 
@@ -67,8 +69,7 @@ def load_weights(
     except CheckpointError as error:
         raise CheckpointError(str(error) if file in str(error) else f"{file} {error}") from error
     foreign = {name: " + ".join(remapped.origin[name]) for name in remapped.state if name not in wanted}
-    unused = [foreign.pop(name) for name in _unused(model, parts, remapped, list(foreign))]
-    ignored = remapped.ignored + unused
+    ignored = remapped.ignored + [foreign.pop(name) for name in _unused(model, parts, remapped, list(foreign))]
     new = _new(parts, [key for key in wanted if key not in remapped.state], wanted, ignored)
     report = LoadReport(
         scheme,
@@ -97,8 +98,8 @@ def parts_of(model: nn.Module) -> dict[str, str]:
 # ---- names that may differ ---------------------------------------------------------------------------
 
 
-def _tolerated(kind: str, field: str) -> tuple[str, ...]:
-    return getattr(ARCHITECTURES[kind].tolerated, field) if kind in ARCHITECTURES else ()
+def _tolerated(kind: str) -> Tolerated:
+    return ARCHITECTURES.get(kind, Architecture(kind)).tolerated
 
 
 def _fitting(names: Iterable[str], prefix: str, pattern: str) -> list[str]:
@@ -109,7 +110,7 @@ def _unused(model: nn.Module, parts: Mapping[str, str], remapped: Remapped, fore
     """Names of ours that the file has and the model is configured to do without; a module may list more of them."""
     found = [name for name in foreign if not remapped.state[name].numel()]  # no registers are a tensor of none
     for prefix, kind in parts.items():
-        for pattern in _tolerated(kind, "unused"):
+        for pattern in _tolerated(kind).unused:
             found += _fitting(foreign, prefix, pattern)
         listed = getattr(model.get_submodule(prefix.rstrip(".")), "unused_keys", ())
         found += [name for name in foreign if name.startswith(prefix) and name.removeprefix(prefix) in listed]
@@ -120,10 +121,10 @@ def _new(parts: Mapping[str, str], absent: list[str], wanted: Iterable[str], ign
     """Absent names that a file need not have."""
     classifier, found = any(LAST_NORM.fullmatch(key) for key in ignored), []
     for prefix, kind in parts.items():
-        for pattern in _tolerated(kind, "derived"):
+        known = _tolerated(kind)
+        for pattern in known.derived:
             found += _fitting(absent, prefix, pattern)
-        kinds = _tolerated(kind, "new") + (_tolerated(kind, "new_without_classifier") if classifier else ())
-        for pattern in kinds:
+        for pattern in known.new + (known.new_without_classifier if classifier else ()):
             names = _fitting(wanted, prefix, pattern)
             found += names if set(names) <= set(absent) else []
     return found
@@ -157,17 +158,16 @@ def recognize(
     if source is not None and source not in (*SOURCES, OWN):
         known = ", ".join((*SOURCES, OWN))
         raise CheckpointError(f"there is no source {source!r}{suggest(source, SOURCES)}: {known}.")
-    constants = [key for key in state if _is_constant(key)]
-    own = {key: value for key, value in state.items() if key not in constants}
+    own = {key: value for key, value in state.items() if not CONSTANT.fullmatch(key)}
     as_own = Recognized(OWN, remap(own, IDENTITY))
-    as_own.remapped.ignored.extend(constants)
+    as_own.remapped.ignored.extend(key for key in state if key not in own)
     exact = own.keys() == wanted.keys() and all(tuple(own[k].shape) == wanted[k] for k in own)
     if source == OWN or (source is None and exact):
         return as_own
-    if list(parts) != [""]:
-        candidates = [_by_parts(state, wanted, parts, name) for name in LAYOUTS if source in (None, name)]
-    else:
+    if list(parts) == [""]:
         candidates = [_best_rules(state, wanted, parts[""], source)]
+    else:
+        candidates = [_by_parts(state, wanted, parts, name) for name in LAYOUTS if source in (None, name)]
     candidates += [as_own] if source is None else []
     best = min(candidates, key=lambda found: _faults(found.remapped, wanted), default=None)
     if best is None:
@@ -179,18 +179,13 @@ def recognize(
     return best
 
 
-def _is_constant(key: str) -> bool:
-    return any(re.fullmatch(pattern, key) for pattern in _tolerated("DensePredictor", "unused"))
-
-
 def _prefixes(source: str, ours: str, kind: str) -> list[tuple[str, str]]:
     """Where files of a source keep the part of ours with this prefix and class: prefixes there, and what of them the
     rules know. A part's class counts more than its prefix."""
     known = SOURCES[source].prefixes
-    if any(prefix.target == kind for prefix in known):
-        return [(prefix.source, prefix.kept) for prefix in known if prefix.target == kind]
+    by_class = [(prefix.source, prefix.kept) for prefix in known if prefix.target == kind]
     found = [(prefix, match(prefix.target, ours)) for prefix in known]
-    return [(fill(prefix.source, numbers), prefix.kept) for prefix, numbers in found if numbers is not None]
+    return by_class or [(fill(prefix.source, numbers), prefix.kept) for prefix, numbers in found if numbers is not None]
 
 
 def _best_rules(
@@ -198,12 +193,11 @@ def _best_rules(
 ) -> Recognized:
     """The rules of an architecture that leave fewest names over; ours for a part that has none. Of equals those of the
     source `first` are taken."""
-    keys = ARCHITECTURES[kind].keys if kind in ARCHITECTURES else {}
-    rules = {name: made(part) if callable(made) else made for name, made in keys.items()}
-    if first in rules:
-        rules = {first: rules[first], **rules}
-    rules = {source: rules[source]} if source in rules else rules | {OWN: IDENTITY}
-    return min((Recognized(n, remap(part, r)) for n, r in rules.items()), key=lambda f: _faults(f.remapped, wanted))
+    keys = ARCHITECTURES.get(kind, Architecture(kind)).keys
+    names = [source] if source in keys else [*sorted(keys, key=lambda name: name != first), OWN]
+    made = {name: keys.get(name, IDENTITY) for name in names}
+    found = [Recognized(n, remap(part, r(part) if callable(r) else r)) for n, r in made.items()]
+    return min(found, key=lambda recognized: _faults(recognized.remapped, wanted))
 
 
 def _by_parts(state: Mapping[str, Tensor], wanted: Mapping, parts: Mapping[str, str], source: str) -> Recognized:
@@ -219,7 +213,7 @@ def _by_parts(state: Mapping[str, Tensor], wanted: Mapping, parts: Mapping[str, 
             theirs, kept, ours = max(fitting, key=lambda prefix: len(prefix[0]))
             inside[ours][kept + key[len(theirs) :]] = key
         else:
-            (whole.ignored if _is_constant(key) else whole.unknown).append(key)
+            (whole.ignored if CONSTANT.fullmatch(key) else whole.unknown).append(key)
     for ours, names in inside.items():
         needed = {key[len(ours) :]: shape for key, shape in wanted.items() if key.startswith(ours)}
         part = {name: state[key] for name, key in names.items()}
@@ -228,9 +222,8 @@ def _by_parts(state: Mapping[str, Tensor], wanted: Mapping, parts: Mapping[str, 
         whole.origin.update({ours + key: tuple(names[k] for k in keys) for key, keys in remapped.origin.items()})
         whole.ignored.extend(names[key] for key in remapped.ignored)
         whole.unknown.extend(names[key] for key in remapped.unknown)
-    distinct = set(schemes.values())
-    named = distinct.pop() if len(distinct) == 1 else ", ".join(f"{part}: {name}" for part, name in schemes.items())
-    return Recognized(named, whole)
+    several = ", ".join(f"{part}: {name}" for part, name in schemes.items())
+    return Recognized(next(iter(schemes.values())) if len(set(schemes.values())) == 1 else several, whole)
 
 
 def _faults(remapped: Remapped, wanted: Mapping) -> int:
@@ -255,10 +248,10 @@ class Pretrained:
     Args:
         checkpoint: a file, the name of weights that come with densevit, or an http(s) URL that is fetched once.
         sha256: checksum that the file must have, or its first digits; None: see checkpoints/pretrained.py.
-        md5: the same of MD5, where that is what is published.
         source: the project that the file's names come from; None recognizes them.
         prefix: of a whole model's file, which part goes here: 'backbone', 'neck', 'head.boxes'. A part whose own names
             do not begin so takes a file without that prefix whole.
+        md5: the same as `sha256` of MD5, where that is what is published.
     """
 
     def __init__(
@@ -273,8 +266,8 @@ class Pretrained:
         self.source, self.prefix = source, prefix.rstrip(".") + "."
 
     def __call__(self, module: nn.Module) -> None:
-        path = resolve(self.init_cfg)
-        state, file = state_of(read_file(path), str(path)), str(path)
+        file = str(path := resolve(self.init_cfg))
+        state = state_of(read_file(path), file)
         whole = any(key.startswith(self.prefix) for key in module.state_dict())
         part = {key.removeprefix(self.prefix): value for key, value in state.items() if key.startswith(self.prefix)}
         if part and not whole:

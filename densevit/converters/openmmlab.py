@@ -11,33 +11,22 @@ from densevit.converters.config_spec import (
     Only,
     UnsupportedModelError,
     must_be,
-    one_of,
+    same,
 )  # fmt: skip
-from densevit.converters.key_mapping import KeyRule
+from densevit.converters.key_mapping import KeyRule, rules
 from densevit.errors import ConfigError
 
-RELU = {"type": "ReLU"}
-RELUS = [{"type": "ReLU", "inplace": flag} for flag in (True, False)]
-PLAIN_RELU = {"act_cfg": Only(RELU, RELUS)}
+RELU = Only({"type": "ReLU"}, [{"type": "ReLU", "inplace": flag} for flag in (True, False)])
+PLAIN_RELU = {"act_cfg": RELU}
 """Convolutions that end in a ReLU."""
 NO_CONVS = dict.fromkeys(("conv_cfg", "norm_cfg"))
 GELU = {"act_cfg": {"type": "GELU"}}
-
-
-def first_of(key: str) -> Any:
-    """A `finish` that gives one value of what was read."""
-    return lambda config, _: config[key]
-
-
 BATCH_NORM = ConfigSpec(
-    accepts=("BN", "SyncBN", "BN2d"),
-    fixed={"eps": 1e-5, "momentum": 0.1},
-    ignored=("requires_grad",),
-    finish=lambda config, reader: "BN",
+    fixed={"eps": 1e-5, "momentum": 0.1}, ignored="requires_grad", accepts="BN SyncBN BN2d", finish=lambda *_: "BN"
 )
 """The norm of convolutions; SyncBN computes the same."""
 LAYER_NORM = ConfigSpec(
-    keys={"eps": ("eps", LN_EPS)}, ignored=("requires_grad",), accepts=("LN",), finish=first_of("eps")
+    keys=same(eps=LN_EPS), ignored="requires_grad", accepts="LN", finish=lambda config, _: config["eps"]
 )
 """The eps of a LayerNorm."""
 
@@ -54,10 +43,8 @@ PREPROCESSOR = ConfigSpec(
         "std": ("std", None, lambda std: (1.0,) * 3 if std is None else tuple(std)),
         "bgr_to_rgb": ("bgr_to_rgb", False, bool),
     },
-    fixed={"batch_augments": None},
-    ignored=("non_blocking",),
-    finish=_swap_channels,
-)
+    fixed={"batch_augments": None}, ignored="non_blocking", finish=_swap_channels,
+)  # fmt: skip
 """Without one nothing is normalized or padded."""
 
 # ---- mmdetection's detectors -------------------------------------------------------------------------
@@ -67,10 +54,9 @@ CODER = ConfigSpec(
         "target_means": ("target_means", (0.0, 0.0, 0.0, 0.0), tuple),
         "target_stds": ("target_stds", (1.0, 1.0, 1.0, 1.0), tuple),
     },
-    fixed={"clip_border": True, "add_ctr_clamp": False},
-    ignored=("ctr_clamp", "use_box_type"),
-    accepts=("DeltaXYWHBBoxCoder",),
-)
+    fixed={"clip_border": True, "add_ctr_clamp": False}, ignored="ctr_clamp use_box_type",
+    accepts="DeltaXYWHBBoxCoder",
+)  # fmt: skip
 PLAIN_CODER = {"type": "DeltaXYWHBBoxCoder"}
 
 
@@ -80,35 +66,29 @@ def _finish_anchors(config: dict[str, Any], reader: ConfigReader) -> None:
     if any(isinstance(pair, (list, tuple)) and len(set(pair)) != 1 for pair in pairs):
         raise ConfigError(f"{reader.where}.strides are {pairs}; densevit has one stride for both directions.")
     reader.require("base_sizes", None, [strides])
-    base, octaves = reader.pop("octave_base_scale", None), reader.pop("scales_per_octave", None)
-    scales = reader.pop("scales", None)
-    config["in_strides"] = tuple(strides)
-    if scales is not None:
-        config["scales"] = tuple(scales)
-    elif base is None or octaves is None:
+    octaves = {key: reader.pop(key, None) for key in ("octave_base_scale", "scales_per_octave")}
+    scales, config["in_strides"] = reader.pop("scales", None), tuple(strides)
+    if scales is None and None in octaves.values():
         raise ConfigError(f"{reader.where} has neither scales nor octave_base_scale and scales_per_octave.")
-    else:
-        config |= {"octave_base_scale": base, "scales_per_octave": octaves}
+    config |= octaves if scales is None else {"scales": tuple(scales)}
 
 
 ANCHORS = ConfigSpec(
     keys={"ratios": ("ratios", REQUIRED, tuple)}, fixed={"scale_major": True, "centers": None, "center_offset": ZERO},
-    ignored=("use_box_type",), accepts=("AnchorGenerator",), finish=_finish_anchors,
+    ignored="use_box_type", accepts="AnchorGenerator", finish=_finish_anchors,
 )  # fmt: skip
 ASSIGNER = ConfigSpec(
     keys={
         "pos_iou_thr": "pos_iou",
         "neg_iou_thr": ("neg_iou", REQUIRED, lambda iou: tuple(iou) if isinstance(iou, list) else iou),
-        "min_pos_iou": ("min_pos_iou", 0.0),
-        "ignore_iof_thr": ("ignore_iof", -1),
+        "ignore_iof_thr": ("ignore_iof", -1), **same(min_pos_iou=0.0, match_low_quality=True),
         "ignore_wrt_candidates": ("ignore_of_region", True, lambda of_candidates: not of_candidates),
-        "match_low_quality": ("match_low_quality", True),
         "gt_max_assign_all": ("match_all_best", True),
     },
     fixed={"iou_calculator": {"type": "BboxOverlaps2D"}, "perm_repeat_gt_cfg": None},
-    ignored=("gpu_assign_thr",),  # where it is computed, not what
-    accepts=("MaxIoUAssigner",),
-)
+    ignored="gpu_assign_thr",  # where it is computed, not what
+    accepts="MaxIoUAssigner",
+)  # fmt: skip
 """Arguments of `ops.matching.match_by_iou`."""
 
 
@@ -118,30 +98,25 @@ def _beta(config: dict[str, Any], reader: ConfigReader) -> None:
 
 
 SMOOTH_L1 = ConfigSpec(
-    keys={"loss_weight": ("box_loss_weight", 1.0)},
-    fixed={"reduction": "mean"},
-    accepts=("L1Loss", "SmoothL1Loss"),
+    keys={"loss_weight": ("box_loss_weight", 1.0)}, fixed={"reduction": "mean"}, accepts="L1Loss SmoothL1Loss",
     finish=_beta,
-)
+)  # fmt: skip
 
 
 def cross_entropy(ours: str, **flags: bool) -> ConfigSpec:
     """The weight of CrossEntropyLoss. flags: use_sigmoid and use_mask as they have to be."""
+    checked = {key: (None, False, must_be(flags.get(key, False))) for key in ("use_sigmoid", "use_mask")}
     return ConfigSpec(
-        keys={
-            "loss_weight": (ours, 1.0),
-            **{key: (None, False, must_be(flags.get(key, False))) for key in ("use_sigmoid", "use_mask")},
-        },
+        keys={"loss_weight": (ours, 1.0), **checked},
         fixed={"reduction": "mean", "class_weight": None, "ignore_index": None, "avg_non_ignore": False},
-        accepts=("CrossEntropyLoss",),
+        accepts="CrossEntropyLoss",
     )
 
 
 NMS = ConfigSpec(
-    fixed={"class_agnostic": False, "split_thr": 10000},
-    accepts=(None, "nms"),
+    fixed={"class_agnostic": False, "split_thr": 10000}, accepts="None nms",
     finish=lambda _, reader: reader.pop("iou_threshold" if "iou_threshold" in reader.remaining else "iou_thr"),
-)
+)  # fmt: skip
 """The threshold of plain NMS."""
 
 
@@ -152,30 +127,24 @@ def _positive_weight(weight: float) -> None:
 
 TRAINED = {"pos_weight": (None, -1, _positive_weight)}
 """What a train_cfg has in any case."""
-TEST = {
-    "score_thr": ("score_thr", 0.0),
-    "nms": ("nms_iou", REQUIRED, NMS),
-    "max_per_img": "max_per_image",
-}
+TEST = {"score_thr": ("score_thr", 0.0), "nms": ("nms_iou", REQUIRED, NMS), "max_per_img": "max_per_image"}
 """What a test_cfg has in any case."""
 
 # ---- mmsegmentation's heads --------------------------------------------------------------------------
 
 
-def conv_blocks(source: str, theirs: str, ours: str) -> list[KeyRule]:
-    """Convolutions with a norm, under a pattern. source: whose name of the norm it is."""
-    norm = {"mmseg": "bn", "transformers": "batch_norm"}[source]
-    return [KeyRule(f"{theirs}.conv.*", f"{ours}.conv.*"), KeyRule(f"{theirs}.{norm}.*", f"{ours}.norm.*")]
+def conv_blocks(source: str, names: str) -> list[KeyRule]:
+    """Convolutions with a norm: words `theirs->ours`, or one name of both. source: whose name of the norm it is."""
+    norm, found = {"mmseg": "bn", "transformers": "batch_norm"}[source], []
+    for theirs, _, ours in (word.partition("->") for word in names.split()):
+        found += rules(f"conv. {norm}.->norm.", f"{theirs}.", f"{ours or theirs}.")
+    return found
 
 
 def _class_weight(weight: Any) -> dict[str, list[float]]:
     if isinstance(weight, str):
         raise ValueError("a file; write the weights into the config.")
     return {} if weight is None else {"class_weight": [float(number) for number in weight]}
-
-
-LOSS = ConfigSpec(keys={"loss_weight": ("loss_weight", 1.0)}, fixed={"reduction": "mean"}, ignored=("loss_name",))
-WEIGHTED = {"class_weight": (None, None, _class_weight)}
 
 
 def _finish_cross_entropy(config: dict[str, Any], reader: ConfigReader) -> None:
@@ -185,30 +154,26 @@ def _finish_cross_entropy(config: dict[str, Any], reader: ConfigReader) -> None:
         config["type"] = "BinaryCrossEntropyLoss"
 
 
-def _finish_dice(config: dict[str, Any], reader: ConfigReader) -> None:
-    config["left_out"] = reader.pop("ignore_index", 255)
-
-
+LOSS = ConfigSpec(keys=same(loss_weight=1.0), fixed={"reduction": "mean"}, ignored="loss_name")
+WEIGHTED = {"class_weight": (None, None, _class_weight)}
 LOSSES = {
     "CrossEntropyLoss": LOSS.but(
-        type="CrossEntropyLoss",
-        keys={"avg_non_ignore": ("avg_non_ignore", False), **WEIGHTED},
-        fixed={"use_mask": False}, finish=_finish_cross_entropy,
+        type="CrossEntropyLoss", fixed={"use_mask": False}, finish=_finish_cross_entropy,
+        keys={**same(avg_non_ignore=False), **WEIGHTED},
     ),
     "DiceLoss": LOSS.but(
-        type="DiceLoss",
+        type="DiceLoss", constants={"avg_non_ignore": False}, fixed={"activate": True},
         keys={
-            "use_sigmoid": ("probability", True, one_of({True: "sigmoid", False: "softmax"})),
-            "naive_dice": ("squared", False, lambda naive: not naive), "eps": ("eps", 1e-3),
+            "use_sigmoid": ("probability", True, {True: "sigmoid", False: "softmax"}), **same(eps=1e-3),
+            "naive_dice": ("squared", False, lambda naive: not naive), "ignore_index": ("left_out", 255),
         },
-        constants={"avg_non_ignore": False}, fixed={"activate": True}, finish=_finish_dice,
     ),
     "FocalLoss": LOSS.but(
-        type="FocalLoss", keys={"gamma": ("gamma", 2.0), "alpha": ("alpha", 0.5), **WEIGHTED},
-        constants={"avg_non_ignore": False}, fixed={"use_sigmoid": True},
+        type="FocalLoss", keys={**same(gamma=2.0, alpha=0.5), **WEIGHTED}, constants={"avg_non_ignore": False},
+        fixed={"use_sigmoid": True},
     ),
 }  # fmt: skip
-SAMPLER = ConfigSpec(keys={"thresh": ("thresh", None), "min_kept": ("min_kept", 100000)}, accepts=("OHEMPixelSampler",))
+SAMPLER = ConfigSpec(keys=same(thresh=None, min_kept=100000), accepts="OHEMPixelSampler")
 
 
 def _losses(config: dict[str, Any], head: ConfigReader) -> None:
@@ -224,8 +189,7 @@ def _losses(config: dict[str, Any], head: ConfigReader) -> None:
         if "left_out" in ours and ours["left_out"] not in range(config["num_classes"]):
             del ours["left_out"]
         found.append(ours if ignored == 255 else {**ours, "ignore_index": ignored})
-    sampler = head.optional("sampler")
-    if sampler is not None:
+    if (sampler := head.optional("sampler")) is not None:
         if len(found) != 1 or found[0]["type"] != "CrossEntropyLoss":
             raise UnsupportedModelError(
                 f"{sampler.where} chooses pixels for other losses; densevit's is one of cross entropy."
@@ -234,7 +198,8 @@ def _losses(config: dict[str, Any], head: ConfigReader) -> None:
     config["losses"] = found
 
 
-def _finish_classifier(config: dict[str, Any], head: ConfigReader) -> None:
+def finish_classifier(config: dict[str, Any], head: ConfigReader) -> None:
+    """Losses and resizing."""
     count = config["num_classes"]
     if head.pop("out_channels", None) not in (None, count) or count == 1:
         raise UnsupportedModelError(
@@ -246,11 +211,9 @@ def _finish_classifier(config: dict[str, Any], head: ConfigReader) -> None:
 
 
 CLASSIFIER = ConfigSpec(
-    keys={"num_classes": "num_classes", "dropout_ratio": ("dropout", 0.1)},
-    fixed={"conv_cfg": None},
-    ignored=("threshold", "init_cfg"),
-    finish=_finish_classifier,
-)
+    keys={"num_classes": "num_classes", "dropout_ratio": ("dropout", 0.1)}, fixed={"conv_cfg": None},
+    ignored="threshold init_cfg", finish=finish_classifier,
+)  # fmt: skip
 """What every head has: number of classes, dropout, losses, resizing."""
 
 
@@ -266,24 +229,9 @@ LN_6 = {
     "norm_layer": (
         None, {"type": "LN", "eps": 1e-6},
         ConfigSpec(
-            fixed={"eps": 1e-6}, ignored=("requires_grad",), accepts=("LN",),
+            fixed={"eps": 1e-6}, ignored="requires_grad", accepts="LN",
             prepare=lambda norm: norm.remaining.setdefault("eps", LN_EPS),
         ),
     )
 }  # fmt: skip
 """LayerNorms of eps 1e-6."""
-
-
-def sliding_window(test: ConfigReader) -> dict[str, Any] | None:
-    """`test_cfg`: windows, or None for whole images."""
-    mode = test.pop("mode", "whole")
-    windows = {"window": test.pop("crop_size", None), "stride": test.pop("stride", None)}
-    test.ignore("rescale")
-    test.finish()
-    if mode == "whole":
-        return None
-    if mode != "slide":
-        raise ConfigError(f"{test.where}.mode is {mode!r}; mmsegmentation has 'whole' and 'slide'.")
-    if None in windows.values():
-        raise ConfigError(f"{test.where} lacks crop_size or stride, which mode 'slide' needs.")
-    return {"type": "SlidingWindow", **{key: tuple(sides) for key, sides in windows.items()}}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from densevit.checkpoints.config_text import ConfigText
+from densevit.converters.config_text import ConfigText
 from densevit.errors import CheckpointError
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from densevit import Predictor, import_model
-from densevit.checkpoints.embedded_config import CheckpointFiles
 from densevit.checkpoints.exporting import write_imported
+from densevit.checkpoints.reading import CheckpointFiles
 from densevit.converters import build
 from densevit.converters.config_spec import UnsupportedModelError
-from densevit.converters.sources import open_checkpoint
+from densevit.converters.import_model import open_checkpoint
 from densevit.engine.dump_config import config_text
 from densevit.errors import CheckpointError
 

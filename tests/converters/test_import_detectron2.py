@@ -11,8 +11,8 @@ import yaml
 from parity.case import read_case
 from torch import nn
 
-from densevit.checkpoints.lazy_config import read_lazy_config
 from densevit.converters import build, import_model, load_weights
+from densevit.converters.sources.detectron2 import read_lazy_config
 from densevit.errors import CheckpointError, ConfigError
 from densevit.models.backbones.vit import ViT
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from densevit.converters.architectures import ARCHITECTURES, pvt
-from densevit.converters.key_mapping import KeyRule, fill, invert, match, remap
+from densevit.converters.key_mapping import fill, invert, match, remap, rules
 from densevit.registry import MODELS
 
 TABLES = {
@@ -17,10 +17,10 @@ def state(*names: str) -> dict[str, torch.Tensor]:
 
 
 def test_numbers_are_carried_over_and_shifted_on_either_side():
-    rules = [KeyRule("layers.{}.1.{+1}.norm.*", "block{+1}.{}.norm.*")]
-    renamed = remap(state("layers.0.1.1.norm.weight", "layers.11.1.13.norm.bias"), rules)
+    found = rules("layers.{}.1.{+1}.norm.->block{+1}.{}.norm.")
+    renamed = remap(state("layers.0.1.1.norm.weight", "layers.11.1.13.norm.bias"), found)
     assert list(renamed.state) == ["block1.0.norm.weight", "block12.12.norm.bias"]
-    back = remap(renamed.state, invert(rules))
+    back = remap(renamed.state, invert(found))
     assert list(back.state) == ["layers.0.1.1.norm.weight", "layers.11.1.13.norm.bias"]
 
 
@@ -35,36 +35,36 @@ def test_a_dot_in_a_pattern_is_a_dot():
 
 
 def test_the_first_rule_that_fits_wins():
-    rules = [KeyRule("head.*", None), KeyRule("*", "model.*")]
-    renamed = remap(state("head.weight", "stem"), rules)
+    found = rules("!head. *->model.*")
+    renamed = remap(state("head.weight", "stem"), found)
     assert renamed.ignored == ["head.weight"]
     assert list(renamed.state) == ["model.stem"]
 
 
 def test_unknown_names_are_listed_and_not_passed_on():
-    renamed = remap(state("known", "strange.one", "strange.two"), [KeyRule("known", "known")])
+    renamed = remap(state("known", "strange.one", "strange.two"), rules("known"))
     assert renamed.unknown == ["strange.one", "strange.two"]
     assert list(renamed.state) == ["known"]
 
 
 def test_one_tensor_is_split_and_put_together_again():
-    rule = KeyRule("a.{}.qkv", ("a.{}.q", "a.{}.kv"), pvt.split_query, pvt.pack_query)
+    split = rules("a.{}.qkv->a.{}.q|a.{}.kv", change=(pvt.split_query, pvt.pack_query))
     packed = torch.arange(24.0).reshape(12, 2)
-    renamed = remap({"a.3.qkv": packed}, [rule])
+    renamed = remap({"a.3.qkv": packed}, split)
     assert torch.equal(renamed.state["a.3.q"], packed[:4])
     assert torch.equal(renamed.state["a.3.kv"], packed[4:])
     assert renamed.origin["a.3.kv"] == ("a.3.qkv",)
-    assert torch.equal(remap(renamed.state, invert([rule])).state["a.3.qkv"], packed)
+    assert torch.equal(remap(renamed.state, invert(split)).state["a.3.qkv"], packed)
 
 
 def test_a_merge_without_its_second_half_is_unknown():
-    rule = KeyRule(("q", "kv"), "qkv", pvt.pack_query)
-    assert remap(state("q"), [rule]).unknown == ["q"]
+    join = rules("q|kv->qkv", change=(pvt.pack_query,))
+    assert remap(state("q"), join).unknown == ["q"]
 
 
 def test_a_change_of_numbers_without_a_way_back_is_not_inverted():
     with pytest.raises(ValueError, match="no inverse"):
-        invert([KeyRule("a", "b", torch.neg)])
+        invert(rules("a->b", change=(torch.neg,)))
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -108,7 +108,7 @@ def test_every_table_of_swin_goes_both_ways(kind, source):
 @pytest.mark.parametrize("kind", ["FPN", "RetinaNetHead"])
 def test_tables_of_necks_and_heads_go_both_ways(kind):
     table = ARCHITECTURES[kind].keys["mmdet"]
-    names = [fill(rule.source, (3, "weight")[-rule.source.count("{") - 1 :]) for rule in table]
+    names = [fill(rule.source[0], (3, "weight")[-rule.source[0].count("{") - 1 :]) for rule in table]
     there = remap(state(*names), table)
     assert not there.unknown
     assert list(remap(there.state, invert(table)).state) == names

@@ -8,7 +8,7 @@ from densevit.converters import load_weights, translate
 from densevit.converters.architecture import Architecture, Tolerated
 from densevit.converters.architectures import ARCHITECTURES
 from densevit.converters.config_spec import ZERO, ConfigSpec
-from densevit.converters.key_mapping import KeyRule, ignored, invert, remap, renamed
+from densevit.converters.key_mapping import invert, remap, rules
 from densevit.converters.source import Source
 from densevit.converters.sources import SOURCES
 from densevit.errors import CheckpointError, ConfigError
@@ -28,14 +28,14 @@ class ToyConverted(nn.Module):
 
 ARCHITECTURE = Architecture(
     "ToyConverted",
-    keys={"toys": [*ignored("head.*"), *renamed(conv_stem="stem"), KeyRule("stage{+1}.fc.*", "layers.{}.*")]},
+    keys={"toys": rules("!head. conv_stem.->stem. stage{+1}.fc.->layers.{}.")},
     configs={
         "toys": {
             "Toy": ConfigSpec(
                 "ToyConverted",
                 keys={"embed_dim": ("dim", 8), "layers": "depth"},
                 fixed={"in_chans": 3, "drop_rate": ZERO},
-                ignored=("num_classes",),
+                ignored="num_classes",
             )
         }
     },

@@ -1,4 +1,12 @@
-"""Every architecture of which other projects have weights, one file each: a new file here is found by itself."""
+"""Every architecture of which other projects have weights: a new file here is found by itself, by its ARCHITECTURES.
+
+A file holds one architecture: the names of its tensors and its configurations in each source (see
+converters/architecture.py), as data. A small one shows all that there is:
+
+    KEYS = rules("!head. conv_stem.->stem. stage{+1}.fc.->layers.{}.")
+    CONFIG = ConfigSpec("Toy", keys={"embed_dim": ("dim", 8), "layers": "depth"}, fixed={"in_chans": 3})
+    ARCHITECTURES = (Architecture("Toy", {"timm": KEYS}, {"timm": {"toy_*": CONFIG}}),)
+"""
 
 import importlib
 import pkgutil
@@ -12,35 +20,27 @@ from densevit.converters.config_spec import ConfigReader, UnsupportedModelError
 from densevit.registry import MODELS
 
 _modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
-ARCHITECTURES = {m.ARCHITECTURE.name: m.ARCHITECTURE for m in _modules if "ARCHITECTURE" in vars(m)}
+ARCHITECTURES = {made.name: made for module in _modules for made in getattr(module, "ARCHITECTURES", ())}
 """By our class; files without one hold configurations of another's."""
-FALLBACKS = {"mmdet": "pvt", "mmseg": "pvt"}
-"""Sources whose older versions have the backbones of another."""
+ALSO = {"mmdet": "pvt", "mmseg": "pvt", "pvt": "mmdet"}
+"""Sources that have parts of another, too: OpenMMLab's older versions around the backbones of PVT's repository."""
 
 
 def translate_part(source: str, reader: ConfigReader) -> dict[str, Any]:
     """Our configuration of one part. Raises UnsupportedModelError where densevit has no counterpart."""
-    for name in (source, FALLBACKS.get(source)):
-        known = {}
+    for name in (source, ALSO.get(source)):
         for architecture in ARCHITECTURES.values():
-            known |= architecture.configs.get(name, {})
-        patterns = [kind for kind in known if kind is not None and "*" in kind and fnmatch(str(reader.type), kind)]
-        for kind in (reader.type, *patterns):
-            if kind in known:
-                return known[kind](reader)
+            for kind, spec in architecture.configs.get(name, {}).items():
+                if kind == reader.type or (kind is not None and "*" in kind and fnmatch(str(reader.type), kind)):
+                    return spec(reader)
     raise UnsupportedModelError(
         f"{reader.where}.type is {reader.type!r} of {source}, which densevit has no counterpart of."
     )
 
 
-def maps_of(
-    backbone: Mapping[str, Any], neck: Mapping[str, Any] | None = None
-) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Channels and strides of the maps that our configuration of a backbone, or of a neck behind it, gives, as it
-    publishes them itself."""
+def maps_of(part: Mapping[str, Any], **given: Any) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Channels and strides of the maps that our configuration of a part gives, as it publishes them itself. given: what
+    a model gives a neck, `in_channels` and `in_strides`."""
     with torch.device("meta"):
-        built = MODELS.build(dict(backbone))
-        if neck is not None:
-            known = {"in_channels": built.out_channels, "in_strides": built.out_strides}
-            built = MODELS.build(dict(neck), default_args=known)
+        built = MODELS.build(dict(part), default_args=given)
     return tuple(built.out_channels), tuple(built.out_strides)

@@ -12,13 +12,14 @@ from typing import Any
 from densevit.archs import MVIT_V2
 from densevit.converters.architecture import Architecture, Tolerated
 from densevit.converters.architectures.vit_configs import gelu, layer_norm
-from densevit.converters.config_spec import REQUIRED, ZERO, ConfigReader, ConfigSpec, add_defaults, one_of, side_pair
-from densevit.converters.key_mapping import KeyRule, ignored, same
+from densevit.converters.config_spec import REQUIRED, ZERO, ConfigReader, ConfigSpec, add_defaults, same, side_pair
+from densevit.converters.key_mapping import KeyRule, rules, within
 from densevit.errors import ConfigError
 
 # ---- names -------------------------------------------------------------------------------------------
 
-OFFICIAL = [*ignored("head.*"), *same("patch_embed.*", "blocks.{}.*", "pos_embed", "cls_token", "norm.*")]
+OFFICIAL = rules("!head. patch_embed. blocks.{}. pos_embed cls_token norm.")
+BLOCK = rules("shortcut_proj_attn.->proj. shortcut_proj_mlp.->proj. *")
 
 
 def timm_keys(names: Iterable[str]) -> list[KeyRule]:
@@ -27,12 +28,11 @@ def timm_keys(names: Iterable[str]) -> list[KeyRule]:
     depths: dict[int, int] = {}
     for stage, block in (map(int, numbers.groups()) for numbers in found if numbers):
         depths[stage] = max(depths.get(stage, 0), block + 1)
-    rules = list(OFFICIAL)
+    mapping = list(OFFICIAL)
     for stage in depths:
-        ours = f"blocks.{{+{sum(depth for i, depth in depths.items() if i < stage)}}}."
-        block = [KeyRule(f"shortcut_proj_{branch}.*", "proj.*") for branch in ("attn", "mlp")] + same("*")
-        rules += [rule.within(f"stages.{stage}.blocks.{{}}.", ours) for rule in block]
-    return rules
+        before = sum(depth for i, depth in depths.items() if i < stage)
+        mapping += within(BLOCK, f"stages.{stage}.blocks.{{}}.", f"blocks.{{+{before}}}.")
+    return mapping
 
 
 # ---- configurations ----------------------------------------------------------------------------------
@@ -57,10 +57,12 @@ CLASSIFIER = {"window_size": 0, "double_kv_stride": False, "output_norm": "last"
 """What distinguishes a classifier from a detector's backbone."""
 SCALES = tuple(f"scale{i + 2}" for i in range(4))
 OPTIONS = {
-    "qkv_bias": ("qkv_bias", True),
-    "drop_path_rate": ("drop_path_rate", 0.0),
-    "mlp_ratio": ("arch.mlp_ratio", 4.0),
-}
+    "embed_dim": ("arch.embed_dims", 96, _each), "num_heads": ("arch.num_heads", 1, _each),
+    **same("arch.", mlp_ratio=4.0), **same(qkv_bias=True, drop_path_rate=0.0, residual_pooling=True),
+    "use_abs_pos": ("absolute_positions", False),
+}  # fmt: skip
+PATCHES = {"patch_kernel": (7, 7), "patch_stride": (4, 4), "patch_padding": (3, 3)}
+GROW_IN = {True: "attention", False: "mlp"}
 
 
 def _finish_detectron2(config: dict[str, Any], reader: ConfigReader) -> None:
@@ -84,18 +86,12 @@ def _finish_detectron2(config: dict[str, Any], reader: ConfigReader) -> None:
 DETECTRON2 = ConfigSpec(
     "MViTv2",
     keys={
-        "embed_dim": ("arch.embed_dims", 96, _each), "num_heads": ("arch.num_heads", 1, _each), **OPTIONS,
-        "img_size": ("img_size", 224), "adaptive_window_size": ("window_size", 56),
-        "adaptive_kv_stride": ("kv_stride", 4), "residual_pooling": ("residual_pooling", True),
-        "use_rel_pos": ("relative_positions", True), "use_abs_pos": ("absolute_positions", False),
-        "norm_layer": ("norm_eps", "LayerNorm", layer_norm),
-        "act_layer": (None, "GELU", lambda value: gelu(value or "GELU")),
+        **OPTIONS, **same(img_size=224), "adaptive_window_size": ("window_size", 56),
+        "adaptive_kv_stride": ("kv_stride", 4), "use_rel_pos": ("relative_positions", True),
+        "norm_layer": ("norm_eps", "LayerNorm", layer_norm), "act_layer": (None, "GELU", gelu),
     },
-    fixed={
-        "in_chans": 3, "patch_kernel": (7, 7), "patch_stride": (4, 4), "patch_padding": (3, 3),
-        "qkv_pool_kernel": (3, 3),
-    },
-    ignored=("rel_pos_zero_init", "use_act_checkpoint", "pretrain_use_cls_token"), finish=_finish_detectron2,
+    fixed={"in_chans": 3, **PATCHES, "qkv_pool_kernel": (3, 3)},
+    ignored="rel_pos_zero_init use_act_checkpoint pretrain_use_cls_token", finish=_finish_detectron2,
 )  # fmt: skip
 
 
@@ -159,16 +155,16 @@ def _kv_stride(mvit: ConfigReader, strides: Mapping, starts: list[int]) -> int:
 MVIT = ConfigSpec(
     keys={
         "MLP_RATIO": ("arch.mlp_ratio", 4.0),
-        "DIM_MUL_IN_ATT": ("grow_in", False, one_of({True: "attention", False: "mlp"})),
+        "DIM_MUL_IN_ATT": ("grow_in", False, GROW_IN),
         "RESIDUAL_POOLING": ("residual_pooling", False), "REL_POS_SPATIAL": ("relative_positions", False),
         "USE_ABS_POS": ("absolute_positions", False), "CLS_EMBED_ON": ("class_token", False),
         "QKV_BIAS": ("qkv_bias", True), "DROPPATH_RATE": ("drop_path_rate", 0.1),
     },
     fixed={
-        "MODE": "conv", "POOL_FIRST": False, "PATCH_KERNEL": [7, 7], "PATCH_STRIDE": [4, 4], "PATCH_PADDING": [3, 3],
-        "POOL_KVQ_KERNEL": [3, 3],
+        "MODE": "conv", "POOL_FIRST": False, "POOL_KVQ_KERNEL": [3, 3],
+        **{key.upper(): value for key, value in PATCHES.items()},
     },
-    ignored=("ZERO_DECAY_POS_CLS", "REL_POS_ZERO_INIT"), finish=_finish_official,
+    ignored="ZERO_DECAY_POS_CLS REL_POS_ZERO_INIT", finish=_finish_official,
 )  # fmt: skip
 
 
@@ -182,9 +178,8 @@ def _one_crop(config: dict[str, Any], data: ConfigReader) -> int:
 REPOSITORY = ConfigSpec(
     "MViTv2",
     keys={"MVIT": (None, REQUIRED, MVIT), "DATA": ("img_size", {}, ConfigSpec(finish=_one_crop))},
-    constants=CLASSIFIER,
-    ignored=("MODEL", "TRAIN", "TEST", "SOLVER", "AUG", "MIXUP", "NUM_GPUS", "OUTPUT_DIR", "TASK", "RNG_SEED"),
-)
+    constants=CLASSIFIER, ignored="MODEL TRAIN TEST SOLVER AUG MIXUP NUM_GPUS OUTPUT_DIR TASK RNG_SEED",
+)  # fmt: skip
 """The repository's configuration, `MVIT` and what is beside it."""
 
 
@@ -203,21 +198,19 @@ def _timm_defaults(reader: ConfigReader) -> None:
 TIMM = ConfigSpec(
     "MViTv2",
     keys={
-        "embed_dim": ("arch.embed_dims", 96, _each), "num_heads": ("arch.num_heads", 1, _each), "depths": "arch.depths",
-        **OPTIONS, "img_size": ("img_size", 224, side_pair), "stride_kv_adaptive": ("kv_stride", (4, 4)),
-        "expand_attn": ("grow_in", True, one_of({True: "attention", False: "mlp"})),
-        "residual_pooling": ("residual_pooling", True),
+        **OPTIONS, "depths": "arch.depths", "img_size": ("img_size", 224, side_pair),
+        "stride_kv_adaptive": ("kv_stride", (4, 4)), "expand_attn": ("grow_in", True, GROW_IN),
         "rel_pos_type": ("relative_positions", "spatial", lambda kind: kind == "spatial"),
-        "use_abs_pos": ("absolute_positions", False), "use_cls_token": ("class_token", False),
-        "out_indices": ("out_indices", (0, 1, 2, 3), tuple), "norm_eps": ("norm_eps", 1e-6),
+        "use_cls_token": ("class_token", False), "out_indices": ("out_indices", (0, 1, 2, 3), tuple),
+        **same(norm_eps=1e-6),
     },
     constants={**CLASSIFIER, "class_residual": True},
     fixed={
         "in_chans": 3, "drop_rate": ZERO, "mode": "conv", "pool_first": False, "pool_type": "max",
-        "norm_layer": "layernorm", "act_layer": "gelu", "patch_kernel": (7, 7), "patch_stride": (4, 4),
-        "patch_padding": (3, 3), "kernel_qkv": (3, 3), "stride_q": ((1, 1), (2, 2), (2, 2), (2, 2)), "stride_kv": None,
+        "norm_layer": "layernorm", "act_layer": "gelu", **PATCHES, "kernel_qkv": (3, 3),
+        "stride_q": ((1, 1), (2, 2), (2, 2), (2, 2)), "stride_kv": None,
     },
-    ignored=("num_classes", "num_features", "global_pool", "features_only", "pretrained"), prepare=_timm_defaults,
+    ignored="num_classes num_features global_pool features_only pretrained", prepare=_timm_defaults,
     finish=_finish_timm,
 )  # fmt: skip
 """timm's: the arguments of its configuration, or config.json."""
@@ -230,11 +223,14 @@ NAMED = {
     **{f"mvitv2_{size}_cls": {**sizes, "use_cls_token": True} for size, sizes in SIZES.items() if size != "tiny"},
     "mvitv2_large": {**SIZES["large"], "expand_attn": False},
 }
-ARCHITECTURE = Architecture(
-    "MViTv2", keys={"mvit": OFFICIAL, "detectron2": [*same("scale{}_norm.*"), *OFFICIAL], "timm": timm_keys},
-    configs={
-        "detectron2": {"MViT": DETECTRON2}, "mvit": {None: REPOSITORY},
-        "timm": dict.fromkeys(("MultiScaleVit", *NAMED), TIMM),
-    },
-    tolerated=Tolerated(new_without_classifier=(r"scale\d+_norm\.(weight|bias)",), unused=(r"norm\..*|cls_token",)),
+TOLERATED = Tolerated(new_without_classifier=(r"scale\d+_norm\.(weight|bias)",), unused=(r"norm\..*|cls_token",))
+ARCHITECTURES = (
+    Architecture(
+        "MViTv2", {"mvit": OFFICIAL, "detectron2": [*rules("scale{}_norm."), *OFFICIAL], "timm": timm_keys},
+        {
+            "detectron2": {"MViT": DETECTRON2}, "mvit": {None: REPOSITORY},
+            "timm": dict.fromkeys(("MultiScaleVit", *NAMED), TIMM),
+        },
+        TOLERATED,
+    ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""PVT: whai362/PVT and mmdetection. Ours are whai362's names, less the class token and the classifier."""
+"""PVT and PVT v2: whai362/PVT, mmdetection and timm. Ours are whai362's names, less the class token and classifier."""
 
 import re
 from collections.abc import Mapping
@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from densevit.archs import PVT
+from densevit.archs import PVT, PVT_V2
 from densevit.converters.architecture import Architecture
-from densevit.converters.config_spec import LN_EPS, NO_DROPOUT, ConfigReader, ConfigSpec, indices
-from densevit.converters.key_mapping import KeyRule, ignored, same
+from densevit.converters.config_spec import LN_EPS, NO_DROPOUT, ConfigReader, ConfigSpec, add_defaults, indices, same
+from densevit.converters.key_mapping import KeyRule, invert, linear, rules, within
 from densevit.converters.openmmlab import GELU, LAYER_NORM
 from densevit.errors import ConfigError
 
@@ -28,16 +28,6 @@ def pack_query(query: Tensor, key_value: Tensor) -> Tensor:
     return torch.cat((query, key_value))
 
 
-def to_linear(weight: Tensor) -> Tensor:
-    """A 1x1 convolution's weight (O, I, 1, 1) as a linear layer's (O, I)."""
-    return weight.flatten(1)
-
-
-def to_convolution(weight: Tensor) -> Tensor:
-    """The inverse of `to_linear`."""
-    return weight[:, :, None, None]
-
-
 def with_zero_bias(weight: Tensor) -> tuple[Tensor, Tensor]:
     """mmdetection's `qkv_bias=False` removes the output projection's bias too, where ours has one: of zeros."""
     return weight, weight.new_zeros(len(weight))
@@ -48,43 +38,53 @@ def drop_class_row(third: Tensor, fourth: Tensor) -> tuple[Tensor, Tensor]:
 
     Stage 3's table is twice as high and wide, which distinguishes the two; where sides are odd, a square does.
     """
+
+    def is_square(number: int) -> bool:
+        return number > 0 and round(number**0.5) ** 2 == number
+
     rows, above = fourth.shape[1], third.shape[1]
-    if 4 * rows != above and (4 * (rows - 1) == above or (_is_square(rows - 1) and not _is_square(rows))):
+    if 4 * rows != above and (4 * (rows - 1) == above or (is_square(rows - 1) and not is_square(rows))):
         fourth = fourth[:, 1:]
     return third, fourth
 
 
-def _is_square(number: int) -> bool:
-    return number > 0 and round(number**0.5) ** 2 == number
-
-
 def mmdet_keys(index: str, fc2: int) -> list[KeyRule]:
     """mmdetection's patches and blocks. index: how a block's number is written; fc2: of the MLP's second layer."""
-    block = same("norm1.*", "norm2.*", "attn.sr.*", "attn.norm.*")
-    for kind in ("weight", "bias"):
-        parts = (f"attn.q.{kind}", f"attn.kv.{kind}")
-        block.append(KeyRule(f"attn.attn.in_proj_{kind}", parts, split_query, pack_query))
-    both = ("attn.proj.weight", "attn.proj.bias")
-    block.append(KeyRule(("attn.attn.out_proj.weight", "attn.attn.out_proj.bias"), both))
-    block.append(KeyRule("attn.attn.out_proj.weight", both, with_zero_bias, lambda weight, bias: weight))
-    for number, name in ((0, "fc1"), (fc2, "fc2")):
-        block.append(KeyRule(f"ffn.layers.{number}.weight", f"mlp.{name}.weight", to_linear, to_convolution))
-        block.append(KeyRule(f"ffn.layers.{number}.bias", f"mlp.{name}.bias"))
-    return [
-        KeyRule("layers.{}.0.projection.*", "patch_embed{+1}.proj.*"),
-        KeyRule("layers.{}.0.norm.*", "patch_embed{+1}.norm.*"),
-        *(rule.within(f"layers.{{}}.1.{index}.", "block{+1}.{}.") for rule in block),
+    block = [
+        *rules("norm1. norm2. attn.sr. attn.norm."),
+        *rules("attn.attn.in_proj_weight->attn.q.weight|attn.kv.weight", change=(split_query, pack_query)),
+        *rules("attn.attn.in_proj_bias->attn.q.bias|attn.kv.bias", change=(split_query, pack_query)),
+        *rules("attn.attn.out_proj.weight|attn.attn.out_proj.bias->attn.proj.weight|attn.proj.bias"),
+        *rules(
+            "attn.attn.out_proj.weight->attn.proj.weight|attn.proj.bias", change=(with_zero_bias, lambda w, bias: w)
+        ),
+        *invert([*linear("mlp.fc1", "ffn.layers.0"), *linear("mlp.fc2", f"ffn.layers.{fc2}")]),
     ]
+    patches = rules("layers.{}.0.projection.->patch_embed{+1}.proj. layers.{}.0.norm.->patch_embed{+1}.norm.")
+    return patches + within(block, f"layers.{{}}.1.{index}.", "block{+1}.{}.")
 
 
-TABLES = ("pos_embed3", "pos_embed4")
 KEYS = {
     "pvt": [
-        *ignored("cls_token", "norm.*", "head.*"),
-        KeyRule(TABLES, TABLES, drop_class_row, lambda *tables: tables),
-        *same("pos_embed{}", "patch_embed{}.*", "block{}.*"),
+        *rules("!cls_token !norm. !head."),
+        *rules("pos_embed3|pos_embed4", change=(drop_class_row, lambda *tables: tables)),
+        *rules("pos_embed{} patch_embed{}. block{}."),
     ],
-    "mmdet": [KeyRule("layers.{}.1.0.pos_embed", "pos_embed{+1}"), *mmdet_keys("{+1}", fc2=3)],
+    "mmdet": [*rules("layers.{}.1.0.pos_embed->pos_embed{+1}"), *mmdet_keys("{+1}", fc2=3)],
+}
+V2_KEYS = {
+    "pvt": rules("!head. patch_embed{}. block{}. norm{}."),
+    "mmdet": [
+        *mmdet_keys("{}", fc2=4),
+        *rules("layers.{}.1.{}.ffn.layers.1.->block{+1}.{}.mlp.dwconv.dwconv. layers.{}.2.->norm{+1}."),
+    ],
+    "timm": rules("!head. patch_embed.->patch_embed1.")
+    + [
+        rule
+        for stage in ("stages.{}.", "stages_{}.")  # the latter in models made with features_only=True
+        for rule in rules("downsample.->patch_embed{+1}. blocks.{}.mlp.dwconv.->block{+1}.{}.mlp.dwconv.dwconv.", stage)
+        + rules("blocks.{}.->block{+1}.{}. norm.->norm{+1}.", stage)
+    ],
 }
 
 # ---- configurations ----------------------------------------------------------------------------------
@@ -110,13 +110,11 @@ def _finish_mmdet(config: dict[str, Any], reader: ConfigReader) -> None:
 
 MMDET = ConfigSpec(
     keys={
-        "embed_dims": ("arch.embed_dims", 64), "num_heads": ("arch.num_heads", (1, 2, 5, 8)),
-        "num_layers": ("arch.depths", (3, 4, 6, 3)), "mlp_ratios": ("arch.mlp_ratios", (8, 8, 4, 4)),
-        "sr_ratios": ("arch.sr_ratios", (8, 4, 2, 1)), "qkv_bias": ("qkv_bias", True),
-        "drop_path_rate": ("drop_path_rate", 0.1), "out_indices": ("out_indices", (0, 1, 2, 3), indices),
-        "norm_cfg": ("norm_eps", None, LAYER_NORM),
+        "num_layers": ("arch.depths", (3, 4, 6, 3)), "norm_cfg": ("norm_eps", None, LAYER_NORM),
+        **same("arch.", embed_dims=64, num_heads=(1, 2, 5, 8), mlp_ratios=(8, 8, 4, 4), sr_ratios=(8, 4, 2, 1)),
+        **same(qkv_bias=True, drop_path_rate=0.1), "out_indices": ("out_indices", (0, 1, 2, 3), indices),
     },
-    fixed={"in_channels": 3, **GELU, **NO_DROPOUT}, ignored=("pretrained", "convert_weights", "init_cfg"),
+    fixed={"in_channels": 3, **GELU, **NO_DROPOUT}, ignored="pretrained convert_weights init_cfg",
     finish=_finish_mmdet,
 )  # fmt: skip
 """What both generations have in mmdetection, with its defaults."""
@@ -130,12 +128,10 @@ STYLES = {
 def _of_style(config: dict[str, Any], reader: ConfigReader) -> dict[str, Any]:
     """mmdetection's PyramidVisionTransformer is PVT, or PVTv2 by its options."""
     _finish_mmdet(config, reader)
-    first_grid, first_flags = STYLES["PVT"]
-    grid = tuple(
-        tuple(reader.pop(k, v)) for k, v in zip(("patch_sizes", "strides", "paddings"), first_grid, strict=True)
-    )
+    grid, flags = STYLES["PVT"]
+    grid = tuple(tuple(reader.pop(k, v)) for k, v in zip(("patch_sizes", "strides", "paddings"), grid, strict=True))
     keys = ("use_abs_pos_embed", "norm_after_stage", "use_conv_ffn")
-    flags = tuple(bool(reader.pop(k, v)) for k, v in zip(keys, first_flags, strict=True))
+    flags = tuple(bool(reader.pop(k, v)) for k, v in zip(keys, flags, strict=True))
     stages, size = len(config["arch"]["depths"]), reader.pop("pretrain_img_size", 224)
     styles = {(tuple(v[:stages] for v in given), style): kind for kind, (given, style) in STYLES.items()}
     kind = styles.get((grid, flags))
@@ -151,52 +147,77 @@ def _of_style(config: dict[str, Any], reader: ConfigReader) -> dict[str, Any]:
     return {"type": kind, **config, "pretrain_size": size, "ceil_mode": False}
 
 
-def named(prefix: str, archs: Mapping[str, Mapping], **options: Any) -> dict[str, dict]:
+def _finish_mmdet_v2(config: dict[str, Any], reader: ConfigReader) -> None:
+    _finish_mmdet(config, reader)
+    reader.require("strides", (4, 2, 2, 2)[: len(config["arch"]["depths"])])
+    config["arch"]["linear"] = False  # mmdetection has no linear attention
+
+
+def _named(prefix: str, archs: Mapping[str, Mapping], **options: Any) -> dict[str, dict]:
     """The options of named sizes, by their names."""
     options |= {"qkv_bias": True, "norm_layer": "eps=1e-6"}
     return {f"{prefix}_{name}": {**options, **arch} for name, arch in archs.items()}
 
 
-def finish_official(config: dict[str, Any], reader: ConfigReader) -> None:
+def _finish_official(config: dict[str, Any], reader: ConfigReader) -> None:
     """Stages that are there, and the maps that are given."""
-    stages = reader.pop("num_stages", 4)
+    stages, linear_attention = reader.pop("num_stages", 4), config["arch"].pop("linear", None)
     config["arch"] = {key: list(values)[:stages] for key, values in config["arch"].items()}
     config["out_indices"] = (stages - 1,) if reader.pop("F4", False) else tuple(range(stages))
+    if linear_attention is not None:
+        config["arch"]["linear"] = linear_attention
+    elif (patch := config.pop("patch_size")) != 4:
+        raise ConfigError(f"{reader.where}.patch_size is {patch}; densevit's PVT starts with patches of 4.")
 
 
 OFFICIAL = ConfigSpec(
     keys={
-        "embed_dims": ("arch.embed_dims", (64, 128, 256, 512)), "depths": ("arch.depths", (3, 4, 6, 3)),
-        "num_heads": ("arch.num_heads", (1, 2, 4, 8)), "mlp_ratios": ("arch.mlp_ratios", (4, 4, 4, 4)),
-        "sr_ratios": ("arch.sr_ratios", (8, 4, 2, 1)), "qkv_bias": ("qkv_bias", False),
-        "drop_path_rate": ("drop_path_rate", 0.0), "norm_layer": ("norm_eps", "nn.LayerNorm", norm_layer_eps),
+        **same("arch.", embed_dims=(64, 128, 256, 512), depths=(3, 4, 6, 3), num_heads=(1, 2, 4, 8)),
+        **same("arch.", mlp_ratios=(4, 4, 4, 4), sr_ratios=(8, 4, 2, 1)), **same(qkv_bias=False, drop_path_rate=0.0),
+        "norm_layer": ("norm_eps", "nn.LayerNorm", norm_layer_eps),
     },
     constants={"embed_norm_eps": LN_EPS}, fixed={"in_chans": 3, "qk_scale": None, **NO_DROPOUT},
-    ignored=("num_classes", "style", "pretrained", "init_cfg"), finish=finish_official,
+    ignored="num_classes style pretrained init_cfg", finish=_finish_official,
 )  # fmt: skip
 """What both generations have in whai362/PVT, with its defaults."""
-NAMED = named("pvt", PVT, drop_path_rate=0.1, patch_size=4)
-PVT_OFFICIAL = OFFICIAL.but(
-    type="PVT",
-    keys={"img_size": ("pretrain_size", 224), "patch_size": ("patch_size", 16)},
+V1 = OFFICIAL.but(
+    type="PVT", keys={"img_size": ("pretrain_size", 224), **same(patch_size=16)},
     constants={"ceil_mode": False, "keep_pos_embed_if_same_length": True},
-    finish=lambda config, reader: (finish_official(config, reader), _patches_of_4(config, reader))[1],
-)
-
-
-def _patches_of_4(config: dict[str, Any], reader: ConfigReader) -> None:
-    if (patch := config.pop("patch_size")) != 4:
-        raise ConfigError(f"{reader.where}.patch_size is {patch}; densevit's PVT starts with patches of 4.")
-
-
-ARCHITECTURE = Architecture(
-    "PVT",
-    keys=KEYS,
-    configs={
-        "mmdet": {"PyramidVisionTransformer": MMDET.but(finish=_of_style)},
-        "pvt": {
-            "PyramidVisionTransformer": PVT_OFFICIAL,
-            **{name: PVT_OFFICIAL.but(defaults=options) for name, options in NAMED.items()},
-        },
+)  # fmt: skip
+V2 = OFFICIAL.but(type="PVTv2", keys={"linear": ("arch.linear", False, bool)}, ignored="img_size patch_size")
+NAMED, V2_NAMED = _named("pvt", PVT, drop_path_rate=0.1, patch_size=4), _named("pvt_v2", PVT_V2)
+"""timm's too; whai362's drop path is 0.1."""
+TIMM = ConfigSpec(
+    "PVTv2",
+    keys={
+        **{key: how for key, how in V2.keys.items() if key != "norm_layer"}, **same(qkv_bias=True),
+        **same("arch.", mlp_ratios=(8, 8, 4, 4)), "out_indices": ("out_indices", (0, 1, 2, 3), tuple),
     },
-)
+    constants={"norm_eps": 1e-6, "embed_norm_eps": LN_EPS},
+    fixed={"in_chans": 3, "proj_drop_rate": NO_DROPOUT["drop_rate"], **NO_DROPOUT},
+    ignored="norm_layer num_classes num_features global_pool features_only pretrained img_size",
+    prepare=lambda reader: add_defaults(reader, V2_NAMED),
+)  # fmt: skip
+MMDET_V2 = MMDET.but(type="PVTv2", ignored="pretrain_img_size", finish=_finish_mmdet_v2)
+ARCHITECTURES = (
+    Architecture(
+        "PVT", KEYS,
+        {
+            "mmdet": {"PyramidVisionTransformer": MMDET.but(finish=_of_style)},
+            "pvt": {
+                "PyramidVisionTransformer": V1, **{name: V1.but(defaults=size) for name, size in NAMED.items()},
+            },
+        },
+    ),
+    Architecture(
+        "PVTv2", V2_KEYS,
+        {
+            "mmdet": {"PyramidVisionTransformerV2": MMDET_V2},
+            "pvt": {
+                "PyramidVisionTransformerV2": V2,
+                **{name: V2.but(defaults={"drop_path_rate": 0.1, **size}) for name, size in V2_NAMED.items()},
+            },
+            "timm": dict.fromkeys(("PyramidVisionTransformerV2", *V2_NAMED), TIMM),
+        },
+    ),
+)  # fmt: skip

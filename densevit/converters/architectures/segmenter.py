@@ -5,9 +5,9 @@ from typing import Any
 from torch import Tensor
 
 from densevit.converters.architecture import Architecture
-from densevit.converters.config_spec import ZERO, ConfigReader, UnsupportedModelError
-from densevit.converters.key_mapping import KeyRule, renamed, same
-from densevit.converters.openmmlab import CLASSIFIER, GELU, LAYER_NORM
+from densevit.converters.config_spec import NO_DROPOUT, ConfigReader, UnsupportedModelError, same
+from densevit.converters.key_mapping import rules
+from densevit.converters.openmmlab import CLASSIFIER, GELU, LAYER_NORM, finish_classifier
 
 
 def transposed(weight: Tensor) -> Tensor:
@@ -15,26 +15,18 @@ def transposed(weight: Tensor) -> Tensor:
     return weight.t()
 
 
-BLOCK = {
-    "ln1": "norm1", "ln2": "norm2", "attn.attn.out_proj": "attn.proj", "ffn.layers.0.0": "mlp.fc1",
-    "ffn.layers.1": "mlp.fc2",
-}  # fmt: skip
-
-
-def _finish(config: dict[str, Any], head: ConfigReader) -> tuple[None, dict[str, Any]]:
-    CLASSIFIER.finish(config, head)
+def _finish(config: dict[str, Any], head: ConfigReader) -> None:
+    finish_classifier(config, head)
     config.pop("dropout")  # of a classifying convolution, which it has not
-    return None, config
 
 
 HEAD = CLASSIFIER.but(
     type="SegmenterHead",
     keys={
-        "num_layers": "num_layers", "num_heads": "num_heads", "embed_dims": "embed_dim", "mlp_ratio": ("mlp_ratio", 4),
+        "num_layers": "num_layers", "num_heads": "num_heads", "embed_dims": "embed_dim", **same(mlp_ratio=4),
         "drop_path_rate": ("drop_path", 0.1), "norm_cfg": ("norm_eps", {"type": "LN"}, LAYER_NORM),
     },
-    fixed={"num_fcs": 2, "qkv_bias": True, **GELU, "drop_rate": ZERO, "attn_drop_rate": ZERO},
-    ignored=("channels", "init_std"), finish=_finish,
+    fixed={"num_fcs": 2, "qkv_bias": True, **GELU, **NO_DROPOUT}, ignored="channels init_std", finish=_finish,
 )  # fmt: skip
 """SegmenterMaskTransformerHead."""
 
@@ -57,19 +49,15 @@ def of_repository(decoder: ConfigReader, width: int, classes: int) -> dict[str, 
     return {**config, "num_classes": classes}
 
 
-ARCHITECTURE = Architecture(
-    "SegmenterHead",
-    keys={
-        "segmenter": same(
-            "cls_emb", "proj_patch", "proj_classes", "blocks.{}.*", "proj_dec.*", "decoder_norm.*", "mask_norm.*"
-        ),
-        "mmseg": [
-            *(rule.within("layers.{}.", "blocks.{}.") for rule in renamed(**BLOCK)),
-            *(KeyRule(f"layers.{{}}.attn.attn.in_proj_{k}", f"blocks.{{}}.attn.qkv.{k}") for k in ("weight", "bias")),
-            *renamed(dec_proj="proj_dec"),
-            KeyRule("patch_proj.weight", "proj_patch", transposed, transposed),
-            KeyRule("classes_proj.weight", "proj_classes", transposed, transposed),
-            *same("cls_emb", "decoder_norm.*", "mask_norm.*"),
-        ],
-    },
+SAME = "cls_emb decoder_norm. mask_norm."
+BLOCK = (
+    "ln1.->norm1. ln2.->norm2. attn.attn.out_proj.->attn.proj. ffn.layers.0.0.->mlp.fc1. ffn.layers.1.->mlp.fc2. "
+    "attn.attn.in_proj_weight->attn.qkv.weight attn.attn.in_proj_bias->attn.qkv.bias"
 )
+"""A block in mmsegmentation, of the head as of its ViT."""
+MMSEG = [
+    *rules(BLOCK, "layers.{}.", "blocks.{}."), *rules(f"dec_proj.->proj_dec. {SAME}"),
+    *rules("patch_proj.weight->proj_patch classes_proj.weight->proj_classes", change=(transposed, transposed)),
+]  # fmt: skip
+REPOSITORY = rules(f"proj_patch proj_classes blocks.{{}}. proj_dec. {SAME}")
+ARCHITECTURES = (Architecture("SegmenterHead", {"segmenter": REPOSITORY, "mmseg": MMSEG}),)

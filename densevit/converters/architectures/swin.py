@@ -1,4 +1,4 @@
-"""Swin: microsoft's two repositories, detectron2, mmdetection, timm and transformers.
+"""Swin and Swin V2: microsoft's two repositories, detectron2, mmdetection, timm and transformers.
 
 Ours are microsoft's names, with one norm for each returned map as in its detection repository.
 """
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from densevit.archs import SWIN
@@ -21,9 +20,10 @@ from densevit.converters.config_spec import (
     ConfigSpec,
     add_defaults,
     indices,
+    same,
     side_pair,
-)
-from densevit.converters.key_mapping import KeyRule, ignored, renamed, same
+)  # fmt: skip
+from densevit.converters.key_mapping import KeyRule, joined, rules, within
 from densevit.converters.openmmlab import GELU, LAYER_NORM
 from densevit.errors import ConfigError
 
@@ -45,57 +45,48 @@ def to_unfold(weight: Tensor) -> Tensor:
     return weight.unflatten(-1, (2, 2, -1)).transpose(-3, -2).movedim(-1, -3).flatten(-3)
 
 
-def pack(*parts: Tensor) -> Tensor:
-    """Query, key and value projections as one."""
-    return torch.cat(parts)
-
-
-def unpack(packed: Tensor) -> tuple[Tensor, ...]:
-    """The inverse of `pack`."""
-    return packed.chunk(3)
-
-
-CLASSIFIER = ignored("norm.*", "head.*")
-COMPUTED = ("attn.relative_position_index", "attn.relative_coords_table", "attn_mask")
+COMPUTED = "!{0}attn.relative_position_index !{0}attn.relative_coords_table !{0}attn_mask "
 """Tensors of a block that follow from the sizes; files hold them all the same."""
 OFFICIAL = [
-    *CLASSIFIER,
-    *ignored(*(f"layers.{{}}.blocks.{{}}.{name}" for name in COMPUTED)),
-    KeyRule("absolute_pos_embed", "absolute_pos_embed", to_table, to_table),
-    *same("patch_embed.*", "layers.{}.*", "norm{}.*"),
-]
+    *rules("!norm. !head. " + COMPUTED.format("layers.{}.blocks.{}.")),
+    *rules("absolute_pos_embed", change=(to_table, to_table)), *rules("patch_embed. layers.{}. norm{}."),
+]  # fmt: skip
 """microsoft's names for both generations."""
+STAGE = COMPUTED.format("blocks.{}.") + "downsample.->layers.{-1}.downsample. blocks.->layers.{}.blocks."
 TIMM = [
-    *CLASSIFIER,
-    *same("patch_embed.*"),
-    *(
-        rule.within(stage)
-        for stage in ("layers.{}.", "layers_{}.")
-        for rule in (
-            *ignored(*(f"blocks.{{}}.{name}" for name in COMPUTED)),
-            KeyRule("downsample.*", "layers.{-1}.downsample.*"),
-            KeyRule("blocks.*", "layers.{}.blocks.*"),
-        )
-    ),
-]
+    *rules("!norm. !head. patch_embed."),
+    *(rule for stage in ("layers.{}.", "layers_{}.") for rule in rules(STAGE, stage)),
+]  # fmt: skip
 """timm's for both: it merges at the start of a stage, and writes `layers_0` in what it makes with features_only."""
 OPENMMLAB = [
-    *ignored("stages.{}.blocks.{}.attn.w_msa.relative_position_index"),
-    *same("absolute_pos_embed", "patch_embed.norm.*", "norm{}.*"),
-    KeyRule("patch_embed.projection.*", "patch_embed.proj.*"),
-    KeyRule("stages.{}.blocks.{}.attn.w_msa.*", "layers.{}.blocks.{}.attn.*"),
-    KeyRule("stages.{}.blocks.{}.ffn.layers.0.0.*", "layers.{}.blocks.{}.mlp.fc1.*"),
-    KeyRule("stages.{}.blocks.{}.ffn.layers.1.*", "layers.{}.blocks.{}.mlp.fc2.*"),
-    KeyRule("stages.{}.blocks.*", "layers.{}.blocks.*"),
-    KeyRule("stages.{}.downsample.*", "layers.{}.downsample.*", from_unfold, to_unfold),
-]
-BLOCK = renamed(
-    **{
-        "layernorm_before": "norm1", "layernorm_after": "norm2", "attention.output.dense": "attn.proj",
-        "intermediate.dense": "mlp.fc1", "output.dense": "mlp.fc2",
-    }
-)  # fmt: skip
-"""transformers' names within a block of either generation."""
+    *rules("!stages.{}.blocks.{}.attn.w_msa.relative_position_index absolute_pos_embed patch_embed.norm. norm{}."),
+    *rules("patch_embed.projection.->patch_embed.proj."),
+    *rules(
+        "attn.w_msa.->attn. ffn.layers.0.0.->mlp.fc1. ffn.layers.1.->mlp.fc2. *", "stages.{}.blocks.{}.",
+        "layers.{}.blocks.{}.",
+    ),
+    *rules("stages.{}.downsample.->layers.{}.downsample.", change=(from_unfold, to_unfold)),
+]  # fmt: skip
+# files have the older names (attention.self.query), models of transformers 5 the newer ones (attention.q_proj)
+BLOCK = rules(
+    "layernorm_before.->norm1. layernorm_after.->norm2. attention.output.dense.->attn.proj. "
+    "attention.o_proj.->attn.proj. intermediate.dense.->mlp.fc1. output.dense.->mlp.fc2. mlp."
+)
+QKV = joined("attention.self.query|attention.self.key|attention.self.value", "attn.qkv")
+V1_BLOCK = (
+    QKV
+    + joined("attention.q_proj|attention.k_proj|attention.v_proj", "attn.qkv")
+    + rules(
+        "attention.self.relative_position_bias_table->attn.relative_position_bias_table "
+        "attention.relative_position_bias.relative_position_bias_table->attn.relative_position_bias_table "
+        "!attention.self.relative_position_index !attention.relative_position_bias.relative_position_index"
+    )
+)
+V2_BLOCK = QKV[:1] + rules(
+    "attention.self.query.bias->attn.q_bias attention.self.value.bias->attn.v_bias "
+    "attention.self.logit_scale->attn.logit_scale attention.self.continuous_position_bias_mlp.->attn.cpb_mlp. "
+    "!attention.self.relative_position_index !attention.self.relative_coords_table"
+)
 
 
 def transformers_keys(prefix: str, block: list[KeyRule]) -> list[KeyRule]:
@@ -103,41 +94,13 @@ def transformers_keys(prefix: str, block: list[KeyRule]) -> list[KeyRule]:
 
     block: the generation's rules within a block.
     """
-    rules = [
-        *ignored("layernorm.*", "embeddings.mask_token"),
-        KeyRule("embeddings.position_embeddings", "absolute_pos_embed"),
-        KeyRule("embeddings.patch_embeddings.projection.*", "patch_embed.proj.*"),
-        KeyRule("embeddings.norm.*", "patch_embed.norm.*"),
-        KeyRule("encoder.layers.{}.downsample.*", "layers.{}.downsample.*"),
-        *(rule.within("encoder.layers.{}.blocks.{}.", "layers.{}.blocks.{}.") for rule in (*BLOCK, *block)),
-    ]
-    return [
-        *ignored("classifier.*"),
-        KeyRule("hidden_states_norms.stage{+1}.*", "norm{}.*"),
-        *(rule.within(start) for start in ("", f"{prefix}.") for rule in rules),
-    ]
+    whole = rules(
+        "!layernorm. !embeddings.mask_token embeddings.position_embeddings->absolute_pos_embed embeddings.norm."
+        "->patch_embed.norm. embeddings.patch_embeddings.projection.->patch_embed.proj. "
+        "encoder.layers.{}.downsample.->layers.{}.downsample."
+    ) + within([*BLOCK, *block], "encoder.layers.{}.blocks.{}.", "layers.{}.blocks.{}.")
+    return [*rules("!classifier. hidden_states_norms.stage{+1}.->norm{}."), *whole, *within(whole, f"{prefix}.")]
 
-
-TRANSFORMERS_BLOCK = [
-    # files have the older names (attention.self.query), models of transformers 5 the newer ones (attention.q_proj)
-    *(
-        KeyRule(tuple(f"attention.{name}.{kind}" for name in names), f"attn.qkv.{kind}", pack, unpack)
-        for names in (("self.query", "self.key", "self.value"), ("q_proj", "k_proj", "v_proj"))
-        for kind in ("weight", "bias")
-    ),
-    KeyRule("attention.o_proj.*", "attn.proj.*"),
-    *same("mlp.*"),
-    *(
-        KeyRule(f"attention.{owner}.relative_position_{kind}", ours)
-        for owner in ("self", "relative_position_bias")
-        for kind, ours in (("bias_table", "attn.relative_position_bias_table"), ("index", None))
-    ),
-]
-KEYS = {
-    "swin": OFFICIAL, "detectron2": OFFICIAL, "mmdet": OPENMMLAB, "mmseg": OPENMMLAB, "timm": TIMM,
-    "transformers": transformers_keys("swin", TRANSFORMERS_BLOCK),
-}  # fmt: skip
-OUTPUT_NORMS = Tolerated(new_without_classifier=(r"norm\d+\.(weight|bias)",))
 
 # ---- configurations ----------------------------------------------------------------------------------
 
@@ -153,10 +116,14 @@ def first_width(dim: Any) -> int:
 
 ARCH = {
     "embed_dim": ("arch.embed_dim", 96, first_width), "depths": ("arch.depths", SWIN["tiny"]["depths"], list),
-    "num_heads": ("arch.num_heads", SWIN["tiny"]["num_heads"], list), "mlp_ratio": ("arch.mlp_ratio", 4),
-    "patch_size": ("patch_size", 4), "qkv_bias": ("qkv_bias", True), "drop_path_rate": ("drop_path_rate", 0.1),
+    "num_heads": ("arch.num_heads", SWIN["tiny"]["num_heads"], list), **same("arch.", mlp_ratio=4),
+    **same(patch_size=4, qkv_bias=True, drop_path_rate=0.1),
 }  # fmt: skip
 """What all projects have, most under the same names; the defaults are the tiny size's."""
+
+
+def _stages(config: dict[str, Any]) -> int:
+    return len(config["arch"]["depths"])
 
 
 def still_windows(reader: ConfigReader, maps: Sequence[tuple[int, int]]) -> dict[str, Any]:
@@ -178,49 +145,55 @@ def still_windows(reader: ConfigReader, maps: Sequence[tuple[int, int]]) -> dict
 
 def square_windows(config: dict[str, Any], reader: ConfigReader, image: Any) -> dict[str, Any]:
     """The same of a square image, incomplete patches left out."""
-    side, stages = min(side_pair(image)) // config["patch_size"], len(config["arch"]["depths"])
-    return still_windows(reader, [(side // 2**i,) * 2 for i in range(stages)])
+    side = min(side_pair(image)) // config["patch_size"]
+    return still_windows(reader, [(side // 2**i,) * 2 for i in range(_stages(config))])
 
 
-def classifier_windows(config: dict[str, Any], reader: ConfigReader) -> None:
+def _outputs(config: dict[str, Any], reader: ConfigReader, flag: str) -> None:
+    """A detector's maps and the size that its absolute positions are for. flag: whether it has them."""
+    image = reader.pop("pretrain_img_size", 224)
+    config["pretrain_size"] = side_pair(image) if reader.pop(flag, False) else None
+    config["out_indices"] = indices(reader.pop("out_indices", range(_stages(config))))
+
+
+def _pretrained_windows(config: dict[str, Any], reader: ConfigReader) -> None:
+    """`pretrained_window_sizes`, a stage each; 0: the model's own windows. Swin has none."""
+    if config.get("type", "SwinV2") == "SwinV2":
+        sizes = reader.pop("pretrained_window_sizes", [0] * _stages(config))[: _stages(config)]
+        config["pretrained_window_sizes"] = tuple(tuple(s) if isinstance(s, (list, tuple)) else s for s in sizes)
+
+
+def _finish_classifier(config: dict[str, Any], reader: ConfigReader) -> None:
     """microsoft's classifiers are for one size of image."""
     image = reader.pop("img_size", 224)
     config["pretrain_size"] = side_pair(image) if reader.pop("ape", False) else None
     config |= square_windows(config, reader, image)
-    config |= {"out_indices": tuple(range(len(config["arch"]["depths"]))), "output_norm": False}
+    config |= {"out_indices": tuple(range(_stages(config))), "output_norm": False}
+    _pretrained_windows(config, reader)
 
 
 MICROSOFT = ConfigSpec(
-    keys={**ARCH, "patch_norm": ("patch_norm", True), "norm_layer": ("norm_eps", "nn.LayerNorm", norm_layer_eps)},
-    fixed={"in_chans": 3, **NO_DROPOUT},
-    ignored=("num_classes", "use_checkpoint", "fused_window_process", "pretrained", "init_cfg"),
-    finish=classifier_windows,
+    keys={**ARCH, **same(patch_norm=True), "norm_layer": ("norm_eps", "nn.LayerNorm", norm_layer_eps)},
+    fixed={"in_chans": 3, **NO_DROPOUT}, finish=_finish_classifier,
+    ignored="num_classes use_checkpoint fused_window_process pretrained init_cfg",
 )  # fmt: skip
 """microsoft's classes of both generations, and detectron2's."""
 
 
 def _microsoft(reader: ConfigReader) -> dict[str, Any]:
     """The detection repository's SwinTransformer, or the classifier's of the same name."""
-    spec = MICROSOFT.but(type="Swin", keys={"qk_scale": ("qk_scale", None)})
+    spec = MICROSOFT.but(type="Swin", keys=same(qk_scale=None))
     if any(key in reader.remaining for key in ("img_size", "num_classes", "fused_window_process")):
         return spec(reader)
-    keys = {"drop_path_rate": ("drop_path_rate", 0.2), "window_size": ("window_size", 7)}
-    return spec.but(keys=keys, fixed={"frozen_stages": -1}, finish=_detector_outputs)(reader)
-
-
-def _detector_outputs(config: dict[str, Any], reader: ConfigReader) -> None:
-    image, stages = reader.pop("pretrain_img_size", 224), len(config["arch"]["depths"])
-    config["pretrain_size"] = side_pair(image) if reader.pop("ape", False) else None
-    config["out_indices"] = indices(reader.pop("out_indices", range(stages)))
+    keys, finish = same(drop_path_rate=0.2, window_size=7), lambda config, reader: _outputs(config, reader, "ape")
+    return spec.but(keys=keys, fixed={"frozen_stages": -1}, finish=finish)(reader)
 
 
 def _finish_mmdet(config: dict[str, Any], reader: ConfigReader) -> None:
-    config["merge_norm"], stages = config["patch_norm"], len(config["arch"]["depths"])
+    config["merge_norm"] = config["patch_norm"]
     config["norm_eps"] = config["norm_eps"] or LN_EPS
-    reader.require("strides", [config["patch_size"]] + [2] * (stages - 1), [(4, 2, 2, 2)])
-    image = reader.pop("pretrain_img_size", 224)
-    config["pretrain_size"] = side_pair(image) if reader.pop("use_abs_pos_embed", False) else None
-    config["out_indices"] = indices(reader.pop("out_indices", range(stages)))
+    reader.require("strides", [config["patch_size"]] + [2] * (_stages(config) - 1), [(4, 2, 2, 2)])
+    _outputs(config, reader, "use_abs_pos_embed")
     if (channels := reader.pop("in_channels", 3)) != 3:
         config["in_channels"] = channels
 
@@ -229,10 +202,9 @@ MMDET = ConfigSpec(
     "Swin",
     keys={
         **{("embed_dims" if key == "embed_dim" else key): how for key, how in ARCH.items()},
-        "window_size": ("window_size", 7), "qk_scale": ("qk_scale", None), "patch_norm": ("patch_norm", True),
-        "norm_cfg": ("norm_eps", {"type": "LN"}, LAYER_NORM),
+        **same(window_size=7, qk_scale=None, patch_norm=True), "norm_cfg": ("norm_eps", {"type": "LN"}, LAYER_NORM),
     },
-    fixed={"frozen_stages": -1, **GELU, **NO_DROPOUT}, ignored=("with_cp", "pretrained", "convert_weights", "init_cfg"),
+    fixed={"frozen_stages": -1, **GELU, **NO_DROPOUT}, ignored="with_cp pretrained convert_weights init_cfg",
     finish=_finish_mmdet,
 )  # fmt: skip
 
@@ -243,10 +215,11 @@ def _mmdet(reader: ConfigReader) -> dict[str, Any]:
     return (_microsoft if older else MMDET)(reader)
 
 
-def _timm_windows(config: dict[str, Any], reader: ConfigReader) -> None:
+def _finish_timm(config: dict[str, Any], reader: ConfigReader) -> None:
     """Windows and shifts are fixed for the model's size of image."""
-    image, stages = reader.pop("img_size", 224), len(config["arch"]["depths"])
+    image, stages = reader.pop("img_size", 224), _stages(config)
     config["out_indices"] = indices(reader.pop("out_indices", range(stages)))
+    _pretrained_windows(config, reader)
     if reader.pop("always_partition", False):
         config["window_size"] = reader.pop("window_size", 7)
         return
@@ -254,38 +227,41 @@ def _timm_windows(config: dict[str, Any], reader: ConfigReader) -> None:
     config |= still_windows(reader, [tuple(-(-side // 2**i) for side in grid) for i in range(stages)])
 
 
-TIMM_SPEC = ConfigSpec(
-    keys=ARCH,
-    constants={"pad_first": False, "output_norm": False, "norm_eps": LN_EPS},
-    fixed={"in_chans": 3, "proj_drop_rate": ZERO, **NO_DROPOUT},
-    ignored=(
-        "num_classes", "num_features", "global_pool", "features_only", "pretrained", "weight_init", "strict_img_size",
-        "dynamic_img_size",
+def _timm(*sizes: tuple[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Named models: patterns of their names, and what is not the size's."""
+    return {name.format(size): {**SWIN[size], **given} for name, names, given in sizes for size in names.split()}
+
+
+AT_192 = {"pretrained_window_sizes": [12, 12, 12, 6]}
+NAMED = _timm(
+    ("swin_{}_patch4_window7_224", "tiny small base large", {"window_size": 7, "img_size": 224}),
+    ("swin_{}_patch4_window12_384", "base large", {"window_size": 12, "img_size": 384}),
+    *(
+        (f"swin_s3_{name}_224", "tiny", {"depths": [2, 2, depth, 2], "window_size": windows, "img_size": 224})
+        for name, depth, windows in (
+            ("tiny", 6, [7, 7, 14, 7]), ("small", 18, [14, 14, 14, 7]), ("base", 30, [7, 7, 14, 7]),
+        )
     ),
-    finish=_timm_windows,
+)  # fmt: skip
+V2_NAMED = _timm(
+    ("swinv2_{}_window8_256", "tiny small base", {"window_size": 8, "img_size": 256}),
+    ("swinv2_{}_window16_256", "tiny small base", {"window_size": 16, "img_size": 256}),
+    ("swinv2_{}_window12_192", "base large", {"window_size": 12, "img_size": 192}),
+    ("swinv2_{}_window12to16_192to256", "base large", {"window_size": 16, "img_size": 256, **AT_192}),
+    ("swinv2_{}_window12to24_192to384", "base large", {"window_size": 24, "img_size": 384, **AT_192}),
+)
+TIMM_CONFIG = ConfigSpec(
+    keys=ARCH, constants={"pad_first": False, "output_norm": False, "norm_eps": LN_EPS},
+    fixed={"in_chans": 3, "proj_drop_rate": ZERO, **NO_DROPOUT}, finish=_finish_timm,
+    ignored="num_classes num_features global_pool features_only pretrained weight_init strict_img_size "
+    "dynamic_img_size",
 )  # fmt: skip
 """timm's two generations: the arguments of the class, or config.json. A map is shifted before it is completed."""
-NAMED = {
-    **{
-        f"swin_{size}_patch4_window{window}_{side}": {**SWIN[size], "window_size": window, "img_size": side}
-        for sizes, window, side in ((SWIN, 7, 224), (("base", "large"), 12, 384))
-        for size in sizes
-    },
-    **{
-        f"swin_s3_{size}_224": {**SWIN["tiny"], "depths": depths, "window_size": windows, "img_size": 224}
-        for size, depths, windows in (
-            ("tiny", [2, 2, 6, 2], [7, 7, 14, 7]),
-            ("small", [2, 2, 18, 2], [14, 14, 14, 7]),
-            ("base", [2, 2, 30, 2], [7, 7, 14, 7]),
-        )
-    },
-}
 BESIDE = (
-    "model_type", "transformers_version", "torch_dtype", "dtype", "hidden_size", "num_layers", "encoder_stride",
-    "initializer_range", "stage_names", "id2label", "label2id", "problem_type", "path_norm", "_name_or_path",
-    "output_hidden_states", "output_attentions", "return_dict", "_out_features",
-    "_out_indices", "use_cache", "chunk_size_feed_forward", "is_encoder_decoder",
-)  # fmt: skip
+    "model_type transformers_version torch_dtype dtype hidden_size num_layers encoder_stride initializer_range "
+    "stage_names id2label label2id problem_type path_norm _name_or_path output_hidden_states output_attentions "
+    "return_dict _out_features _out_indices use_cache chunk_size_feed_forward is_encoder_decoder"
+)
 """What a config.json of transformers' holds beside the network."""
 
 
@@ -300,45 +276,68 @@ def stages_of(reader: ConfigReader, count: int) -> tuple[int, ...]:
     return tuple(i - 1 for i in stages)
 
 
-def finish_transformers(config: dict[str, Any], reader: ConfigReader) -> bool:
-    """Positions and outputs of both generations. Returns whether it is a backbone, which chooses its stages."""
-    classes = reader.pop("architectures", None) or [reader.type or ""]
-    backbone, stages = str(classes[0]).endswith("Backbone"), len(config["arch"]["depths"])
-    image = reader.pop("image_size", 224)
+def _finish_transformers(config: dict[str, Any], reader: ConfigReader) -> None:
+    """A Backbone chooses its stages. SwinBackbone has a norm for each map and always shifts; Swin's other classes give
+    the maps as they are, and do not shift one that is no larger than a window. Swin V2's size of image determines
+    where windows are smaller and do not shift."""
+    classes, stages = reader.pop("architectures", None) or [reader.type or ""], _stages(config)
+    backbone, image = str(classes[0]).endswith("Backbone"), reader.pop("image_size", 224)
     config["pretrain_size"] = side_pair(image) if reader.pop("use_absolute_embeddings", False) else None
     outputs = stages_of(reader, stages)
     config["out_indices"] = outputs if backbone else tuple(range(stages))
-    return backbone
-
-
-def _transformers(config: dict[str, Any], reader: ConfigReader) -> None:
-    """SwinBackbone has a norm for each map and always shifts; the other classes give the maps as they are, and do not
-    shift one that is no larger than a window."""
-    config["output_norm"] = config["shift_small_maps"] = finish_transformers(config, reader)
+    if config["type"] == "Swin":
+        config["window_size"] = reader.pop("window_size", 7)
+        config["output_norm"] = config["shift_small_maps"] = backbone
+    else:
+        config |= {**square_windows(config, reader, side_pair(image)[0]), "output_norm": False}
+        _pretrained_windows(config, reader)
 
 
 TRANSFORMERS = ConfigSpec(
-    keys=ARCH,
+    keys=ARCH, ignored=BESIDE, finish=_finish_transformers,
     fixed={
         "num_channels": 3, "hidden_act": "gelu", "layer_norm_eps": LN_EPS, "hidden_dropout_prob": ZERO,
         "attention_probs_dropout_prob": ZERO,
     },
-    ignored=BESIDE, finish=finish_transformers,
 )  # fmt: skip
-TIMM_CONFIG = TIMM_SPEC.but(type="Swin", fixed={"head_dim": None}, prepare=lambda reader: add_defaults(reader, NAMED))
-ARCHITECTURE = Architecture(
-    "Swin",
-    keys=KEYS,
-    configs={
-        "mmdet": {"SwinTransformer": _mmdet},
-        "mmseg": {"SwinTransformer": _mmdet},
-        "swin": {"SwinTransformer": _microsoft},
-        "detectron2": {"SwinTransformer": _microsoft, "D2SwinTransformer": _microsoft},
-        "timm": dict.fromkeys(("SwinTransformer", *NAMED), TIMM_CONFIG),
-        "transformers": dict.fromkeys(
-            ("swin", "SwinModel", "SwinBackbone", "SwinForImageClassification"),
-            TRANSFORMERS.but(type="Swin", keys={"window_size": ("window_size", 7)}, finish=_transformers),
-        ),
-    },
-    tolerated=OUTPUT_NORMS,
-)
+OF_TRANSFORMERS = ("Model", "Backbone", "ForImageClassification")
+OUTPUT_NORMS = Tolerated(new_without_classifier=(r"norm\d+\.(weight|bias)",))
+ARCHITECTURES = (
+    Architecture(
+        "Swin",
+        {
+            "swin": OFFICIAL, "detectron2": OFFICIAL, "mmdet": OPENMMLAB, "mmseg": OPENMMLAB, "timm": TIMM,
+            "transformers": transformers_keys("swin", V1_BLOCK),
+        },
+        {
+            "mmdet": {"SwinTransformer": _mmdet}, "mmseg": {"SwinTransformer": _mmdet},
+            "swin": {"SwinTransformer": _microsoft},
+            "detectron2": {"SwinTransformer": _microsoft, "D2SwinTransformer": _microsoft},
+            "timm": dict.fromkeys(
+                ("SwinTransformer", *NAMED),
+                TIMM_CONFIG.but(type="Swin", fixed={"head_dim": None}, prepare=lambda r: add_defaults(r, NAMED)),
+            ),
+            "transformers": dict.fromkeys(
+                ("swin", *(f"Swin{end}" for end in OF_TRANSFORMERS)), TRANSFORMERS.but(type="Swin")
+            ),
+        },
+        OUTPUT_NORMS,
+    ),
+    Architecture(
+        "SwinV2",
+        {"swin": OFFICIAL, "timm": TIMM, "transformers": transformers_keys("swinv2", V2_BLOCK)},
+        {
+            "swin": {"SwinTransformerV2": MICROSOFT.but(type="SwinV2")},
+            "timm": dict.fromkeys(
+                ("SwinTransformerV2", *V2_NAMED),
+                TIMM_CONFIG.but(
+                    type="SwinV2", fixed={"act_layer": "gelu"}, prepare=lambda r: add_defaults(r, V2_NAMED)
+                ),
+            ),
+            "transformers": dict.fromkeys(
+                ("swinv2", *(f"Swinv2{end}" for end in OF_TRANSFORMERS)), TRANSFORMERS.but(type="SwinV2")
+            ),
+        },
+        OUTPUT_NORMS,
+    ),
+)  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Any
 
 from densevit.archs import VIT
 from densevit.converters.architectures.swin import BESIDE, stages_of
-from densevit.converters.config_spec import LN_EPS, ZERO, ConfigReader, ConfigSpec, one_of, side_pair
+from densevit.converters.config_spec import LN_EPS, ZERO, ConfigReader, ConfigSpec, same, side_pair
 from densevit.converters.openmmlab import GELU, LAYER_NORM
 from densevit.errors import ConfigError
 
@@ -23,15 +23,21 @@ def whole_ratio(config: dict[str, Any], hidden: int | None = None) -> dict[str, 
     return config
 
 
+def finish_ratio(config: dict[str, Any], reader: ConfigReader) -> None:
+    """`whole_ratio`, where nothing else is left to do."""
+    whole_ratio(config)
+
+
 def swiglu_width(width: int, ratio: float, multiple: int) -> int:
     """Hidden channels of a gated MLP: two thirds of a plain one's, rounded up."""
     return -(-int(int(width * ratio) * 2 / 3) // multiple) * multiple
 
 
-PLAIN = {"patch_size": ("patch_size", 16), "drop_path_rate": ("drop_path_rate", 0.0)}
+PLAIN = same(patch_size=16, drop_path_rate=0.0)
 IMAGE = {"img_size": ("img_size", 224, side_pair)}
 DIMS = arch_keys("embed_dim", "depth", "num_heads", "mlp_ratio")
-NO_HF_DROPOUT = {"hidden_dropout_prob": ZERO, "attention_probs_dropout_prob": ZERO}
+
+# ---- mmsegmentation ----------------------------------------------------------------------------------
 
 
 def _finish_mmseg(config: dict[str, Any], reader: ConfigReader) -> None:
@@ -42,39 +48,38 @@ def _finish_mmseg(config: dict[str, Any], reader: ConfigReader) -> None:
         config["proj_bias"] = bias
 
 
-MAE_OF_MMSEG = ConfigSpec(
+MMSEG = ConfigSpec(
     "ViT",
     keys={
         **arch_keys("embed_dims", "num_layers", "num_heads", "mlp_ratio"), **PLAIN, **IMAGE,
-        "final_norm": ("final_norm", False, one_of({True: "last", False: None})),
-        "norm_cfg": ("norm_eps", {"type": "LN"}, LAYER_NORM), "init_values": ("layer_scale", 0.1),
+        "final_norm": ("final_norm", False, {True: "last", False: None}),
+        "norm_cfg": ("norm_eps", {"type": "LN"}, LAYER_NORM),
     },
-    constants={"relative_positions": "bias"},
     fixed={"in_channels": 3, **GELU, "num_fcs": 2, "patch_norm": False, "attn_drop_rate": ZERO},
-    ignored=("norm_eval", "pretrained", "init_cfg"), finish=_finish_mmseg,
+    ignored="norm_eval pretrained init_cfg", finish=_finish_mmseg,
 )  # fmt: skip
-VIT_OF_MMSEG = ConfigSpec(
-    "ViT",
+MMSEG_MAE = MMSEG.but(keys={"init_values": ("layer_scale", 0.1)}, constants={"relative_positions": "bias"})
+MMSEG_VIT = MMSEG.but(
     keys={
-        **{key: how for key, how in MAE_OF_MMSEG.keys.items() if key != "init_values"},
         "with_cls_token": ("class_token", True), "output_cls_token": ("append_cls_token", False),
-        "interpolate_mode": ("table_mode", "bicubic"), "qkv_bias": ("qkv_bias", True),
-        "patch_bias": ("patch_bias", False),
+        "interpolate_mode": ("table_mode", "bicubic"), **same(qkv_bias=True, patch_bias=False),
     },
-    constants={"keep_pos_embed_if_same_length": True},
-    fixed={**MAE_OF_MMSEG.fixed, "drop_rate": ZERO, "patch_pad": "corner", "out_origin": False, "pre_norm": False},
-    ignored=(*MAE_OF_MMSEG.ignored, "with_cp", "frozen_exclude"), finish=_finish_mmseg,
+    constants={"keep_pos_embed_if_same_length": True}, ignored="with_cp frozen_exclude",
+    fixed={"drop_rate": ZERO, "patch_pad": "corner", "out_origin": False, "pre_norm": False},
 )  # fmt: skip
+
+# ---- DINOv2 and DINOv3 -------------------------------------------------------------------------------
+
 SIZES = {
     "vit_small": VIT["small"], "vit_base": VIT["base"], "vit_large": VIT["large"],
     "vit_so400m": dict(embed_dim=1152, depth=27, num_heads=18, mlp_ratio=3.777777778),
     "vit_huge2": dict(embed_dim=1280, depth=32, num_heads=20, mlp_ratio=4),
     "vit_giant2": {**VIT["giant"], "mlp_ratio": 4}, "vit_7b": dict(embed_dim=4096, depth=40, num_heads=32, mlp_ratio=3),
 }  # fmt: skip
-"""DINOv2's and DINOv3's."""
+V3_DIMS = arch_keys("embed_dim", "depth", "num_heads", "ffn_ratio")
 
 
-def _dino_sizes(*names: str) -> Callable[[ConfigReader], None]:
+def _dino_sizes(names: Mapping[str, Any]) -> Callable[[ConfigReader], None]:
     """`arch` by its name, as the constructor's own arguments, which have these names."""
 
     def prepare(reader: ConfigReader) -> None:
@@ -92,21 +97,20 @@ def _finish_dino(config: dict[str, Any], reader: ConfigReader) -> None:
     whole_ratio(config, hidden)["mlp"] = "swiglu" if multiple else "gelu"
 
 
-DINO = {
-    **PLAIN, "qkv_bias": ("qkv_bias", True), "proj_bias": ("proj_bias", True), "ffn_bias": ("mlp_bias", True),
-}  # fmt: skip
-DINOV2 = ConfigSpec(
-    "ViT",
+DINO = ConfigSpec(
+    "ViT", keys={**PLAIN, **same(qkv_bias=True, proj_bias=True), "ffn_bias": ("mlp_bias", True)},
+    constants={"final_norm": "all"}, fixed={"in_chans": 3}, finish=_finish_dino,
+)  # fmt: skip
+"""DinoVisionTransformer, whose maps are all normed."""
+DINOV2 = DINO.but(
     keys={
-        **DIMS, **DINO, **IMAGE, "num_register_tokens": ("register_tokens", 0),
+        **DIMS, **IMAGE, "num_register_tokens": ("register_tokens", 0),
         "interpolate_antialias": ("table_antialias", False), "interpolate_offset": ("table_offset", 0.1),
-        "ffn_layer": ("mlp", "mlp", one_of({"mlp": None, "swiglu": 8, "swiglufused": 8})),
+        "ffn_layer": ("mlp", "mlp", {"mlp": None, "swiglu": 8, "swiglufused": 8}),
         "init_values": ("layer_scale", None, lambda value: value or None),
     },
-    constants={"final_norm": "all"}, fixed={"in_chans": 3},
-    ignored=("block_chunks", "drop_path_uniform", "num_classes"), prepare=_dino_sizes(*DIMS), finish=_finish_dino,
+    ignored="block_chunks drop_path_uniform num_classes", prepare=_dino_sizes(DIMS),
 )  # fmt: skip
-"""DinoVisionTransformer of facebookresearch/dinov2, whose maps are all normed."""
 
 
 def _finish_dinov3(config: dict[str, Any], reader: ConfigReader) -> None:
@@ -116,32 +120,21 @@ def _finish_dinov3(config: dict[str, Any], reader: ConfigReader) -> None:
     config["key_bias"] = not config["key_bias"]
 
 
-V3_DIMS = ("embed_dim", "depth", "num_heads", "ffn_ratio")
-GATES = {"mlp": None, "swiglu": 8, "swiglu32": 32, "swiglu64": 64, "swiglu128": 128}
-DINOV3 = ConfigSpec(
-    "ViT",
+DINOV3 = DINO.but(
     keys={
-        **arch_keys(*V3_DIMS),
-        **DINO,
-        "n_storage_tokens": ("register_tokens", 0),
-        "norm_layer": ("norm_eps", "layernorm", one_of({"layernorm": 1e-6, "layernormbf16": 1e-5})),
-        "untie_cls_and_patch_norms": ("class_norm", False),
-        "pos_embed_rope_base": ("rotary_base", 100.0),
-        "pos_embed_rope_normalize_coords": ("rotary_coords", "separate"),
-        "mask_k_bias": ("key_bias", False),
-        "ffn_layer": ("mlp", "mlp", one_of(GATES)),
-        "layerscale_init": ("layer_scale", None),
+        **V3_DIMS, "n_storage_tokens": ("register_tokens", 0), "untie_cls_and_patch_norms": ("class_norm", False),
+        "norm_layer": ("norm_eps", "layernorm", {"layernorm": 1e-6, "layernormbf16": 1e-5}),
+        "pos_embed_rope_base": ("rotary_base", 100.0), "mask_k_bias": ("key_bias", False),
+        "pos_embed_rope_normalize_coords": ("rotary_coords", "separate"), "layerscale_init": ("layer_scale", None),
+        "ffn_layer": ("mlp", "mlp", {"mlp": None, "swiglu": 8, **{f"swiglu{n}": n for n in (32, 64, 128)}}),
     },
-    constants={"final_norm": "all", "positions": "rotary"},
-    fixed={"in_chans": 3, "pos_embed_rope_dtype": "fp32"},
-    ignored=(
-        *(f"pos_embed_rope_{name}_coords" for name in ("shift", "jitter", "rescale")), "img_size", "device",
-        "untie_global_and_local_cls_norm",
-    ),
-    prepare=_dino_sizes(*V3_DIMS),
-    finish=_finish_dinov3,
+    constants={"positions": "rotary"}, fixed={"pos_embed_rope_dtype": "fp32"},
+    ignored="pos_embed_rope_shift_coords pos_embed_rope_jitter_coords pos_embed_rope_rescale_coords img_size device "
+    "untie_global_and_local_cls_norm",
+    prepare=_dino_sizes(V3_DIMS), finish=_finish_dinov3,
 )  # fmt: skip
-"""DinoVisionTransformer of facebookresearch/dinov3, whose maps are all normed."""
+
+# ---- Segmenter's encoder, and DPT's ------------------------------------------------------------------
 
 
 def _segmenter_ratio(reader: ConfigReader) -> None:
@@ -156,19 +149,16 @@ SEGMENTER = ConfigSpec(
         "distilled": ("distillation_token", False),
     },
     constants={"norm_eps": LN_EPS, "table_mode": "bilinear", "keep_pos_embed_if_same_length": True},
-    fixed={"dropout": ZERO}, ignored=("backbone", "encoder_n_cls", "channels"), prepare=_segmenter_ratio,
-    finish=lambda config, reader: whole_ratio(config),
+    fixed={"dropout": ZERO}, ignored="backbone encoder_n_cls channels", prepare=_segmenter_ratio, finish=finish_ratio,
 )  # fmt: skip
-"""The encoder of rstrudel/segmenter."""
 DPT = ConfigSpec(
-    keys={
-        **DIMS, "patch_size": ("patch_size", 16), "img_size": ("img_size", 384, side_pair), "hooks": ("out_indices",),
-    },
-    constants={"type": "ViT", "final_norm": None, "table_mode": "bilinear"},
-    ignored=("num_classes",),  # of the classifier, which is unused
-    finish=lambda config, reader: whole_ratio(config),
+    "ViT", keys={**DIMS, **same(patch_size=16), "img_size": ("img_size", 384, side_pair), "hooks": "out_indices"},
+    constants={"final_norm": None, "table_mode": "bilinear"},
+    ignored="num_classes",  # of the classifier, which is unused
+    finish=finish_ratio,
 )  # fmt: skip
-"""isl-org/DPT's."""
+
+# ---- detectron2 --------------------------------------------------------------------------------------
 
 
 def class_of(value: Any) -> str:
@@ -186,7 +176,7 @@ def layer_norm(value: Any) -> float:
 
 def gelu(value: Any) -> None:
     """detectron2's `act_layer`."""
-    if class_of(value) != "GELU":
+    if class_of(value or "GELU") != "GELU":
         raise ValueError("densevit has GELU there.")
 
 
@@ -201,31 +191,17 @@ def _finish_detectron2(config: dict[str, Any], reader: ConfigReader) -> None:
 DETECTRON2 = ConfigSpec(
     "ViT",
     keys={
-        **DIMS, **PLAIN, "pretrain_img_size": ("img_size", 224), "norm_layer": ("norm_eps", "LayerNorm", layer_norm),
-        "act_layer": (None, "GELU", gelu), "use_abs_pos": ("positions", True, one_of({True: "table", False: None})),
-        "qkv_bias": ("qkv_bias", True), "window_size": ("window_size", 0),
+        **DIMS, **PLAIN, **same(qkv_bias=True, window_size=0), "pretrain_img_size": ("img_size", 224),
+        "norm_layer": ("norm_eps", "LayerNorm", layer_norm), "act_layer": (None, "GELU", gelu),
+        "use_abs_pos": ("positions", True, {True: "table", False: None}),
         "window_block_indexes": ("window_blocks", (), tuple), "residual_block_indexes": ("conv_blocks", (), tuple),
     },
     constants={"final_norm": None, "class_token": False}, fixed={"in_chans": 3},
-    ignored=("rel_pos_zero_init", "use_act_checkpoint", "out_feature", "pretrain_use_cls_token"),
-    finish=_finish_detectron2,
+    ignored="rel_pos_zero_init use_act_checkpoint out_feature pretrain_use_cls_token", finish=_finish_detectron2,
 )  # fmt: skip
 """Tables of positions are made for `pretrain_img_size`, those of relative positions for `img_size`."""
 
-
 # ---- transformers ------------------------------------------------------------------------------------
-
-FAMILIES = {
-    "vit": "ViT", "deit": "DeiT", "vit_mae": "ViTMAE", "dinov2": "Dinov2",
-    "dinov2_with_registers": "Dinov2WithRegisters", "dinov3_vit": "DINOv3ViT",
-}  # fmt: skip
-"""transformers' model_type -> how its classes begin."""
-
-
-def classes_of(kind: str) -> list[str]:
-    """Names of a family's classes that are, or hold, the backbone."""
-    ends = ("Model", "Backbone", "ForImageClassification", "ForImageClassificationWithTeacher", "ForPreTraining")
-    return [FAMILIES[kind] + end for end in ends]
 
 
 def _finish_transformers(config: dict[str, Any], reader: ConfigReader) -> None:
@@ -246,51 +222,63 @@ def _finish_transformers(config: dict[str, Any], reader: ConfigReader) -> None:
         config |= {"out_indices": outputs, "final_norm": "all" if normed else bare}
 
 
+HF_ARCH = arch_keys("hidden_size", "num_hidden_layers", "num_attention_heads")
+HF_FIXED = {"num_channels": 3, "hidden_dropout_prob": ZERO, "attention_probs_dropout_prob": ZERO}
+HF_IMAGE = {"image_size": ("img_size", 224, side_pair), **same(qkv_bias=True)}
+HF_SCALE = {"layerscale_value": ("layer_scale", 1.0)}
 HF = ConfigSpec(
-    "ViT",
-    keys={**arch_keys("hidden_size", "num_hidden_layers", "num_attention_heads"), **PLAIN},
-    fixed={"num_channels": 3, **NO_HF_DROPOUT, "attention_dropout": ZERO, "reshape_hidden_states": True},
-    ignored=(
-        *BESIDE, "pooler_output_size", "pooler_act", "use_mask_token", "mask_ratio", "norm_pix_loss", "is_decoder",
-        *(f"decoder_{n}" for n in ("num_attention_heads", "hidden_size", "num_hidden_layers", "intermediate_size")),
-    ),
+    "ViT", keys={**HF_ARCH, **PLAIN}, fixed={**HF_FIXED, "attention_dropout": ZERO, "reshape_hidden_states": True},
+    ignored=f"{BESIDE} pooler_output_size pooler_act use_mask_token mask_ratio norm_pix_loss is_decoder "
+    "decoder_num_attention_heads decoder_hidden_size decoder_num_hidden_layers decoder_intermediate_size",
     finish=_finish_transformers,
 )  # fmt: skip
-HF_IMAGE = {"image_size": ("img_size", 224, side_pair), "qkv_bias": ("qkv_bias", True)}
-HF_SCALE = {"layerscale_value": ("layer_scale", 1.0)}
 
 
-def _family(kind: str, eps: float, distilled: bool = False, **keys: Any) -> ConfigSpec:
-    constants = {"kind": kind, "distillation_token": distilled, "layer_scale": None}
-    return HF.but(keys={"layer_norm_eps": ("norm_eps", eps), **keys}, constants=constants)
+def _family(kind: str, eps: float, keys: Mapping[str, Any], ignored: str = "", **constants: Any) -> ConfigSpec:
+    constants = {"kind": kind, "distillation_token": False, "layer_scale": None, **constants}
+    return HF.but(keys={"layer_norm_eps": ("norm_eps", eps), **keys}, constants=constants, ignored=ignored)
 
 
-TRANSFORMERS = {
-    "vit": _family("vit", 1e-12, **HF_IMAGE), "deit": _family("deit", 1e-12, distilled=True, **HF_IMAGE),
-    "vit_mae": _family("vit_mae", 1e-12, **HF_IMAGE),
-    "dinov2": _family("dinov2", 1e-6, patch_size=("patch_size", 14), **HF_IMAGE, **HF_SCALE),
-    "dinov2_with_registers": _family(
-        "dinov2_with_registers", 1e-6, num_register_tokens=("register_tokens", 4), **HF_IMAGE, **HF_SCALE,
-    ).but(constants={"table_antialias": True}),
-    "dinov3_vit": _family(
-        "dinov3_vit", 1e-5, hidden_size=("arch.embed_dim", 384), num_register_tokens=("register_tokens", 0),
-        rope_theta=("rotary_base", 100.0), query_bias=("qkv_bias", True), value_bias=("value_bias", True),
-        key_bias=("key_bias", False), proj_bias=("proj_bias", True), mlp_bias=("mlp_bias", True), **HF_SCALE,
-    ).but(
-        constants={"positions": "rotary"},
-        ignored=("image_size", "rope_parameters", *(f"pos_embed_{n}" for n in ("shift", "jitter", "rescale"))),
+FAMILIES = {
+    "ViT": _family("vit", 1e-12, HF_IMAGE), "DeiT": _family("deit", 1e-12, HF_IMAGE, distillation_token=True),
+    "ViTMAE": _family("vit_mae", 1e-12, HF_IMAGE),
+    "Dinov2": _family("dinov2", 1e-6, {**same(patch_size=14), **HF_IMAGE, **HF_SCALE}),
+    "Dinov2WithRegisters": _family(
+        "dinov2_with_registers", 1e-6, {**HF_IMAGE, **HF_SCALE, "num_register_tokens": ("register_tokens", 4)},
+        table_antialias=True,
+    ),
+    "DINOv3ViT": _family(
+        "dinov3_vit", 1e-5,
+        {
+            "hidden_size": ("arch.embed_dim", 384), "num_register_tokens": ("register_tokens", 0),
+            "rope_theta": ("rotary_base", 100.0), "query_bias": ("qkv_bias", True), **HF_SCALE,
+            **same(value_bias=True, key_bias=False, proj_bias=True, mlp_bias=True),
+        },
+        "image_size rope_parameters pos_embed_shift pos_embed_jitter pos_embed_rescale", positions="rotary",
     ),
 }  # fmt: skip
-"""transformers' model_type -> its configuration."""
-DPT_OF_TRANSFORMERS = ConfigSpec(
+"""How transformers' classes begin -> the configuration."""
+CLASS_ENDS = ("Model", "Backbone", "ForImageClassification", "ForImageClassificationWithTeacher", "ForPreTraining")
+"""Of classes that are, or hold, the backbone."""
+HF_DPT = ConfigSpec(
+    "ViT",
     keys={
-        **arch_keys("hidden_size", "num_hidden_layers", "num_attention_heads"), "patch_size": ("patch_size", 16),
-        "image_size": ("img_size", 384, side_pair),
+        **HF_ARCH, **same(patch_size=16, qkv_bias=True), "image_size": ("img_size", 384, side_pair),
         "backbone_out_indices": ("out_indices", (2, 5, 8, 11), lambda blocks: tuple(sorted(blocks))),
-        "layer_norm_eps": ("norm_eps", 1e-12), "qkv_bias": ("qkv_bias", True), "intermediate_size": ("hidden", None),
+        "layer_norm_eps": ("norm_eps", 1e-12), "intermediate_size": ("hidden", None),
     },
-    constants={"type": "ViT", "final_norm": None, "table_mode": "bilinear"},
-    fixed={"num_channels": 3, "hidden_act": "gelu", **NO_HF_DROPOUT},
-    finish=lambda config, reader: whole_ratio(config, config.pop("hidden") or 4 * config["arch"]["embed_dim"]),
+    constants={"final_norm": None, "table_mode": "bilinear"}, fixed={**HF_FIXED, "hidden_act": "gelu"},
+    finish=lambda config, _: whole_ratio(config, config.pop("hidden") or 4 * config["arch"]["embed_dim"]),
 )  # fmt: skip
 """DPT's own ViT, whose maps are not normed."""
+DINO_NAMES = (None, "DinoVisionTransformer", *SIZES)
+CONFIGS = {
+    "mmseg": {"VisionTransformer": MMSEG_VIT, "MAE": MMSEG_MAE}, "detectron2": {"ViT": DETECTRON2},
+    "dinov2": dict.fromkeys(DINO_NAMES, DINOV2), "dinov3": dict.fromkeys(DINO_NAMES, DINOV3),
+    "transformers": {
+        name: spec
+        for start, spec in FAMILIES.items()
+        for name in (spec.constants["kind"], *(start + end for end in CLASS_ENDS))
+    },
+}  # fmt: skip
+"""Source -> its type -> the configuration; timm's stand in vit_timm.py."""

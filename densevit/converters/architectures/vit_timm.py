@@ -7,7 +7,7 @@ from torch import nn
 
 from densevit.converters.architectures.pvt import norm_layer_eps
 from densevit.converters.architectures.vit_configs import DIMS, IMAGE, PLAIN, whole_ratio
-from densevit.converters.config_spec import ZERO, ConfigReader, ConfigSpec, UnsupportedModelError, add_defaults
+from densevit.converters.config_spec import ZERO, ConfigReader, ConfigSpec, UnsupportedModelError, add_defaults, same
 from densevit.errors import ConfigError
 from densevit.registry import check_registered
 
@@ -36,34 +36,21 @@ def _finish(config: dict[str, Any], reader: ConfigReader) -> None:
     whole_ratio(config)
 
 
+DROPS = ("drop_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate")
 ARGUMENTS = ConfigSpec(
     "ViT",
     keys={
-        **DIMS,
-        **PLAIN,
-        **IMAGE,
-        "norm_layer": ("norm_eps", "eps=1e-6", norm_layer_eps),
-        "class_token": ("class_token", True),
-        "reg_tokens": ("register_tokens", 0),
-        "qkv_bias": ("qkv_bias", True),
-        "proj_bias": ("proj_bias", True),
+        **DIMS, **PLAIN, **IMAGE, "norm_layer": ("norm_eps", "eps=1e-6", norm_layer_eps),
+        "reg_tokens": ("register_tokens", 0), **same(class_token=True, qkv_bias=True, proj_bias=True),
     },
     constants={"table_antialias": True},
     fixed={
-        "in_chans": 3,
-        "qk_norm": False,
-        "qk_scale": None,
-        "pre_norm": False,
-        "pos_embed": "learn",
-        "scale_attn_norm": False,
-        "scale_mlp_norm": False,
-        **{f"{name}drop_rate": ZERO for name in ("", "pos_", "patch_", "proj_", "attn_")},
+        "in_chans": 3, "pos_embed": "learn", "qk_scale": None, **dict.fromkeys(DROPS, ZERO),
+        **dict.fromkeys(("qk_norm", "pre_norm", "scale_attn_norm", "scale_mlp_norm"), False),
     },
-    ignored=(
-        "num_classes", "weight_init", "fix_init", "dynamic_img_size", "dynamic_img_pad", "strict_img_size",
-        "pretrained", "pool_include_prefix", "norm_pix_loss", "mask_ratio", "pretrained_cfg", "init_cfg",
-        *(f"decoder_{name}" for name in ("embed_dim", "depth", "num_heads")),
-    ),
+    ignored="num_classes weight_init fix_init dynamic_img_size dynamic_img_pad strict_img_size pretrained "
+    "pool_include_prefix norm_pix_loss mask_ratio pretrained_cfg init_cfg decoder_embed_dim decoder_depth "
+    "decoder_num_heads",
     finish=_finish,
 )  # fmt: skip
 """The arguments of timm's VisionTransformer, or of the classes that DeiT and MAE make of it."""
@@ -79,7 +66,7 @@ def from_name(reader: ConfigReader) -> dict[str, Any]:
     known = {"architecture", "pretrained_cfg", "model_args"}
     ConfigReader({k: v for k, v in reader.remaining.items() if k not in known}, reader.where).finish()
     check_registered(reader.remaining.get("model_args", {}), f"{reader.where}.model_args")
-    add_defaults(reader, {})
+    add_defaults(reader)
     if not timm.is_model(name):
         raise ConfigError(f"{reader.where}.architecture is {name!r}, which timm {timm.__version__} does not have.")
     options = {**({"global_pool": pool} if pool else {}), **reader.remaining}
@@ -106,27 +93,20 @@ def read_off(model: nn.Module, name: str) -> dict[str, Any]:
     scale = getattr(block, "gamma_1", None) if eva else getattr(block.ls1, "gamma", None)
     query = attn.qkv if not eva or attn.q_proj is None else attn.q_proj
     config = {
-        "type": "ViT",
+        "type": "ViT", "patch_size": patch[0], "img_size": (grid[0] * patch[0], grid[1] * patch[1]),
         "arch": {
-            "embed_dim": model.embed_dim,
-            "depth": len(model.blocks),
-            "num_heads": attn.num_heads,
+            "embed_dim": model.embed_dim, "depth": len(model.blocks), "num_heads": attn.num_heads,
             "mlp_ratio": mlp.fc2.in_features / model.embed_dim,
         },
-        "patch_size": patch[0],
-        "img_size": (grid[0] * patch[0], grid[1] * patch[1]),
         "drop_path_rate": getattr(model.blocks[-1].drop_path2, "drop_prob", 0.0),
-        "final_norm": None if isinstance(model.norm, nn.Identity) else "last",
-        "norm_eps": block.norm1.eps,
+        "final_norm": None if isinstance(model.norm, nn.Identity) else "last", "norm_eps": block.norm1.eps,
         "class_token": model.cls_token is not None,
         "distillation_token": getattr(model, "dist_token", None) is not None,
         "register_tokens": 0 if model.reg_token is None else model.reg_token.shape[1],
         "qkv_bias": query.bias is not None or getattr(attn, "q_bias", None) is not None,
-        "proj_bias": attn.proj.bias is not None,
-        "mlp_bias": first.bias is not None,
-        "mlp": "swiglu" if gate else "gelu",
-        "layer_scale": None if scale is None else 1e-5,
-    }
+        "proj_bias": attn.proj.bias is not None, "mlp_bias": first.bias is not None,
+        "mlp": "swiglu" if gate else "gelu", "layer_scale": None if scale is None else 1e-5,
+    }  # fmt: skip
     if eva:
         norms = {"attn": attn.norm, "mlp": mlp.norm}
         kept = tuple(part for part, norm in norms.items() if not isinstance(norm, nn.Identity))
@@ -166,3 +146,6 @@ def _is_known_rope(rope: nn.Module) -> bool:
         steps = rope.ref_feat_shape
         return not rope.in_pixels and not rope.rotate_half and steps is not None and steps[0] == steps[1]
     return kind == "RotaryEmbeddingDinoV3" and rope.rotate_half
+
+
+CONFIGS = {**dict.fromkeys(CLASSES, ARGUMENTS), **dict.fromkeys(("vit_*", "deit*", "eva*"), from_name)}

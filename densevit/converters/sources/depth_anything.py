@@ -8,11 +8,11 @@ import re
 import warnings
 from typing import Any
 
-from densevit.checkpoints.embedded_config import CheckpointFiles, EmbeddedConfig, read_json
-from densevit.converters.architectures.dpt import necks_of, test_resize, whole_model
+from densevit.checkpoints.reading import CheckpointFiles
+from densevit.converters.architectures.dpt import necks_of, test_resize
 from densevit.converters.architectures.vit_configs import DINOV2, SIZES
-from densevit.converters.config_spec import ConfigReader
-from densevit.converters.source import Prefix, Source
+from densevit.converters.config_spec import ConfigReader, whole_model
+from densevit.converters.source import EmbeddedConfig, Source, prefixes
 from densevit.converters.sources.dpt import fusion_sizes, vit_sizes
 from densevit.errors import CheckpointError, ConfigError
 
@@ -23,24 +23,18 @@ MAX_DEPTH = {"hypersim": 20.0, "vkitti": 80.0}
 SIDE, PATCH = 518, 14
 """Of test images, and of patches."""
 ENCODERS = {
-    "vits": ("vit_small", (2, 5, 8, 11)),
-    "vitb": ("vit_base", (2, 5, 8, 11)),
-    "vitl": ("vit_large", (4, 11, 17, 23)),
+    "vits": ("vit_small", (2, 5, 8, 11)), "vitb": ("vit_base", (2, 5, 8, 11)), "vitl": ("vit_large", (4, 11, 17, 23)),
     "vitg": ("vit_giant2", (9, 19, 29, 39)),
-}
+}  # fmt: skip
 """Its names -> DINOv2's, and the blocks that V2 reads. V1 reads the last four."""
 FIRST, SECOND = ("DPT_DINOv2", "DepthAnything"), ("DepthAnythingV2",)
-
-
-# ---- files -------------------------------------------------------------------------------------------
 
 
 def open_files(files: CheckpointFiles) -> EmbeddedConfig | None:
     """A folder with V1's config.json, or a file without configuration."""
     resize = test_resize(SIDE, PATCH)
     if files.path.is_dir():
-        path = files.beside("config.json")
-        config = {} if path is None else read_json(path)
+        path, config = files.read_json("config.json")
         if not isinstance(config, dict) or not {"encoder", "out_channels"} <= config.keys():
             return None
         return EmbeddedConfig("depth_anything", {"type": FIRST[0], "kwargs": config}, str(path), {}, resize)
@@ -88,9 +82,6 @@ def infer_config_from_shapes(files: CheckpointFiles) -> dict[str, Any]:
     return {"type": FIRST[0] if first else SECOND[0], "kwargs": kwargs}
 
 
-# ---- models ------------------------------------------------------------------------------------------
-
-
 def depth_anything(source: str, model: ConfigReader) -> dict[str, Any]:
     """DPT_DINOv2 (V1) and DepthAnythingV2: `kwargs` are their arguments, `vit` the sizes where no name has them.
 
@@ -125,14 +116,13 @@ def depth_anything(source: str, model: ConfigReader) -> dict[str, Any]:
     given.finish()
     model.finish()
     necks = necks_of(widths, readout, features, norm=norm, conv_bias=True)
-    return whole_model(backbone, necks, head, size_divisor=backbone["patch_size"])
+    return whole_model(backbone, necks, head, {"size_divisor": backbone["patch_size"]})
 
 
 SOURCE = Source(
-    prefixes=(
-        Prefix("pretrained.", "backbone."), Prefix("depth_head.", "DPTReassemble"),
-        *(Prefix(f"depth_head.scratch.{word}", "DPTFusion", word) for word in ("layer", "refinenet")),
-        Prefix("depth_head.scratch.output_conv", "head.", "output_conv"),
+    prefixes(
+        "pretrained.->backbone. depth_head.->DPTReassemble depth_head.scratch.|layer->DPTFusion "
+        "depth_head.scratch.|refinenet->DPTFusion depth_head.scratch.|output_conv->head."
     ),
-    models={"*": depth_anything}, open=open_files, names=("depth-anything",),
+    {"*": depth_anything}, open_files, names=("depth-anything",),
 )  # fmt: skip

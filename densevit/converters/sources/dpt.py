@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from densevit.checkpoints.embedded_config import CheckpointFiles, EmbeddedConfig
-from densevit.converters.architectures.dpt import necks_of, test_resize, whole_model
+from densevit.archs import VIT
+from densevit.checkpoints.reading import CheckpointFiles
+from densevit.converters.architectures.dpt import necks_of, test_resize
 from densevit.converters.architectures.vit_configs import DPT
-from densevit.converters.config_spec import ConfigReader, UnsupportedModelError
-from densevit.converters.source import Prefix, Source
+from densevit.converters.config_spec import ConfigReader, UnsupportedModelError, whole_model
+from densevit.converters.source import EmbeddedConfig, Source, prefixes
 from densevit.errors import CheckpointError
 
 HALF = (127.5, 127.5, 127.5)
@@ -19,13 +20,10 @@ HALF = (127.5, 127.5, 127.5)
 SIDE, SIDE_OF_CLASSES = 384, 480
 """Of test images."""
 SIZES = {
-    "vitb16_384": {"embed_dim": 768, "depth": 12, "num_heads": 12, "hooks": (2, 5, 8, 11)},
-    "vitl16_384": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "hooks": (5, 11, 17, 23)},
+    "vitb16_384": {**VIT["base"], "hooks": (2, 5, 8, 11), "features": (96, 192, 384, 768)},
+    "vitl16_384": {**VIT["large"], "hooks": (5, 11, 17, 23), "features": (256, 512, 1024, 1024)},
 }
-WIDTHS = {"vitb16_384": (96, 192, 384, 768), "vitl16_384": (256, 512, 1024, 1024)}
-
-
-# ---- files -------------------------------------------------------------------------------------------
+"""features: of the maps, fine to coarse."""
 
 
 def infer_config_from_shapes(files: CheckpointFiles) -> EmbeddedConfig | None:
@@ -80,9 +78,6 @@ def fusion_sizes(state: Mapping[str, Tensor], scratch: str) -> dict[str, Any]:
     }
 
 
-# ---- models ------------------------------------------------------------------------------------------
-
-
 def dpt(source: str, model: ConfigReader) -> dict[str, Any]:
     """DPTDepthModel and DPTSegmentationModel: `kwargs` are their arguments, `vit` the sizes where no name has them."""
     model.of_type("DPTDepthModel", "DPTSegmentationModel")
@@ -93,8 +88,7 @@ def dpt(source: str, model: ConfigReader) -> dict[str, Any]:
             f"{given.where}.backbone is {name!r}; densevit has {', '.join(SIZES)}, and no hybrid of convolutions "
             f"and a transformer."
         )
-    sizes = {**SIZES[name], "features": WIDTHS[name]} if name is not None else {}
-    vit = ConfigReader({"img_size": 384, **sizes, **model.pop("vit", {})}, f"{model.where}.vit")
+    vit = ConfigReader({"img_size": 384, **SIZES.get(name, {}), **model.pop("vit", {})}, f"{model.where}.vit")
     readout, widths = given.pop("readout", "project"), vit.pop("features")
     backbone = DPT(vit) | {"append_cls_token": readout != "ignore"}
     features, norm = given.pop("features", 256), "BN" if given.pop("use_bn", False) else None
@@ -109,15 +103,13 @@ def dpt(source: str, model: ConfigReader) -> dict[str, Any]:
     given.finish()
     model.finish()
     necks = necks_of(widths, readout, features, norm=norm)
-    return whole_model(backbone, necks, head, mean=HALF, std=HALF, size_divisor=32)
+    return whole_model(backbone, necks, head, {"mean": HALF, "std": HALF, "size_divisor": 32})
 
 
 SOURCE = Source(
-    prefixes=(
-        Prefix("pretrained.model.", "backbone."),
-        Prefix("pretrained.act_postprocess", "DPTReassemble", "act_postprocess"),
-        *(Prefix(f"scratch.{word}", "DPTFusion", word) for word in ("layer", "refinenet")),
-        Prefix("scratch.output_conv.", "head.", "output_conv."), Prefix("auxlayer.", "head.", "auxlayer."),
+    prefixes(
+        "pretrained.model.->backbone. pretrained.|act_postprocess->DPTReassemble scratch.|layer->DPTFusion "
+        "scratch.|refinenet->DPTFusion scratch.|output_conv.->head. |auxlayer.->head."
     ),
-    models={"*": dpt}, open=infer_config_from_shapes, names=("isl-org",),
+    {"*": dpt}, infer_config_from_shapes, names=("isl-org",),
 )  # fmt: skip

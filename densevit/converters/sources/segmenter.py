@@ -2,11 +2,15 @@
 
 from typing import Any
 
-from densevit.checkpoints.embedded_config import CheckpointFiles, EmbeddedConfig
+from densevit.checkpoints.reading import CheckpointFiles
 from densevit.converters.architectures import segmenter, vit_configs
-from densevit.converters.config_spec import ConfigReader
-from densevit.converters.source import Prefix, Source
-from densevit.converters.sources.mmdet import SEGMENTATION_SIZE
+from densevit.converters.config_spec import ConfigReader, whole_model
+from densevit.converters.source import (
+    SEGMENTATION_SIZE,
+    EmbeddedConfig,
+    Source,
+    prefixes,
+)  # fmt: skip
 from densevit.errors import CheckpointError, ConfigError
 from densevit.plain_data import parse_yaml, read_text
 
@@ -33,7 +37,7 @@ def open_folder(files: CheckpointFiles) -> EmbeddedConfig | None:
     return EmbeddedConfig("segmenter", kept, str(path), {}, size)
 
 
-def whole_model(source: str, model: ConfigReader) -> dict[str, Any]:
+def encoder_and_decoder(source: str, model: ConfigReader) -> dict[str, Any]:
     """variant.yml, or its `net_kwargs` alone. Windows are where the file has their stride: `inference_kwargs`."""
     net = model.part("net_kwargs") if "net_kwargs" in model.remaining else model
     sliding = model.optional("inference_kwargs")
@@ -43,20 +47,17 @@ def whole_model(source: str, model: ConfigReader) -> dict[str, Any]:
     head = segmenter.of_repository(decoder, net.remaining.get("d_model", 0), classes)
     patch = net.remaining.get("patch_size", 16)
     backbone = vit_configs.SEGMENTER(net)
-    prepared = {"type": "Preprocessor", **NORMALIZATION[name], "size_divisor": patch}
-    config = {"type": "DensePredictor", "data_preprocessor": prepared, "backbone": backbone, "head": head}
-    if sliding is not None:
-        window, stride = sliding.pop("window_size"), sliding.pop("window_stride")
-        sliding.ignore("im_size")
-        sliding.finish()
-        config["inference"] = {"type": "SlidingWindow", "window": window, "stride": stride}
-        prepared["size_divisor"] = 1  # each window is complete
-    return config
+    prepared = {**NORMALIZATION[name], "size_divisor": patch}
+    if sliding is None:
+        return whole_model(backbone, None, head, prepared)
+    window, stride = sliding.pop("window_size"), sliding.pop("window_stride")
+    sliding.ignore("im_size")
+    sliding.finish()
+    prepared["size_divisor"] = 1  # each window is complete
+    windows = {"type": "SlidingWindow", "window": window, "stride": stride}
+    return whole_model(backbone, None, head, prepared, inference=windows)
 
 
 SOURCE = Source(
-    prefixes=(Prefix("encoder.", "backbone."), Prefix("decoder.", "head.")),
-    models={"*": whole_model},
-    open=open_folder,
-    names=("rstrudel",),
+    prefixes("encoder.->backbone. decoder.->head."), {"*": encoder_and_decoder}, open_folder, names=("rstrudel",)
 )

@@ -15,17 +15,15 @@ from typing import Any
 from densevit.errors import CheckpointError
 
 ARITHMETIC = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
-}
+}  # fmt: skip
 LARGEST = 100_000
 """Longest list, tuple or string that text may ask for: `[0] * 10**12` is no configuration."""
 LONGEST_TEXT, STEPS, DEEPEST = 1 << 20, 500_000, 200
 """Characters of a text, values that are read in it, and values within values."""
 LARGEST_NUMBER = 1 << 64
+SEQUENCES = (list, tuple, str)
 
 
 class ConfigText(Mapping):
@@ -51,12 +49,9 @@ class ConfigText(Mapping):
             reason = str(error) or type(error).__name__
             raise CheckpointError(f"the configuration saved in {where} is no readable text: {reason}.") from error
         for statement in tree.body:
-            if isinstance(statement, ast.Assign):
-                for target in statement.targets:
-                    if isinstance(target, ast.Name):
-                        self._nodes[target.id] = statement.value
-            elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value:
-                self._nodes[statement.target.id] = statement.value
+            if isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value:
+                targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+                self._nodes |= {target.id: statement.value for target in targets if isinstance(target, ast.Name)}
 
     def __getitem__(self, name: str) -> Any:
         node = self._nodes[name]
@@ -94,33 +89,38 @@ class ConfigText(Mapping):
             )
         value = self._read(node)
         self._depth -= 1
-        if isinstance(node, ast.BinOp) and isinstance(value, (str, list, tuple)):  # of what is repeated, each counts
+        if isinstance(node, ast.BinOp) and isinstance(value, SEQUENCES):  # of what is repeated, each counts
             self._steps += len(value) * (self._steps - before)
         elif isinstance(value, int) and abs(value) >= LARGEST_NUMBER:
             raise self._refuse(node)
         return value
 
     def _read(self, node: ast.AST) -> Any:
-        if isinstance(node, ast.Constant) and isinstance(node.value, (str, int, float, type(None))):
-            return node.value
-        if isinstance(node, (ast.List, ast.Tuple)):
-            values = [self._value(item) for item in node.elts]
-            return values if isinstance(node, ast.List) else tuple(values)
-        if isinstance(node, ast.Dict):
-            return self._dict(node.keys, node.values)
-        if isinstance(node, ast.Name) and node.id in self._nodes:
-            return self[node.id]
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
-            value = self._value(node.operand)
-            if isinstance(value, (int, float)):
-                return -value if isinstance(node.op, ast.USub) else value
-        if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
-            return self._arithmetic(node)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
-            return self._dict_call(node)
+        match node:
+            case ast.Constant(value=str() | int() | float() | None as value):
+                return value
+            case ast.List(elts=items):
+                return [self._value(item) for item in items]
+            case ast.Tuple(elts=items):
+                return tuple(self._value(item) for item in items)
+            case ast.Dict():
+                return self._dict(node.keys, node.values)
+            case ast.Name(id=name) if name in self._nodes:
+                return self[name]
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
+                value = self._value(operand)
+                if isinstance(value, (int, float)):
+                    return -value if isinstance(sign, ast.USub) else value
+            case ast.BinOp() if type(node.op) in ARITHMETIC:
+                return self._arithmetic(node)
+            case ast.Call(func=ast.Name(id="dict"), args=[] | [_]):
+                # dict(other, key=value, **more)
+                names = [None] * len(node.args) + [word.arg and ast.Constant(word.arg) for word in node.keywords]
+                return self._dict(names, [*node.args, *(word.value for word in node.keywords)])
         raise self._refuse(node)
 
     def _dict(self, keys: list, values: list) -> dict:
+        """keys: None for a value that is a dict itself, whose keys are taken."""
         result: dict = {}
         for key, value in zip(keys, values, strict=True):
             content = self._value(value)
@@ -135,31 +135,15 @@ class ConfigText(Mapping):
                 raise self._refuse(value)
         return result
 
-    def _dict_call(self, node: ast.Call) -> dict:
-        if len(node.args) > 1:
-            raise self._refuse(node)
-        result = {}
-        for argument in node.args:
-            first = self._value(argument)
-            if not isinstance(first, Mapping):
-                raise self._refuse(node)
-            result.update(first)
-        names = [None if word.arg is None else ast.Constant(word.arg) for word in node.keywords]
-        return {**result, **self._dict(names, [word.value for word in node.keywords])}
-
     def _arithmetic(self, node: ast.BinOp) -> Any:
         left, right = self._value(node.left), self._value(node.right)
         numbers = [isinstance(v, (int, float)) and not isinstance(v, bool) for v in (left, right)]
         if not all(numbers):
-            if isinstance(node.op, ast.Mult) and any(numbers):
-                items, times = (right, left) if numbers[0] else (left, right)
-                if not isinstance(items, (list, tuple, str)) or not isinstance(times, int):
-                    raise self._refuse(node)
-                if times * max(len(items), 1) > LARGEST:
-                    raise self._refuse(node)
-            elif not (
-                isinstance(node.op, ast.Add) and type(left) is type(right) and isinstance(left, (list, tuple, str))
-            ):
+            items, times = (right, left) if numbers[0] else (left, right)
+            repeated = isinstance(node.op, ast.Mult) and isinstance(items, SEQUENCES) and isinstance(times, int)
+            repeated = repeated and any(numbers) and times * max(len(items), 1) <= LARGEST
+            joined = isinstance(node.op, ast.Add) and type(left) is type(right) and isinstance(left, SEQUENCES)
+            if not (repeated or joined):
                 raise self._refuse(node)
         try:
             return ARITHMETIC[type(node.op)](left, right)

@@ -8,7 +8,7 @@ import densevit
 
 PACKAGE = Path(densevit.__file__).parent
 GROUND = {"registry", "structures", "errors", "outputs", "plain_data", "archs"}
-CONVERTERS_CORE = {f"converters.{name}" for name in ("key_mapping", "config_spec", "openmmlab", "architecture")}
+CONVERTERS_CORE = {f"converters.{name}" for name in ("key_mapping", "config_spec", "openmmlab")}
 PARTS = GROUND | {"ops", "kernels", "models.layers", "models.protocols"}
 MAY_IMPORT = {
     "registry": {"errors"},
@@ -34,15 +34,11 @@ MAY_IMPORT = {
     "visualization": GROUND | {"ops"},
     "checkpoints": GROUND,
     "converters.key_mapping": set(),
-    "converters.config_spec": GROUND,
-    "converters.config_text": GROUND,
+    "converters.config_spec": GROUND | {"converters.key_mapping"},
     "converters.openmmlab": GROUND | {"converters.config_spec", "converters.key_mapping"},
-    "converters.architecture": {"converters.config_spec", "converters.key_mapping"},
     "converters.architectures": GROUND | CONVERTERS_CORE,
     "converters.source": {"checkpoints", "converters.config_spec"},
-    "converters.sources": GROUND
-    | CONVERTERS_CORE
-    | {"checkpoints", "converters.config_text", "converters.source", "converters.architectures"},
+    "converters.sources": GROUND | CONVERTERS_CORE | {"checkpoints", "converters.source", "converters.architectures"},
     "converters": GROUND
     | CONVERTERS_CORE
     | {"checkpoints", "converters.source", "converters.architectures", "converters.sources"},

@@ -1,13 +1,9 @@
-"""Tensors by our names into a model, and what became of every tensor of the file and every parameter of the model."""
+"""What became of every tensor of a file and of every parameter of a model."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor, nn
-
-from densevit.errors import CheckpointError, printable
+from densevit.errors import printable
 
 NAMES_SHOWN = 12
 """Names that one sentence holds; the table has them all."""
@@ -92,60 +88,3 @@ def _shape(shape: tuple[int, ...]) -> str:
 def _listed(names: list[str]) -> str:
     more = len(names) - NAMES_SHOWN
     return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def load_state(
-    model: nn.Module,
-    state: dict[str, Tensor],
-    report: LoadReport,
-    strict: bool,
-    new_where_odd: Callable[[], Collection[str]] = tuple,
-) -> LoadReport:
-    """Load tensors by the model's own names. A table of another size is resized by its module.
-
-    Args:
-        report: what became of the file's other names, and what the model lacks.
-        strict: refuse anything missing, unexpected or of another shape.
-        new_where_odd: see `load_weights`.
-
-    Raises:
-        CheckpointError: refused; the error's `load_report` attribute holds the report.
-    """
-    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    odd = {k: (tuple(v.shape), wanted[k]) for k, v in state.items() if tuple(v.shape) != wanted[k]}
-    for key in (key for key in (new_where_odd() if odd else ()) if odd.pop(key, None)):
-        del state[key]
-        report.newly_initialized.append(key)
-    if strict and not report.complete:
-        report.mismatched = odd
-        raise _refused(report)
-    if odd:
-        report.mismatched = _not_resized(model, state, odd)
-        if strict and report.mismatched:
-            raise _refused(report)
-        state = {key: value for key, value in state.items() if key not in report.mismatched}
-    model.load_state_dict(state, strict=False)
-    report.resized = {key: shapes for key, shapes in odd.items() if key in state}
-    report.loaded = list(state)
-    return report
-
-
-def _not_resized(model: nn.Module, state: Mapping[str, Tensor], odd: Mapping) -> dict:
-    """Which tensors of other shape no module resizes. The model is left as it was."""
-    before = {key: value.detach().clone() for key, value in model.state_dict().items() if key in odd}
-    try:
-        model.load_state_dict({key: state[key] for key in odd}, strict=False)
-    except RuntimeError as error:  # torch names each tensor that does not fit
-        return {key: shapes for key, shapes in odd.items() if f"size mismatch for {key}:" in str(error)}
-    finally:
-        with torch.no_grad():
-            for key, value in model.state_dict().items():
-                if key in before:
-                    value.copy_(before[key])
-    return {}
-
-
-def _refused(report: LoadReport) -> CheckpointError:
-    error = CheckpointError(report.error())
-    error.load_report = report
-    return error

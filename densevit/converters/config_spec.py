@@ -1,15 +1,21 @@
-"""Configurations of other projects, translated by data: no key of theirs is passed over in silence.
+"""Architectures and configurations of other projects, as data: no key of theirs is passed over in silence.
 
 A `ConfigSpec` lists renamed keys (with their defaults, and what translates the value), keys of one value, ignored keys
-and constants of ours. What is irregular is the work of its `finish` function.
+and constants of ours. What is irregular is the work of its `finish` function. An `Architecture` holds the specs and the
+rules of tensors' names of one class of ours.
 """
 
 import copy
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from typing import Any, NamedTuple
 
+import torch
+
+from densevit.converters.key_mapping import Rules
 from densevit.errors import ConfigError, suggest
+from densevit.registry import MODELS
 
 REQUIRED = object()
 
@@ -188,6 +194,73 @@ def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
         return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
     return a == b and isinstance(a, bool) == isinstance(b, bool)
+
+
+# ---- architectures -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tolerated:
+    """Names of ours (regular expressions within the part) that a file and a model need not both have.
+
+    Args:
+        new: kinds of what is added to a pretrained network and keeps its initial numbers: a file may lack all names of
+            a kind, not some.
+        new_without_classifier: the same, of a file whose own last norm was ignored together with its classifier.
+        derived: what follows from the configuration, given or not.
+        unused: what files have, and a model may be configured to do without.
+    """
+
+    new: tuple[str, ...] = ()
+    new_without_classifier: tuple[str, ...] = ()
+    derived: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One class of ours in the terms of others.
+
+    Args:
+        name: our class.
+        keys: source -> rules of its tensors' names.
+        configs: source -> its type ('*' stands for any end) -> a ConfigSpec, or a function in its place.
+        tolerated: names that may differ.
+        infer_from_keys: completes our configuration (given the source and the names in the file) by what the
+            source's leaves open.
+    """
+
+    name: str
+    keys: Mapping[str, Rules] = field(default_factory=dict)
+    configs: Mapping[str, Mapping[str | None, Callable[[ConfigReader], Any]]] = field(default_factory=dict)
+    tolerated: Tolerated = Tolerated()
+    infer_from_keys: Callable[[dict[str, Any], str, set[str]], None] | None = None
+
+
+ARCHITECTURES: dict[str, Architecture] = {}
+"""By our class; filled by the files of densevit/converters/architectures/."""
+ALSO = {"mmdet": "pvt", "mmseg": "pvt", "pvt": "mmdet"}
+"""Sources that have parts of another, too: OpenMMLab's older versions around the backbones of PVT's repository."""
+
+
+def translate_part(source: str, reader: ConfigReader) -> dict[str, Any]:
+    """Our configuration of one part. Raises UnsupportedModelError where densevit has no counterpart."""
+    for name in (source, ALSO.get(source)):
+        for architecture in ARCHITECTURES.values():
+            for kind, spec in architecture.configs.get(name, {}).items():
+                if kind == reader.type or (kind is not None and "*" in kind and fnmatch(str(reader.type), kind)):
+                    return spec(reader)
+    raise UnsupportedModelError(
+        f"{reader.where}.type is {reader.type!r} of {source}, which densevit has no counterpart of."
+    )
+
+
+def maps_of(part: Mapping[str, Any], **given: Any) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Channels and strides of the maps that our configuration of a part gives, as it publishes them itself. given: what
+    a model gives a neck, `in_channels` and `in_strides`."""
+    with torch.device("meta"):
+        built = MODELS.build(dict(part), default_args=given)
+    return tuple(built.out_channels), tuple(built.out_strides)
 
 
 # ---- keys and values that many configurations have ---------------------------------------------------

@@ -14,8 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from densevit.checkpoints.load_report import LoadReport
 from densevit.checkpoints.reading import CheckpointFiles, require_size
-from densevit.converters.architectures import ARCHITECTURES, translate_part
-from densevit.converters.config_spec import ConfigReader
+from densevit.converters.config_spec import ARCHITECTURES, ConfigReader, translate_part
 from densevit.converters.load_weights import load_weights
 from densevit.converters.source import EmbeddedConfig, Source
 from densevit.converters.sources import ALIASES, OWN, SOURCES

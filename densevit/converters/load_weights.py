@@ -5,14 +5,15 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
+import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from densevit.checkpoints.load_report import LoadReport, load_state
+from densevit.checkpoints.load_report import LoadReport
 from densevit.checkpoints.pretrained import resolve
 from densevit.checkpoints.reading import read_file, state_of
-from densevit.converters.architecture import Architecture, Tolerated
 from densevit.converters.architectures import ARCHITECTURES
+from densevit.converters.config_spec import Architecture, Tolerated
 from densevit.converters.key_mapping import Remapped, fill, match, remap, rules
 from densevit.converters.sources import ALIASES, OWN, SOURCES
 from densevit.errors import CheckpointError, suggest
@@ -79,7 +80,64 @@ def load_weights(
         unexpected=remapped.unknown + list(dict.fromkeys(foreign.values())),
         ignored=ignored,
     )
-    return load_state(model, {k: v for k, v in remapped.state.items() if k in wanted}, report, strict, new_where_odd)
+    return _load_state(model, {k: v for k, v in remapped.state.items() if k in wanted}, report, strict, new_where_odd)
+
+
+def _load_state(
+    model: nn.Module,
+    state: dict[str, Tensor],
+    report: LoadReport,
+    strict: bool,
+    new_where_odd: Callable[[], Collection[str]] = tuple,
+) -> LoadReport:
+    """Load tensors by the model's own names. A table of another size is resized by its module.
+
+    Args:
+        report: what became of the file's other names, and what the model lacks.
+        strict: refuse anything missing, unexpected or of another shape.
+        new_where_odd: see `load_weights`.
+
+    Raises:
+        CheckpointError: refused; the error's `load_report` attribute holds the report.
+    """
+    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    odd = {k: (tuple(v.shape), wanted[k]) for k, v in state.items() if tuple(v.shape) != wanted[k]}
+    for key in (key for key in (new_where_odd() if odd else ()) if odd.pop(key, None)):
+        del state[key]
+        report.newly_initialized.append(key)
+    if strict and (report.missing or report.unexpected):
+        report.mismatched = odd
+        raise _refused(report)
+    if odd:
+        report.mismatched = _not_resized(model, state, odd)
+        if strict and report.mismatched:
+            raise _refused(report)
+        state = {key: value for key, value in state.items() if key not in report.mismatched}
+    model.load_state_dict(state, strict=False)
+    report.resized = {key: shapes for key, shapes in odd.items() if key in state}
+    report.loaded = list(state)
+    return report
+
+
+def _not_resized(model: nn.Module, state: Mapping[str, Tensor], odd: Mapping) -> dict:
+    """Which tensors of other shape no module resizes. The model is left as it was."""
+    before = {key: value.detach().clone() for key, value in model.state_dict().items() if key in odd}
+    try:
+        model.load_state_dict({key: state[key] for key in odd}, strict=False)
+    except RuntimeError as error:  # torch names each tensor that does not fit
+        return {key: shapes for key, shapes in odd.items() if f"size mismatch for {key}:" in str(error)}
+    finally:
+        with torch.no_grad():
+            for key, value in model.state_dict().items():
+                if key in before:
+                    value.copy_(before[key])
+    return {}
+
+
+def _refused(report: LoadReport) -> CheckpointError:
+    error = CheckpointError(report.error())
+    error.load_report = report
+    return error
 
 
 def parts_of(model: nn.Module) -> dict[str, str]:

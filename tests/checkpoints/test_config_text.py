@@ -2,7 +2,7 @@
 
 import pytest
 
-from densevit.converters.config_text import ConfigText
+from densevit.converters.sources.mmdet import ConfigText
 from densevit.errors import CheckpointError
 
 

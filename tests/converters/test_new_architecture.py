@@ -5,9 +5,8 @@ import torch
 from torch import nn
 
 from densevit.converters import load_weights, translate
-from densevit.converters.architecture import Architecture, Tolerated
 from densevit.converters.architectures import ARCHITECTURES
-from densevit.converters.config_spec import ZERO, ConfigSpec
+from densevit.converters.config_spec import ZERO, Architecture, ConfigSpec, Tolerated
 from densevit.converters.key_mapping import invert, remap, rules
 from densevit.converters.source import Source
 from densevit.converters.sources import SOURCES

@@ -31,7 +31,7 @@ from tiny_coco import make_tiny_coco, tiny_dataset
 import densevit.models  # noqa: F401
 from densevit import import_model, load_weights
 from densevit.checkpoints.reading import read_file
-from densevit.converters.config_text import ConfigText
+from densevit.converters.sources.mmdet import ConfigText
 from densevit.datasets.io.image import read_image
 from densevit.engine.config import parse_options, read_config
 from densevit.errors import UserError

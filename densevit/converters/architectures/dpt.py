@@ -7,8 +7,7 @@ coarsest. Its first unit is in no project's forward, and ignored.
 from collections.abc import Mapping
 from typing import Any
 
-from densevit.converters.architecture import Architecture
-from densevit.converters.config_spec import ConfigReader
+from densevit.converters.config_spec import Architecture, ConfigReader
 from densevit.converters.key_mapping import KeyRule, linear, rules
 from densevit.converters.openmmlab import BATCH_NORM, CLASSIFIER, PLAIN_RELU, conv_blocks, finish_classifier
 

@@ -10,9 +10,18 @@ from itertools import pairwise
 from typing import Any
 
 from densevit.archs import MVIT_V2
-from densevit.converters.architecture import Architecture, Tolerated
 from densevit.converters.architectures.vit_configs import gelu, layer_norm
-from densevit.converters.config_spec import REQUIRED, ZERO, ConfigReader, ConfigSpec, add_defaults, same, side_pair
+from densevit.converters.config_spec import (
+    REQUIRED,
+    ZERO,
+    Architecture,
+    ConfigReader,
+    ConfigSpec,
+    Tolerated,
+    add_defaults,
+    same,
+    side_pair,
+)
 from densevit.converters.key_mapping import KeyRule, rules, within
 from densevit.errors import ConfigError
 

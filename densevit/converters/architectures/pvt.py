@@ -8,8 +8,16 @@ import torch
 from torch import Tensor
 
 from densevit.archs import PVT, PVT_V2
-from densevit.converters.architecture import Architecture
-from densevit.converters.config_spec import LN_EPS, NO_DROPOUT, ConfigReader, ConfigSpec, add_defaults, indices, same
+from densevit.converters.config_spec import (
+    LN_EPS,
+    NO_DROPOUT,
+    Architecture,
+    ConfigReader,
+    ConfigSpec,
+    add_defaults,
+    indices,
+    same,
+)
 from densevit.converters.key_mapping import KeyRule, invert, linear, rules, within
 from densevit.converters.openmmlab import GELU, LAYER_NORM
 from densevit.errors import ConfigError

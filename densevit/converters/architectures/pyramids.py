@@ -3,8 +3,7 @@ and mmsegmentation's Feature2Pyramid and MultiLevelNeck."""
 
 from typing import Any
 
-from densevit.converters.architecture import Architecture
-from densevit.converters.config_spec import REQUIRED, ConfigReader, ConfigSpec, same, unless
+from densevit.converters.config_spec import REQUIRED, Architecture, ConfigReader, ConfigSpec, same, unless
 from densevit.converters.key_mapping import rules
 from densevit.converters.openmmlab import BN_RELU, NO_CONVS
 

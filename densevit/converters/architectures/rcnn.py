@@ -3,7 +3,7 @@
 Their configurations stand in rcnn_mmdet.py and rcnn_detectron2.py.
 """
 
-from densevit.converters.architecture import Architecture
+from densevit.converters.config_spec import Architecture
 from densevit.converters.key_mapping import KeyRule, rules
 
 RPN = {

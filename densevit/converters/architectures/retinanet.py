@@ -1,7 +1,6 @@
 """RetinaNet's head: mmdetection (2.x and 3.x alike)."""
 
-from densevit.converters.architecture import Architecture
-from densevit.converters.config_spec import ConfigSpec, must_be, same
+from densevit.converters.config_spec import Architecture, ConfigSpec, must_be, same
 from densevit.converters.key_mapping import rules
 from densevit.converters.openmmlab import ANCHORS, ASSIGNER, CODER, NO_CONVS, PLAIN_CODER, SMOOTH_L1, TEST, TRAINED
 

@@ -4,8 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from densevit.converters.architecture import Architecture
-from densevit.converters.config_spec import NO_DROPOUT, ConfigReader, UnsupportedModelError, same
+from densevit.converters.config_spec import NO_DROPOUT, Architecture, ConfigReader, UnsupportedModelError, same
 from densevit.converters.key_mapping import rules
 from densevit.converters.openmmlab import CLASSIFIER, GELU, LAYER_NORM, finish_classifier
 

@@ -6,8 +6,7 @@ A spec of a head gives our head, with our neck under `neck` where theirs holds o
 
 from typing import Any
 
-from densevit.converters.architecture import Architecture
-from densevit.converters.config_spec import REQUIRED, ConfigReader, ConfigSpec, same
+from densevit.converters.config_spec import REQUIRED, Architecture, ConfigReader, ConfigSpec, same
 from densevit.converters.key_mapping import linear, rules
 from densevit.converters.openmmlab import (
     BATCH_NORM,

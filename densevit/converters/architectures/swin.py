@@ -10,14 +10,15 @@ from typing import Any
 from torch import Tensor
 
 from densevit.archs import SWIN
-from densevit.converters.architecture import Architecture, Tolerated
 from densevit.converters.architectures.pvt import norm_layer_eps
 from densevit.converters.config_spec import (
     LN_EPS,
     NO_DROPOUT,
     ZERO,
+    Architecture,
     ConfigReader,
     ConfigSpec,
+    Tolerated,
     add_defaults,
     indices,
     same,

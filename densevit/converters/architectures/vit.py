@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from densevit.converters.architecture import Architecture, Tolerated
 from densevit.converters.architectures import vit_configs, vit_timm
 from densevit.converters.architectures.segmenter import BLOCK
+from densevit.converters.config_spec import Architecture, Tolerated
 from densevit.converters.key_mapping import KeyRule, joined, pack, rules, unpack, within
 
 

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from densevit.converters.architecture import Architecture
 from densevit.converters.architectures.pvt import norm_layer_eps
 from densevit.converters.architectures.vit import OFFICIAL_BLOCK, in_blocks
 from densevit.converters.architectures.vit_configs import whole_ratio
-from densevit.converters.config_spec import NO_DROPOUT, REQUIRED, ConfigReader, ConfigSpec, same
+from densevit.converters.config_spec import NO_DROPOUT, REQUIRED, Architecture, ConfigReader, ConfigSpec, same
 from densevit.converters.key_mapping import rules, within
 from densevit.errors import ConfigError
 

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from densevit.checkpoints.reading import CheckpointFiles
-from densevit.converters.architectures import maps_of, pyramids, rcnn_detectron2, translate_part
-from densevit.converters.config_spec import ConfigReader, UnsupportedModelError, whole_model
+from densevit.converters.architectures import pyramids, rcnn_detectron2
+from densevit.converters.config_spec import ConfigReader, UnsupportedModelError, maps_of, translate_part, whole_model
 from densevit.converters.source import EmbeddedConfig, Source, prefixes
 from densevit.errors import CheckpointError, ConfigError
 from densevit.plain_data import PlainLoader, parse_json, parse_yaml, read_text

@@ -2,8 +2,16 @@
 
 from typing import Any, NamedTuple
 
-from densevit.converters.architectures import dpt, maps_of, segmenter, semantic_heads, translate_part
-from densevit.converters.config_spec import ConfigReader, ConfigSpec, Only, UnsupportedModelError, whole_model
+from densevit.converters.architectures import dpt, segmenter, semantic_heads
+from densevit.converters.config_spec import (
+    ConfigReader,
+    ConfigSpec,
+    Only,
+    UnsupportedModelError,
+    maps_of,
+    translate_part,
+    whole_model,
+)
 from densevit.converters.openmmlab import PREPROCESSOR
 from densevit.converters.source import Source, prefixes
 from densevit.errors import ConfigError

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from densevit.checkpoints.reading import CheckpointFiles
-from densevit.converters.architectures import maps_of, translate_part
 from densevit.converters.architectures.dpt import necks_of, test_resize
 from densevit.converters.architectures.vit_configs import HF_DPT
 from densevit.converters.config_spec import (
@@ -13,7 +12,9 @@ from densevit.converters.config_spec import (
     ConfigSpec,
     Only,
     UnsupportedModelError,
+    maps_of,
     same,
+    translate_part,
     whole_model,
 )
 from densevit.converters.source import (

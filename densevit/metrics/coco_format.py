@@ -162,10 +162,11 @@ class CocoGroundTruth:
     def rle(self, mask: Any, image_id: Any, where: str) -> Record:
         """A mask in any of COCO's three forms (polygons, counts, compressed counts) as a compressed RLE."""
         size = [self.images[image_id].height, self.images[image_id].width]
-        if None in size and isinstance(mask, dict) and isinstance(mask.get("size"), list | tuple):
-            size = [whole(side) or 0 for side in mask["size"]]
-        elif None in size:
-            raise DataError(f"{where} needs the height and width of image {image_id!r}, which are not stated.")
+        if None in size:
+            given = mask.get("size") if isinstance(mask, dict) else None
+            if not isinstance(given, list | tuple) or len(given) != 2:
+                raise DataError(f"{where} needs the height and width of image {image_id!r}, which are not stated.")
+            size = [max(whole(side) or 0, 0) for side in given]
         problem = mask_problem(mask, size)
         if problem:
             raise DataError(f"{where} has no mask that can be read: it {problem}.")

@@ -141,14 +141,10 @@ def read_coco(
             report(f"The annotation at index {index} has no 'id', as it is no object")
             continue
         if not scoring:
-            given, annotation.id = annotation.id, identity(annotation.id)
+            annotation.id = identity(annotation.id)
             if annotation.id is None or annotation.id in seen:
-                repeated = annotation.id is not None
-                report(
-                    f"Annotation id {given!r} stands twice"
-                    if repeated
-                    else f"The annotation at index {index} has no 'id'"
-                )
+                missing = f"The annotation at index {index} has no 'id'"
+                report(missing if annotation.id is None else f"Annotation id {annotation.id!r} stands twice")
                 continue
             seen.add(annotation.id)
         problem = _annotation_problem(annotation, coco, scoring, masks)
@@ -245,9 +241,13 @@ def _annotation_problem(annotation: CocoAnnotation, coco: CocoFile, scoring: boo
     if scoring and not (masks or box is None or area is None):
         annotation.segmentation = None
     elif mask is not None and not (scoring and not mask) and type(mask) is not tuple:
-        if scoring and not (image.height and image.width):
-            return f"needs the height and width of image {image.id!r}, which are not stated"
-        return mask_problem(mask, [image.height, image.width])
+        size = [image.height, image.width]
+        if scoring and not all(size):
+            given = mask.get("size") if isinstance(mask, dict) else None
+            if not isinstance(given, list | tuple) or len(given) != 2:
+                return f"needs the height and width of image {image.id!r}, which are not stated"
+            size = [max(whole(side) or 0, 0) for side in given]
+        return mask_problem(mask, size)
     return None
 
 
@@ -258,9 +258,8 @@ def _leave_out_broken_rles(coco: CocoFile, report: Callable[[str], None]) -> Non
         for i, a in enumerate(coco.annotations)
         if type(a.segmentation) is dict and isinstance(a.segmentation["counts"], str | bytes)
     ]
-    broken = [packed[index][0] for index in all_broken([rle for _, rle in packed])]
-    for i in broken:
+    broken = {packed[index][0] for index in all_broken([rle for _, rle in packed])}
+    for i in sorted(broken):
         number = short(coco.annotations[i].id)
         report(f"Annotation {number} has an RLE whose counts do not add up to its image's pixels")
-    for i in reversed(broken):
-        del coco.annotations[i]
+    coco.annotations = [annotation for i, annotation in enumerate(coco.annotations) if i not in broken]

@@ -363,6 +363,23 @@ def test_images_need_no_size_where_boxes_are_scored(backend):
     assert evaluate_coco(ground_truth, [FOUND], "bbox", backend)["bbox_AP"] == pytest.approx(1)
 
 
+def test_run_lengths_need_no_size_of_their_image(backend):
+    rle = {"size": [50, 50], "counts": [0, 20, 2480]}
+    ground_truth = {
+        **ONE_BOX,
+        "images": [{"id": 0}],
+        "annotations": [{**ONE_BOX["annotations"][0], "id": 1, "segmentation": rle}],
+    }
+    results = [{"image_id": 0, "category_id": 0, "score": 0.5, "segmentation": rle}]
+    assert evaluate_coco(ground_truth, results, "segm", backend)["segm_AP"] == pytest.approx(1)
+    for size in ([], [50], [-50, -50], None, ["50", 50]):
+        for part in (ground_truth["annotations"], results):
+            broken = [{**part[0], "segmentation": {**rle, "size": size}}]
+            given = (ground_truth, broken) if part is results else ({**ground_truth, "annotations": broken}, results)
+            with pytest.raises(DataError, match=r"RLE of size|needs the height and width"):
+                evaluate_coco(*given, "segm", backend)
+
+
 def test_floats_that_are_whole_nulls_and_booleans_of_yes_and_no_score_as_they_are_meant(backend):
     loose = {
         "images": [{"id": 0.0, "height": 50.0, "width": 50.0}],

@@ -8,13 +8,9 @@ model = dict(
     data_preprocessor=dict(type="Preprocessor", size_divisor=14),
     backbone=dict(
         type="ViT",
-        arch="small",
-        patch_size=14,
-        img_size=518,
-        layer_scale=1e-5,
+        arch="dinov2_small",
         out_indices=(2, 5, 8, 11),
         final_norm="all",
-        table_offset=0.1,
         init_cfg=dict(
             type="Pretrained",
             checkpoint="https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth",

@@ -10,7 +10,7 @@ model = dict(
         type="ViT",
         arch="small",
         img_size=512,
-        layer_scale=1.0,
+        block=dict(layer_scale=1.0),
         drop_path_rate=0.1,
         init_cfg=dict(
             type="Pretrained",

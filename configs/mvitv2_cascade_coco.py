@@ -17,7 +17,7 @@ model = dict(
     head=dict(
         type="CascadeRCNNHead",
         rpn=dict(num_convs=2),
-        box=dict(num_convs=4, num_fcs=1, norm="BN", smooth_l1_beta=0.0),
+        box=dict(num_convs=4, num_fcs=1, norm="BN", loss=dict(smooth_l1_beta=0.0)),
         mask=dict(norm="BN"),
         mask_each_stage=False,
         stage_weights=(1.0, 1.0, 1.0),

@@ -10,7 +10,7 @@ model = dict(
         type="MaskRCNNHead",
         rpn=dict(
             feat_channels=64,
-            scales=(4,),
+            anchors=dict(scales=(4,)),
             sample=dict(num=128),
             train=dict(nms_pre=300, max_per_image=300),
             test=dict(nms_pre=300, max_per_image=200),

@@ -7,7 +7,13 @@ model = dict(
     backbone=dict(type="PVTv2", arch="b0"),
     neck=dict(type="FPN", out_channels=64, num_levels=5),
     head=dict(
-        boxes=dict(type="RetinaNetHead", feat_channels=64, stacked_convs=2, octave_base_scale=2, in_index=(1, 2, 3, 4)),
+        boxes=dict(
+            type="RetinaNetHead",
+            feat_channels=64,
+            stacked_convs=2,
+            anchors=dict(octave_base_scale=2),
+            in_index=(1, 2, 3, 4),
+        ),
         classes=dict(type="SemanticFPNHead", channels=64, loss_weight=0.5, in_index=(0, 1, 2, 3)),
         depth=dict(type="FPNDepthHead", channels=64, max_depth=20.0, in_index=(0, 1, 2, 3)),
     ),

@@ -6,5 +6,5 @@ model = dict(
     type="DensePredictor",
     backbone=dict(type="PVTv2", arch="b0", init_cfg=dict(type="Pretrained", checkpoint="scenes")),
     neck=dict(type="FPN", out_channels=64, start_level=1, num_levels=4),
-    head=dict(type="RetinaNetHead", feat_channels=64, stacked_convs=2, octave_base_scale=2),
+    head=dict(type="RetinaNetHead", feat_channels=64, stacked_convs=2, anchors=dict(octave_base_scale=2)),
 )

@@ -18,6 +18,6 @@ model = dict(
     neck=dict(type="FPN", out_channels=256, num_levels=5),
     head=dict(
         type="CascadeRCNNHead",
-        box=dict(num_convs=4, num_fcs=1, norm="BN", class_agnostic=False, box_loss="giou", box_loss_weight=10.0),
+        box=dict(num_convs=4, num_fcs=1, norm="BN", class_agnostic=False, loss=dict(kind="giou", box_weight=10.0)),
     ),
 )

@@ -10,8 +10,8 @@ model = dict(
         arch="base",
         out_indices=(2, 5, 8, 11),
         final_norm=None,
-        norm_eps=1e-5,
-        append_cls_token=True,
+        block=dict(norm_eps=1e-5),
+        tokens=dict(append_cls=True),
         init_cfg=dict(
             type="Pretrained",
             checkpoint="https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-vitjx/jx_vit_base_p16_224-80ecf9dd.pth",

@@ -10,7 +10,7 @@ model = dict(
         img_size=384,
         out_indices=(5, 11, 17, 23),
         final_norm=None,
-        append_cls_token=True,
+        tokens=dict(append_cls=True),
         init_cfg=dict(
             type="Pretrained",
             checkpoint="https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-vitjx/jx_vit_large_p16_384-b3be5167.pth",

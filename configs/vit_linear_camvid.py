@@ -12,7 +12,7 @@ model = dict(
         arch="small",
         patch_size=14,
         img_size=518,
-        layer_scale=1e-5,
+        block=dict(layer_scale=1e-5),
         init_cfg=dict(
             type="Pretrained",
             checkpoint="https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth",

@@ -14,7 +14,7 @@ model = dict(
         img_size=512,
         out_indices=(9, 14, 19, 23),
         final_norm=None,
-        table_mode="bilinear",
+        pos_embed=dict(mode="bilinear"),
         init_cfg=dict(
             type="Pretrained",
             checkpoint="https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-vitjx/jx_vit_large_p16_384-b3be5167.pth",

@@ -12,9 +12,9 @@ model = dict(
         arch="large",
         img_size=512,
         out_indices=(5, 11, 17, 23),
-        class_token=False,
+        tokens=dict(cls=False),
         final_norm=None,
-        table_mode="bilinear",
+        pos_embed=dict(mode="bilinear"),
         init_cfg=dict(
             type="Pretrained",
             checkpoint="https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-vitjx/jx_vit_large_p16_384-b3be5167.pth",

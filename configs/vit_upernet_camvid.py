@@ -12,7 +12,7 @@ model = dict(
         arch="small",
         patch_size=14,
         img_size=518,
-        layer_scale=1e-5,
+        block=dict(layer_scale=1e-5),
         out_indices=(2, 5, 8, 11),
         final_norm="all",
         init_cfg=dict(

@@ -10,12 +10,10 @@ model = dict(
         vit=dict(
             type="ViT",
             arch="small",
-            class_token=False,
-            layer_scale=1.0,
+            tokens=dict(cls=False),
+            block=dict(layer_scale=1.0),
             drop_path_rate=0.2,
-            window_size=14,
-            window_blocks=(0, 1, 3, 4, 6, 7, 9, 10),
-            window_padding="keys",
+            windows=dict(size=14, blocks=(0, 1, 3, 4, 6, 7, 9, 10), padding="keys"),
             init_cfg=dict(
                 type="Pretrained", checkpoint="https://dl.fbaipublicfiles.com/deit/deit_small_patch16_224-cd65a155.pth"
             ),

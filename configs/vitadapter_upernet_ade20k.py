@@ -13,7 +13,7 @@ model = dict(
         vit=dict(
             type="ViT",
             arch="small",
-            class_token=False,
+            tokens=dict(cls=False),
             drop_path_rate=0.2,
             init_cfg=dict(
                 type="Pretrained", checkpoint="https://dl.fbaipublicfiles.com/deit/deit_small_patch16_224-cd65a155.pth"

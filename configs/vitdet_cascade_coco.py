@@ -8,13 +8,8 @@ model = dict(
     data_preprocessor=dict(type="Preprocessor", square_pad=1024),
     backbone=dict(
         type="ViT",
-        arch="base",
-        relative_img_size=1024,
-        class_token=False,
+        arch="vitdet_base",
         final_norm=None,
-        relative_positions="decomposed",
-        window_size=14,
-        window_blocks=(0, 1, 3, 4, 6, 7, 9, 10),
         drop_path_rate=0.1,
         init_cfg=dict(
             type="Pretrained",
@@ -26,7 +21,7 @@ model = dict(
     head=dict(
         type="CascadeRCNNHead",
         rpn=dict(num_convs=2),
-        box=dict(num_convs=4, num_fcs=1, norm="LN", smooth_l1_beta=0.0),
+        box=dict(num_convs=4, num_fcs=1, norm="LN", loss=dict(smooth_l1_beta=0.0)),
         mask=dict(norm="LN"),
         mask_each_stage=False,
         stage_weights=(1.0, 1.0, 1.0),

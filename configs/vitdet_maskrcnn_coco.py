@@ -9,13 +9,8 @@ model = dict(
     data_preprocessor=dict(type="Preprocessor", square_pad=1024),
     backbone=dict(
         type="ViT",
-        arch="base",
-        relative_img_size=1024,
-        class_token=False,
+        arch="vitdet_base",
         final_norm=None,
-        relative_positions="decomposed",
-        window_size=14,
-        window_blocks=(0, 1, 3, 4, 6, 7, 9, 10),
         drop_path_rate=0.1,
         init_cfg=dict(
             type="Pretrained",

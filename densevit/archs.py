@@ -30,8 +30,37 @@ VIT = {
     "base": dict(embed_dim=768, depth=12, num_heads=12, mlp_ratio=4),
     "large": dict(embed_dim=1024, depth=24, num_heads=16, mlp_ratio=4),
     "huge": dict(embed_dim=1280, depth=32, num_heads=16, mlp_ratio=4),
-    "giant": dict(embed_dim=1536, depth=40, num_heads=24, mlp_ratio=8 / 3),  # DINOv2's, with mlp='swiglu'
+    "giant": dict(embed_dim=1536, depth=40, num_heads=24, mlp_ratio=8 / 3),  # DINOv2's, with a gated MLP
 }
+
+_DINOV2 = dict(patch_size=14, img_size=518, pos_embed=dict(offset=0.1), block=dict(layer_scale=1e-5))
+_DINOV2_REG = dict(_DINOV2, tokens=dict(registers=4), pos_embed=dict(antialias=True))
+_DINOV3 = dict(
+    tokens=dict(registers=4), pos_embed=dict(kind="rotary"), block=dict(norm_eps=1e-5, key_bias=False, layer_scale=1e-5)
+)
+_GLOBAL = {
+    "base": range(2, 12, 3),
+    "large": range(5, 24, 6),
+    "huge": range(7, 32, 8),
+}  # ViTDet's blocks without windows
+VIT_PRESETS = {
+    **{f"mae_{size}": dict(VIT[size], pos_embed=dict(kind="sincos")) for size in ("base", "large", "huge")},
+    **{f"dinov2_{size}": dict(VIT[size], **_DINOV2) for size in ("small", "base", "large")},
+    **{f"dinov2_reg_{size}": dict(VIT[size], **_DINOV2_REG) for size in ("small", "base", "large")},
+    "dinov2_giant": dict(VIT["giant"], **(_DINOV2 | dict(block=dict(layer_scale=1e-5, mlp="swiglu")))),
+    "dinov2_reg_giant": dict(VIT["giant"], **(_DINOV2_REG | dict(block=dict(layer_scale=1e-5, mlp="swiglu")))),
+    **{f"dinov3_{size}": dict(VIT[size], **_DINOV3) for size in ("small", "base", "large")},
+    **{
+        f"vitdet_{size}": dict(
+            VIT[size],
+            tokens=dict(cls=False),
+            rel_pos=dict(kind="decomposed", img_size=1024),
+            windows=dict(size=14, blocks=tuple(i for i in range(VIT[size]["depth"]) if i not in whole)),
+        )
+        for size, whole in _GLOBAL.items()
+    },
+}
+"""Sizes with the options of published models, which ViT takes by name."""
 
 
 def _doubling(width: int, heads: int, depths: tuple[int, ...]) -> dict:

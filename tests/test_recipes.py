@@ -10,8 +10,6 @@ from densevit.engine.config import config_path, read_config, shipped_configs
 from densevit.registry import MODELS
 
 CLASSES = {"coco": 80, "ade20k": 150, "camvid": 11, "scenes": 12, "nyu": None, "kitti": None}
-WINDOWS = {"large": {5, 11, 17, 23}, "huge": {7, 15, 23, 31}}
-"""Blocks of a ViTDet that see the whole map."""
 
 
 def built(recipe: str, **changes) -> dict:
@@ -27,15 +25,10 @@ def built(recipe: str, **changes) -> dict:
     return model
 
 
-def vitdet(arch: str) -> dict:
-    depth = {"large": 24, "huge": 32}[arch]
-    return dict(arch=arch, window_blocks=sorted(set(range(depth)) - WINDOWS[arch]))
-
-
 PUBLISHED = [
     ("vitdet_maskrcnn_coco", {}, 111),
-    ("vitdet_maskrcnn_coco", vitdet("large"), 331),
-    ("vitdet_maskrcnn_coco", vitdet("huge"), 662),
+    ("vitdet_maskrcnn_coco", dict(arch="vitdet_large"), 331),
+    ("vitdet_maskrcnn_coco", dict(arch="vitdet_huge"), 662),
     ("vitadapter_maskrcnn_coco", dict(vit__arch="tiny"), 28),
     ("vitadapter_maskrcnn_coco", {}, 48),
     ("vitadapter_maskrcnn_coco", dict(vit__arch="base", deform_num_heads=12, deform_ratio=0.5), 120),

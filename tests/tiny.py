@@ -10,7 +10,7 @@ from densevit.structures import DataSample, InstanceData
 _STAGES = dict(embed_dims=(8, 16, 24, 32), depths=(1, 1, 2, 1), num_heads=(1, 2, 3, 4), mlp_ratios=(2, 2, 2, 2))
 _PLAIN = dict(embed_dim=16, depth=4, num_heads=2, mlp_ratio=2)
 _TAPS = dict(arch=_PLAIN, patch_size=8, img_size=32, out_indices=(0, 1, 2, 3))
-_ADAPTED = dict(type="ViT", arch=_PLAIN, img_size=32, class_token=False)
+_ADAPTED = dict(type="ViT", arch=_PLAIN, img_size=32, tokens=dict(cls=False))
 _BRANCH = dict(conv_inplane=4, deform_num_heads=2, n_points=2, init_values=0.1)
 _WINDOWS = dict(embed_dim=8, depths=(2, 1, 2, 1), num_heads=(1, 2, 2, 4), mlp_ratio=2)
 _POOLED = dict(embed_dims=(8, 16, 24, 32), depths=(2, 2, 2, 1), num_heads=(1, 2, 2, 4), mlp_ratio=2)
@@ -22,55 +22,66 @@ BACKBONES = {
     ],
     "Swin": [
         dict(arch=_WINDOWS, window_size=3),
-        dict(arch=_WINDOWS, window_size=(5, (4, 3), 2, 2), pretrain_size=64, pad_first=False, shift_small_maps=False),
+        dict(
+            arch=_WINDOWS,
+            window_size=(5, (4, 3), 2, 2),
+            pretrain_size=64,
+            shift=dict(pad_first=False, small_maps=False),
+        ),
     ],
     "ViT": [
-        dict(_TAPS, distillation_token=True, append_cls_token=True, final_norm="all", table_rows=1),
-        dict(_TAPS, register_tokens=3, layer_scale=1.0, mlp="swiglu", table_offset=0.1, table_rows=0),
+        dict(_TAPS, tokens=dict(dist=True, append_cls=True), final_norm="all", pos_embed=dict(prefix_rows=1)),
         dict(
             _TAPS,
-            positions="rotary",
-            register_tokens=2,
-            key_bias=False,
-            class_norm=True,
-            append_cls_token=True,
+            tokens=dict(registers=3),
+            block=dict(layer_scale=1.0, mlp="swiglu"),
+            pos_embed=dict(offset=0.1, prefix_rows=0),
+        ),
+        dict(
+            _TAPS,
+            pos_embed=dict(kind="rotary"),
+            tokens=dict(registers=2, cls_norm=True, append_cls=True),
+            block=dict(key_bias=False),
             final_norm="all",
         ),
-        dict(_TAPS, class_token=False, window_size=3, window_blocks=(0, 1, 3), table_mode="bilinear"),
+        dict(_TAPS, tokens=dict(cls=False), windows=dict(size=3, blocks=(0, 1, 3)), pos_embed=dict(mode="bilinear")),
         dict(
             _TAPS,
-            class_token=False,
-            relative_positions="decomposed",
-            relative_img_size=40,
-            window_size=3,
-            window_blocks=(0, 2),
-            conv_blocks=(1, 2),
+            tokens=dict(cls=False),
+            rel_pos=dict(kind="decomposed", img_size=40),
+            windows=dict(size=3, blocks=(0, 2), conv_blocks=(1, 2)),
         ),
-        dict(_TAPS, positions="sincos", relative_positions="bias", table_antialias=True, final_norm=None),
+        dict(_TAPS, pos_embed=dict(kind="sincos", antialias=True), rel_pos=dict(kind="bias"), final_norm=None),
     ],
     "MViTv2": [
         dict(arch=_POOLED, img_size=64, window_size=16),
-        dict(arch=_POOLED, img_size=64, window_size=0, double_kv_stride=False, grow_in="mlp", output_norm=None),
         dict(
             arch=_POOLED,
             img_size=64,
             window_size=0,
-            kv_stride=2,
+            pooling=dict(double_kv_stride=False),
+            grow_in="mlp",
+            output_norm=None,
+        ),
+        dict(
+            arch=_POOLED,
+            img_size=64,
+            window_size=0,
+            pooling=dict(kv_stride=2, class_residual=True),
             absolute_positions=True,
             class_token=True,
-            class_residual=True,
             output_norm=None,
         ),
     ],
     "ViTAdapter": [
         dict(
             _BRANCH,
-            vit=dict(_ADAPTED, layer_scale=1.0, window_size=(2, 3), window_blocks=(0, 3), window_padding="keys"),
+            vit=dict(_ADAPTED, block=dict(layer_scale=1.0), windows=dict(size=(2, 3), blocks=(0, 3), padding="keys")),
         ),
         dict(_BRANCH, vit=dict(_ADAPTED, patch_size=14, img_size=28), add_vit_feature="each", deform_ratio=0.5),
         dict(
             _BRANCH,
-            vit=dict(_ADAPTED, class_token=True, register_tokens=2, positions="rotary"),
+            vit=dict(_ADAPTED, tokens=dict(cls=True, registers=2), pos_embed=dict(kind="rotary")),
             add_vit_feature=None,
             interaction_indexes=((0, 1), (2, 3)),
             with_cffn=False,
@@ -125,7 +136,7 @@ HEADS = {
     "MaskRCNNHead": [
         dict(
             num_classes=3,
-            rpn=dict(feat_channels=8, scales=(2, 4)),
+            rpn=dict(feat_channels=8, anchors=dict(scales=(2, 4))),
             box=dict(fc_channels=16, test=dict(score_thr=0.0, max_per_image=20)),
             mask=dict(channels=8),
         )
@@ -133,13 +144,19 @@ HEADS = {
     "CascadeRCNNHead": [
         dict(
             num_classes=3,
-            rpn=dict(feat_channels=8, scales=(2, 4)),
+            rpn=dict(feat_channels=8, anchors=dict(scales=(2, 4))),
             box=dict(fc_channels=16, test=dict(score_thr=0.0, max_per_image=20)),
             mask=dict(channels=8),
         ),
         dict(
             num_classes=3,
-            rpn=dict(feat_channels=8, num_convs=2, divisor="quota", scales=(2, 4), limit_shrink=False),
+            rpn=dict(
+                feat_channels=8,
+                num_convs=2,
+                anchors=dict(scales=(2, 4)),
+                coder=dict(limit_shrink=False),
+                loss=dict(divisor="quota"),
+            ),
             box=dict(num_convs=1, conv_channels=8, norm="LN", num_fcs=1, test=dict(score_thr=0.0, max_per_image=20)),
             mask=dict(channels=8, norm="LN", num_convs=1, class_agnostic=True),
             mask_each_stage=False,

@@ -49,7 +49,7 @@ class TorchvisionModel(Backend):
             num_heads=[stage[0].attn.num_heads for stage in stages],
             mlp_ratio=4,
         )
-        self.settings = dict(type="Swin", arch=arch, window_size=first.window_size[0], shift_small_maps=False)
+        self.settings = dict(type="Swin", arch=arch, window_size=first.window_size[0], shift=dict(small_maps=False))
         state = {microsofts(key): value.cpu() for key, value in self.model.state_dict().items()}
         state = {key: value for key, value in state.items() if not key.endswith("relative_position_index")}
         self.saved = str(Path(request["folder"]) / "torchvision.pth")

@@ -259,7 +259,7 @@ def maps_of(part: Mapping[str, Any], **given: Any) -> tuple[tuple[int, ...], tup
     """Channels and strides of the maps that our configuration of a part gives, as it publishes them itself. given: what
     a model gives a neck, `in_channels` and `in_strides`."""
     with torch.device("meta"):
-        built = MODELS.build(dict(part), default_args=given)
+        built = MODELS.build(group_options(part), default_args=given)
     return tuple(built.out_channels), tuple(built.out_strides)
 
 
@@ -316,3 +316,75 @@ def whole_model(backbone: dict, neck: Any, head: dict, preprocessor: Mapping[str
     prepared = {"type": "Preprocessor", **preprocessor}
     neck = {} if neck is None else {"neck": neck}
     return {"type": "DensePredictor", "data_preprocessor": prepared, "backbone": backbone, **neck, "head": head, **rest}
+
+
+# ---- groups: translations name options flat, our constructors take `layer_scale` as `block.layer_scale` -----------
+
+
+def _table(**groups: str) -> dict[str, tuple[str, str]]:
+    """Flat name -> group and name in it, of words 'flat->name' or 'name' by group."""
+    pairs = {}
+    for group, words in groups.items():
+        for word in words.split():
+            flat, _, name = word.partition("->")
+            pairs[flat] = (group, name or flat)
+    return pairs
+
+
+CODER = "target_means->means target_stds->stds"
+LOSS = "smooth_l1_beta class_loss_weight->cls_weight box_loss_weight->box_weight"
+RPN = _table(anchors="scales ratios", coder=f"{CODER} limit_shrink", loss=f"{LOSS} divisor")
+ROI_BOX = _table(coder=f"{CODER} limit_shrink", loss=f"{LOSS} box_loss->kind")
+OPTIONS = {
+    "ViT": _table(
+        tokens="class_token->cls distillation_token->dist register_tokens->registers append_cls_token->append_cls "
+        "class_norm->cls_norm",
+        pos_embed="positions->kind table_rows->prefix_rows table_mode->mode table_antialias->antialias "
+        "table_offset->offset keep_pos_embed_if_same_length->keep_if_same_length rotary_base->base "
+        "rotary_coords->coords rotary_steps->steps",
+        rel_pos="relative_positions->kind relative_img_size->img_size",
+        windows="window_size->size window_blocks->blocks window_padding->padding conv_blocks",
+        block="norm_eps qkv_bias key_bias proj_bias mlp_bias mlp sub_ln layer_scale",
+    ),
+    "Swin": _table(shift="shift_size->size shift_small_maps->small_maps pad_first"),
+    "SwinV2": _table(shift="shift_size->size pad_first"),
+    "MViTv2": _table(pooling="kv_stride double_kv_stride residual_pooling->residual class_residual"),
+    "RetinaNetHead": _table(
+        anchors="octave_base_scale scales_per_octave scales ratios anchor_strides->strides",
+        coder=CODER,
+        loss=f"focal_gamma focal_alpha {LOSS}",
+    ),
+}
+"""By our class: flat name -> (group, name in it)."""
+PARTS = {"rpn": RPN, "box": ROI_BOX, "stages": ROI_BOX}
+"""Options of a head of two stages that are themselves such options."""
+VALUES = {("positions", "table"): "learned", ("positions", "table+rotary"): "learned+rotary"}
+
+
+def group_options(config: Any) -> Any:
+    """Our configuration, of a part or a whole model, with every option in its group. What is in one already stays."""
+    if isinstance(config, (list, tuple)):
+        return type(config)(map(group_options, config))
+    if not isinstance(config, Mapping):
+        return config
+    two_stages = str(config.get("type")).endswith("RCNNHead")
+    config = {
+        key: _grouped(value, PARTS[key]) if two_stages and key in PARTS else group_options(value)
+        for key, value in config.items()
+    }
+    return _grouped(config, OPTIONS.get(config.get("type"), {}))
+
+
+def _grouped(config: Any, table: Mapping[str, tuple[str, str]]) -> Any:
+    if isinstance(config, (list, tuple)):
+        return type(config)(_grouped(part, table) for part in config)
+    grouped: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in table:
+            group, name = table[key]
+            grouped.setdefault(group, {})[name] = VALUES.get((key, value), value) if isinstance(value, str) else value
+        elif isinstance(value, Mapping) and isinstance(grouped.get(key), dict):
+            grouped[key] |= value
+        else:
+            grouped[key] = dict(value) if isinstance(value, Mapping) else value
+    return grouped

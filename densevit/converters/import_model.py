@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from densevit.checkpoints.load_report import LoadReport
 from densevit.checkpoints.reading import CheckpointFiles, require_size
-from densevit.converters.config_spec import ARCHITECTURES, ConfigReader, translate_part
+from densevit.converters.config_spec import ARCHITECTURES, ConfigReader, group_options, translate_part
 from densevit.converters.load_weights import load_weights
 from densevit.converters.source import EmbeddedConfig, Source
 from densevit.converters.sources import ALIASES, OWN, SOURCES
@@ -128,7 +128,7 @@ def translate(source: str, config: Mapping[str, Any], names: Collection[str] = (
         architecture = ARCHITECTURES.get(part.get("type"))
         if names and architecture is not None and architecture.infer_from_keys is not None:
             architecture.infer_from_keys(part, source, {name.rsplit("backbone.", 1)[-1] for name in names})
-    return ours
+    return group_options(ours)
 
 
 def configure(

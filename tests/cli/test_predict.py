@@ -22,7 +22,7 @@ from densevit.registry import MODELS
 
 RETINANET = 'dict(type="RetinaNetHead", feat_channels=8, stacked_convs=1, test=dict(score_thr=0.0, max_per_image=5))'
 MASK_RCNN = """dict(
-        type="MaskRCNNHead", rpn=dict(feat_channels=8, scales=(4,)), mask=dict(channels=8),
+        type="MaskRCNNHead", rpn=dict(feat_channels=8, anchors=dict(scales=(4,))), mask=dict(channels=8),
         box=dict(fc_channels=16, test=dict(score_thr=0.0, max_per_image=5)))"""
 CONFIG = """
 model = dict(

@@ -58,7 +58,7 @@ model = dict(type='CascadeRCNN', pretrained=None,
 
 
 def test_a_cascade_of_2x_around_microsofts_swin_opens(tmp_path):
-    stages = [dict(target_stds=stds) for stds in ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1))]
+    stages = [dict(coder=dict(stds=stds)) for stds in ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1))]
     box = dict(num_convs=4, num_fcs=1, conv_channels=8, fc_channels=16, norm="BN", class_agnostic=False)
     ours = MODELS.build(
         dict(
@@ -94,7 +94,7 @@ def test_a_cascade_of_2x_around_microsofts_swin_opens(tmp_path):
     assert imported.test_size == (1333, 800)
     assert all(torch.equal(value, ours.state_dict()[key]) for key, value in model.state_dict().items())
     first, last = model.head.boxes
-    assert (first.box_loss, first.box_loss_weight) == ("giou", 10.0)
+    assert (first.loss_options["kind"], first.loss_options["box_weight"]) == ("giou", 10.0)
     assert last.assign["pos_iou"] == 0.6
     assert last.coder["stds"] == pytest.approx((0.05, 0.05, 0.1, 0.1))
     assert model.head.stage_weights == (1, 0.5)

@@ -143,13 +143,14 @@ def test_what_vitdet_does_not_have_here_is_named(vitdet, location, value, named)
 def test_a_vitdet_starts_from_maes_weights():
     arch = dict(embed_dim=16, depth=2, num_heads=2, mlp_ratio=2)
     mae = ViT(arch=arch, img_size=32, patch_size=8).state_dict() | {"mask_token": torch.zeros(1, 1, 8)}
-    options = dict(class_token=False, final_norm=None, relative_img_size=64, window_size=3, window_blocks=(0,))
-    model = ViT(arch=arch, img_size=32, patch_size=8, relative_positions="decomposed", conv_blocks=(1,), **options)
+    options = dict(arch=arch, img_size=32, patch_size=8, tokens=dict(cls=False), final_norm=None)
+    windows = dict(size=3, blocks=(0,))
+    model = ViT(**options, rel_pos=dict(kind="decomposed", img_size=64), windows=dict(windows, conv_blocks=(1,)))
     report = load_weights(model, mae)
     assert report.complete
     assert {name.split(".", 2)[2] for name in report.newly_initialized} >= {"attn.rel_pos_h", "residual.conv1.weight"}
     assert torch.equal(model.pos_embed, mae["pos_embed"][:, 1:])
-    plain = ViT(arch=arch, img_size=32, patch_size=8, **{**options, "relative_img_size": None})
+    plain = ViT(**options, windows=windows)
     load_weights(plain, mae)
     images = torch.randn(1, 3, 64, 48)
     with torch.no_grad():  # what was added changes nothing at first

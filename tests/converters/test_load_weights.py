@@ -185,7 +185,7 @@ def test_a_misshapen_tensor_beside_a_resizable_table_leaves_the_model_as_it_was(
 
 
 def test_without_strict_what_fits_is_loaded_and_the_rest_is_on_the_load_report():
-    model, other = detector(), detector(octave_base_scale=4, ratios=(1.0,))
+    model, other = detector(), detector(anchors=dict(octave_base_scale=4, ratios=(1.0,)))
     state = scrambled(other)
     before = model.head.retina_cls.weight.clone()
     report = load_weights(model, state, strict=False)

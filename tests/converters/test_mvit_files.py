@@ -35,7 +35,7 @@ def test_detectron2s_defaults_are_known():
     config = translate("detectron2", {"_target_": "MViT", "norm_layer": "torch.nn.LayerNorm"})
     backbone = build("detectron2", {"_target_": "MViT"})
     assert config["arch"]["depths"] == [1, 2, 9, 4]
-    assert (config["window_size"], config["kv_stride"], config["norm_eps"]) == (56, 4, 1e-5)
+    assert (config["window_size"], config["pooling"]["kv_stride"], config["norm_eps"]) == (56, 4, 1e-5)
     assert backbone.out_channels == (96, 192, 384, 768)
 
 
@@ -66,8 +66,7 @@ def test_every_option_of_detectron2s_class_arrives():
         "arch": dict(embed_dims=[8, 16, 32, 64], depths=[1, 1, 2, 1], num_heads=[2, 4, 8, 16], mlp_ratio=2.0),
         "img_size": 96,
         "window_size": 0,
-        "kv_stride": 2,
-        "residual_pooling": False,
+        "pooling": {"kv_stride": 2, "residual": False},
         "relative_positions": False,
         "absolute_positions": True,
         "qkv_bias": False,
@@ -113,7 +112,7 @@ def test_strides_of_keys_may_be_listed_block_by_block():
         embed_dims=[8, 16, 32, 64], depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8], mlp_ratio=4.0
     )
     assert not adaptive["window_size"]
-    assert not adaptive["double_kv_stride"]
+    assert not adaptive["pooling"]["double_kv_stride"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from parity.case import read_case
 from densevit.converters import build, load_weights, translate
 from densevit.converters.architectures import ARCHITECTURES
 from densevit.converters.architectures.rcnn_detectron2 import from_detectron2
-from densevit.converters.config_spec import ConfigReader, UnsupportedModelError
+from densevit.converters.config_spec import ConfigReader, UnsupportedModelError, group_options
 from densevit.converters.key_mapping import invert, remap
 from densevit.errors import ConfigError
 from densevit.registry import MODELS
@@ -45,7 +45,9 @@ def model_of(case) -> dict:
 def head_of(config: dict):
     """Our head of a detectron2 configuration."""
     head, width, strides = from_detectron2(ConfigReader(copy.deepcopy(config), "model"))
-    return MODELS.build(head, default_args=dict(in_channels=(width,) * len(strides), in_strides=strides)).eval()
+    return MODELS.build(
+        group_options(head), default_args=dict(in_channels=(width,) * len(strides), in_strides=strides)
+    ).eval()
 
 
 @pytest.mark.parametrize("name", CASES)

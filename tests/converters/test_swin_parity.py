@@ -155,7 +155,7 @@ def test_microsofts_classifier_and_detector_are_distinguished_by_their_arguments
     assert detector["drop_path_rate"] == 0.2
     sized = translate("microsoft", dict(type="SwinTransformer", img_size=192, window_size=12, num_classes=6))
     assert sized["window_size"] == ((12, 12), (12, 12), (12, 12), (6, 6))
-    assert sized["shift_size"] == ((6, 6), (6, 6), (0, 0), (0, 0))
+    assert sized["shift"]["size"] == ((6, 6), (6, 6), (0, 0), (0, 0))
     assert not sized["output_norm"]
     # its detection repository is an mmdetection 2.x, where its class has the name of mmdetection's own
     settings = dict(embed_dim=96, depths=[2, 2, 6, 2], ape=False, use_checkpoint=False)

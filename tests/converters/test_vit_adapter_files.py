@@ -91,10 +91,17 @@ def drawn(config: dict) -> torch.nn.Module:
 
 def adapter(**options) -> dict:
     """BACKBONE in our terms."""
-    vit = dict(type="ViT", arch=dict(embed_dim=16, depth=4, num_heads=2, mlp_ratio=2), img_size=64, class_token=False)
-    windows = dict(window_blocks=(0, 1, 3), window_size=(3, 3, 2), window_padding="keys")
+    vit = dict(
+        type="ViT", arch=dict(embed_dim=16, depth=4, num_heads=2, mlp_ratio=2), img_size=64, tokens=dict(cls=False)
+    )
+    windows = dict(blocks=(0, 1, 3), size=(3, 3, 2), padding="keys")
     small = dict(conv_inplane=4, n_points=2, deform_num_heads=2, deform_ratio=0.5)
-    return dict(type="ViTAdapter", vit=dict(vit, **windows, layer_scale=options.pop("layer_scale")), **small, **options)
+    return dict(
+        type="ViTAdapter",
+        vit=dict(vit, windows=windows, block=dict(layer_scale=options.pop("layer_scale"))),
+        **small,
+        **options,
+    )
 
 
 def test_a_mask_rcnn_of_the_detection_code_opens(tmp_path):
@@ -162,9 +169,9 @@ def test_options_of_the_repository_are_taken_over():
     whole = translate(
         "mmdet", dict(config, window_attn=True, window_size=5, residual_indices=[1], use_extra_extractor=False)
     )
-    assert (whole["vit"]["window_blocks"], whole["vit"]["window_size"]) == ((0, 1, 2, 3), (5, 5, 5, 5))
-    assert whole["vit"]["conv_blocks"] == (1,)
-    assert whole["vit"]["layer_scale"] == 1.0
+    windows = whole["vit"]["windows"]
+    assert (windows["blocks"], windows["size"], windows["conv_blocks"]) == ((0, 1, 2, 3), (5, 5, 5, 5), (1,))
+    assert whole["vit"]["block"]["layer_scale"] == 1.0
     assert whole["use_extra_extractor"] is False
     assert translate("mmseg", dict(config, add_vit_feature=False))["add_vit_feature"] is None
     reported = build(
@@ -202,7 +209,7 @@ def test_deits_weights_load_into_its_vit():
     import timm
 
     classifier = timm.create_model("deit_tiny_patch16_224", num_classes=5)
-    backbone = ViTAdapter(dict(type="ViT", arch="tiny", class_token=False))
+    backbone = ViTAdapter(dict(type="ViT", arch="tiny", tokens=dict(cls=False)))
     report = load_weights(backbone.vit, classifier.state_dict())
     assert set(report.ignored) == {"head.weight", "head.bias", "cls_token", "norm.weight", "norm.bias"}
     assert report.complete

@@ -110,7 +110,13 @@ def test_relative_positions_equal_beits_in_timm(grid, image):
     theirs = drawn(beit.Beit(**sides, **options))
     arch = dict(embed_dim=48, depth=2, num_heads=3, mlp_ratio=4)
     ours = MODELS.build(
-        dict(type="ViT", arch=arch, img_size=image, relative_positions="bias", layer_scale=1.0, key_bias=False)
+        dict(
+            type="ViT",
+            arch=arch,
+            img_size=image,
+            rel_pos=dict(kind="bias"),
+            block=dict(layer_scale=1.0, key_bias=False),
+        )
     ).eval()
     assert ours.grid == grid
     assert load_weights(ours, theirs.state_dict(), source="timm").complete
@@ -184,12 +190,12 @@ def small(**options):
 
 def test_blocks_in_chunks_keep_their_numbers():
     """DINOv2's training files: `blocks.1.1.*` is block 1, in chunk 1."""
-    model = small(layer_scale=1.0)
+    model = small(block=dict(layer_scale=1.0))
     chunked = {}
     for name, value in model.state_dict().items():
         number = name.split(".")[1] if name.startswith("blocks.") else None
         chunked[name if number is None else name.replace("blocks.", f"blocks.{number}.", 1)] = value
-    other = MODELS.build(dict(type="ViT", arch=ARCH, patch_size=8, img_size=32, layer_scale=1.0))
+    other = MODELS.build(dict(type="ViT", arch=ARCH, patch_size=8, img_size=32, block=dict(layer_scale=1.0)))
     assert load_weights(other, chunked, source="dinov2").complete
     for name, value in other.state_dict().items():
         assert torch.equal(value, model.state_dict()[name])
@@ -213,7 +219,7 @@ def test_deit3_is_read_from_its_repositorys_arguments_and_names():
     assert ours.pos_embed.shape == (1, 16, 16)
     names = {"ls1.gamma": "gamma_1", "ls2.gamma": "gamma_2"}
     state = {}
-    for name, value in small(layer_scale=1.0, table_rows=0).state_dict().items():
+    for name, value in small(block=dict(layer_scale=1.0), pos_embed=dict(prefix_rows=0)).state_dict().items():
         for new, old in names.items():
             name = name.replace(new, old)
         state[name] = value
@@ -252,7 +258,9 @@ def test_mmsegmentations_older_files_have_a_bias_in_the_patches_whatever_the_con
 
 def test_a_model_without_class_token_or_norm_leaves_them_out():
     file = small().state_dict()
-    model = MODELS.build(dict(type="ViT", arch=ARCH, patch_size=8, img_size=32, class_token=False, final_norm=None))
+    model = MODELS.build(
+        dict(type="ViT", arch=ARCH, patch_size=8, img_size=32, tokens=dict(cls=False), final_norm=None)
+    )
     report = load_weights(model, file)
     assert report.complete
     assert set(report.ignored) == {"cls_token", "norm.weight", "norm.bias"}
@@ -261,16 +269,16 @@ def test_a_model_without_class_token_or_norm_leaves_them_out():
 
 @pytest.mark.parametrize("missing", ["register_tokens", "dist_token"])
 def test_tokens_that_the_patches_look_at_are_not_left_out(missing):
-    file = small(register_tokens=2, distillation_token=True).state_dict()
-    options = dict(register_tokens=2, distillation_token=True)
-    options.pop("register_tokens" if missing == "register_tokens" else "distillation_token")
+    file = small(tokens=dict(registers=2, dist=True)).state_dict()
+    options = dict(tokens=dict(registers=2, dist=True))
+    options["tokens"].pop("registers" if missing == "register_tokens" else "dist")
     model = MODELS.build(dict(type="ViT", arch=ARCH, patch_size=8, img_size=32, **options))
     with pytest.raises(CheckpointError, match=missing):
         load_weights(model, file)
 
 
 def test_a_table_without_a_row_for_the_class_token_gets_a_zero_one():
-    file = small(table_rows=0)
+    file = small(pos_embed=dict(prefix_rows=0))
     model = MODELS.build(dict(type="ViT", arch=ARCH, patch_size=8, img_size=32)).eval()
     assert load_weights(model, file.state_dict()).resized
     image = torch.randn(1, 3, 32, 32)
@@ -280,8 +288,8 @@ def test_a_table_without_a_row_for_the_class_token_gets_a_zero_one():
 
 @pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
 def test_a_table_of_another_size_is_resized_once_for_all(mode):
-    file = small(table_mode=mode)
-    args = dict(type="ViT", arch=ARCH, patch_size=8, img_size=(40, 24), table_mode=mode)
+    file = small(pos_embed=dict(mode=mode))
+    args = dict(type="ViT", arch=ARCH, patch_size=8, img_size=(40, 24), pos_embed=dict(mode=mode))
     model, image = MODELS.build(args).eval(), torch.randn(1, 3, 40, 24)
     report = load_weights(model, file.state_dict())
     assert report.resized == {"pos_embed": ((1, 17, 16), (1, 16, 16))}
@@ -290,8 +298,11 @@ def test_a_table_of_another_size_is_resized_once_for_all(mode):
 
 
 def test_eva02s_own_files_have_other_names_for_the_inner_norms_and_carry_angles():
-    options = dict(positions="table+rotary", rotary_base=10000.0, rotary_steps=4, key_bias=False, mlp="swiglu")
-    model = small(**options, sub_ln=("attn", "mlp"))
+    options = dict(
+        pos_embed=dict(kind="learned+rotary", base=10000.0, steps=4),
+        block=dict(key_bias=False, mlp="swiglu", sub_ln=("attn", "mlp")),
+    )
+    model = small(**options)
     theirs = {"lm_head.weight": torch.zeros(3, 16), "mask_token": torch.zeros(1), "rope.freqs_cos": torch.zeros(1)}
     for name, value in model.state_dict().items():
         if name.endswith("attn.qkv.weight"):
@@ -306,9 +317,7 @@ def test_eva02s_own_files_have_other_names_for_the_inner_norms_and_carry_angles(
         elif "periods" not in name:
             name = name.replace("mlp.fc2", "mlp.w3").replace("mlp.norm", "mlp.ffn_ln")
             theirs[name.replace("attn.norm", "attn.inner_attn_ln")] = value
-    other = MODELS.build(
-        dict(type="ViT", arch=ARCH, patch_size=8, img_size=32, **options, sub_ln=("attn", "mlp"))
-    ).eval()
+    other = MODELS.build(dict(type="ViT", arch=ARCH, patch_size=8, img_size=32, **options)).eval()
     report = load_weights(other, theirs)
     assert set(report.ignored) == {"lm_head.weight", "mask_token", "rope.freqs_cos"}
     assert report.newly_initialized == ["rope_embed.periods"]
@@ -323,7 +332,13 @@ def test_weights_for_patches_of_14_pixels_go_into_a_model_of_16_and_the_load_rep
     sizes = dict(embed_dim=48, depth=2, num_heads=3)
     theirs = drawn(timm.create_model("vit_small_patch14_dinov2", img_size=56, **sizes))
     torch.save(theirs.state_dict(), tmp_path / "dinov2.pth")
-    options = dict(arch=dict(sizes, mlp_ratio=4), patch_size=16, img_size=96, layer_scale=1.0, table_antialias=True)
+    options = dict(
+        arch=dict(sizes, mlp_ratio=4),
+        patch_size=16,
+        img_size=96,
+        block=dict(layer_scale=1.0),
+        pos_embed=dict(antialias=True),
+    )
     ours = MODELS.build(dict(type="ViT", **options)).eval()
     report = load_weights(ours, tmp_path / "dinov2.pth")
     assert report.resized == {
@@ -345,7 +360,7 @@ def test_weights_for_patches_of_14_pixels_go_into_a_model_of_16_and_the_load_rep
 
 
 def test_dinov3s_periods_are_taken_from_the_file_and_computed_where_it_has_none():
-    options = dict(positions="rotary", arch=dict(ARCH, embed_dim=32))
+    options = dict(pos_embed=dict(kind="rotary"), arch=dict(ARCH, embed_dim=32))
     file = MODELS.build(dict(type="ViT", patch_size=8, **options)).state_dict()
     model = MODELS.build(dict(type="ViT", patch_size=8, **options))
     load_weights(model, file | {"rope_embed.periods": file["rope_embed.periods"] * 2}, source="dinov3")
@@ -365,7 +380,7 @@ def test_a_classifier_that_norms_the_mean_leaves_our_norm_fresh():
 
 def test_factors_of_the_branches_start_fresh_where_a_file_has_none_at_all():
     plain = small().state_dict()
-    options = dict(type="ViT", arch=ARCH, patch_size=8, img_size=32, layer_scale=1.0)
+    options = dict(type="ViT", arch=ARCH, patch_size=8, img_size=32, block=dict(layer_scale=1.0))
     model = MODELS.build(options)
     report = load_weights(model, plain)
     assert report.complete and {name.split(".")[2] for name in report.newly_initialized} == {"ls1", "ls2"}
@@ -381,9 +396,9 @@ SHAPES = SimpleNamespace(plain={"img_size": 32}, wide={"img_size": (32, 64)})
 @pytest.mark.parametrize("args", [SHAPES.plain, SHAPES.wide])
 def test_rstrudels_encoder_is_timms_with_other_norms(args):
     from densevit.converters.architectures.vit_configs import SEGMENTER
-    from densevit.converters.config_spec import ConfigReader
+    from densevit.converters.config_spec import ConfigReader, group_options
 
     given = dict(image_size=args["img_size"], patch_size=8, d_model=16, n_heads=2, n_layers=2, distilled=True)
-    model = MODELS.build(SEGMENTER(ConfigReader(given, "encoder")))
+    model = MODELS.build(group_options(SEGMENTER(ConfigReader(given, "encoder"))))
     assert model.norm.eps == model.blocks[0].norm1.eps == 1e-5
     assert model.num_prefix == model.table_rows == 2

@@ -38,7 +38,7 @@ def rate_in_detectron2(name: str, decay: float, blocks: int) -> float:
 
 
 def test_vits_rates_and_decays_are_detectron2s():
-    model = model_of(dict(type="ViT", arch=ARCH, class_token=False, conv_blocks=(1, 3), img_size=64))
+    model = model_of(dict(type="ViT", arch=ARCH, tokens=dict(cls=False), windows=dict(conv_blocks=(1, 3)), img_size=64))
     groups = groups_of(model, decay_rate=0.7, norm_decay_mult=0.0, custom_keys=dict(pos_embed=dict(decay_mult=0.0)))
     assert groups.keys() == {name for name, _ in model.named_parameters()}
     norms = {

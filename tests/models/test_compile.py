@@ -14,7 +14,8 @@ from densevit.errors import ConfigError
 from densevit.registry import MODELS
 
 SIZES = ((64, 96), (96, 128), (128, 160), (160, 96))
-VIT = dict(matrix.PLAIN["ViT"], table_offset=0.0)  # with an offset its table is resized by a constant of each size
+# with an offset the table would be resized by a constant of each size
+VIT = dict(matrix.PLAIN["ViT"], pos_embed=dict(prefix_rows=0))
 PYRAMID, PLAIN = dict(type="FPN", out_channels=8, num_levels=4), [matrix._REASSEMBLE, matrix._FUSION]
 DETECTOR = dict(type="RetinaNetHead", feat_channels=8, stacked_convs=1)
 ONE_GRAPH_A_SIZE = {"Swin": [PYRAMID], "PVTv2": [dict(type="UPerNet", channels=8)]}

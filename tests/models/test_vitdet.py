@@ -15,17 +15,22 @@ HEAD = dict(
 )
 SMALL = dict(
     type="MaskRCNNHead",
-    rpn=dict(feat_channels=8, num_convs=2, scales=(2,), train=dict(max_per_image=20), test=dict(max_per_image=20)),
+    rpn=dict(
+        feat_channels=8,
+        num_convs=2,
+        anchors=dict(scales=(2,)),
+        train=dict(max_per_image=20),
+        test=dict(max_per_image=20),
+    ),
     box=dict(num_convs=4, conv_channels=8, num_fcs=1, fc_channels=16, norm="LN", test=dict(score_thr=0.0)),
     mask=dict(channels=8, norm="LN"),
 )
 
 
 def vitdet(head: dict, num_classes: int, **backbone) -> dict:
-    options = dict(class_token=False, final_norm=None, relative_positions="decomposed")
     return dict(
         type="DensePredictor",
-        backbone=dict(type="ViT", **options, **backbone),
+        backbone=dict(type="ViT", final_norm=None, tokens=dict(cls=False), **backbone),
         neck=dict(type="SimpleFeaturePyramid"),
         head=head,
         classes=[str(i) for i in range(num_classes)],
@@ -37,9 +42,10 @@ def vitdet(head: dict, num_classes: int, **backbone) -> dict:
 )
 def test_the_published_number_of_parameters(arch, depth, every, published):
     """Of huge 661.2 million are counted here."""
-    blocks = [i for i in range(depth) if i % every != every - 1]
+    blocks = tuple(i for i in range(depth) if i % every != every - 1)
     with torch.device("meta"):
-        model = MODELS.build(vitdet(HEAD, 80, arch=arch, relative_img_size=1024, window_size=14, window_blocks=blocks))
+        model = MODELS.build(vitdet(HEAD, 80, arch=f"vitdet_{arch}"))
+    assert tuple(model.backbone.windows) == blocks
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(published, rel=0.0015)
 
 
@@ -52,10 +58,8 @@ def test_a_small_one_trains_and_predicts(size, convolutions):
         3,
         arch=dict(embed_dim=16, depth=4, num_heads=2, mlp_ratio=2),
         img_size=64,
-        relative_img_size=96,
-        window_size=2,
-        window_blocks=(0, 2),
-        conv_blocks=convolutions,
+        rel_pos=dict(kind="decomposed", img_size=96),
+        windows=dict(size=2, blocks=(0, 2), conv_blocks=convolutions),
         drop_path_rate=0.1,
     )
     config["neck"]["channels"] = 8

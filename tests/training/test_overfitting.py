@@ -36,7 +36,7 @@ param_scheduler = [
 ]
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 """
-RETINANET = "model = dict(neck=dict(start_level=1, num_levels=5), head=dict(octave_base_scale=1.5))"
+RETINANET = "model = dict(neck=dict(start_level=1, num_levels=5), head=dict(anchors=dict(octave_base_scale=1.5)))"
 SWIN_MASKRCNN = """
 small_swin = dict(embed_dim=48, depths=(2, 2, 2, 2), num_heads=(2, 4, 8, 16), mlp_ratio=4)
 pooling = dict(finest_size=56.0)
@@ -44,7 +44,9 @@ model = dict(
     backbone=dict(_delete_=True, type="Swin", arch=small_swin),
     neck=dict(num_levels=5),
     head=dict(
-        rpn=dict(scales=(2, 4), sample=dict(num=256)), box=dict(pooling=pooling), mask=dict(pooling=pooling)
+        rpn=dict(anchors=dict(scales=(2, 4)), sample=dict(num=256)),
+        box=dict(pooling=pooling),
+        mask=dict(pooling=pooling),
     ),
 )
 """

@@ -28,12 +28,14 @@ data = dict(
 train_dataloader = dict(batch_size=4, dataset=data)
 val_dataloader = dict(batch_size=8, dataset=dict(**data, test_mode=True))
 test_dataloader = val_dataloader
-vit = dict(type="ViT", arch="small", img_size=256, class_token=False, layer_scale=1.0)
+vit = dict(type="ViT", arch="small", img_size=256, tokens=dict(cls=False), block=dict(layer_scale=1.0))
 pooling = dict(finest_size=56.0)
 model = dict(
     {parts}
     head=dict(
-        rpn=dict(scales=(2, 4), sample=dict(num=256)), box=dict(pooling=pooling), mask=dict(pooling=pooling)
+        rpn=dict(anchors=dict(scales=(2, 4)), sample=dict(num=256)),
+        box=dict(pooling=pooling),
+        mask=dict(pooling=pooling),
     ),
 )
 train_cfg = dict(max_epochs={epochs}, val_interval={epochs})
@@ -49,9 +51,8 @@ VITDET = """
     backbone=dict(
         _delete_=True,
         **vit,
-        relative_positions="decomposed",
-        window_size=14,
-        window_blocks=(0, 1, 3, 4, 6, 7, 9, 10),
+        rel_pos=dict(kind="decomposed"),
+        windows=dict(size=14, blocks=(0, 1, 3, 4, 6, 7, 9, 10)),
     ),
     neck=dict(_delete_=True, type="SimpleFeaturePyramid", channels=64),
 """

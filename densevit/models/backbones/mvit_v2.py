@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from densevit.archs import MVIT_V2 as ARCHS
-from densevit.errors import ConfigError
+from densevit.errors import ConfigError, merge_options
 from densevit.kernels.linear import apply_linear
 from densevit.models.backbones.pyramid_transformer import checkpointed_stages, chosen_stages, look_up_arch
 from densevit.models.layers.block import Mlp
@@ -91,16 +91,15 @@ class MViTv2(BaseModule, Backbone):
         window_size: side, in the first stage's tokens, of the windows that attention is confined to; it halves where
             the resolution does, one block later. Of stages 2 to 4 the last block sees the whole map all the same
             (hybrid window attention, section 4.3). 0: all blocks see the whole map.
-        kv_stride: of the pooling of keys and values in the first stage; it halves from stage to stage.
-        double_kv_stride: whether the last blocks of stages 2 and 3 double it, as in detectron2; the paper's repository
-            and timm do not.
+        pooling: what differs from POOLING. kv_stride: of keys and values in the first stage; it halves from stage to
+            stage. double_kv_stride: whether the last blocks of stages 2 and 3 double it, as in detectron2; the paper's
+            repository and timm do not. residual: whether attention adds the pooled queries to what it gives.
+            class_residual: whether the class token's too, as in timm; they are not in the paper's repository.
         grow_in: where a new stage's channels come from: 'attention', its first block's, or 'mlp', the last of the stage
             before, whose map then has the channels of the next.
-        residual_pooling: whether attention adds the pooled queries to what it gives.
         relative_positions: whether attention knows relative positions.
         absolute_positions: whether the patches' tokens have a table of locations.
         class_token: whether a token beside the patches takes part in attention; it needs window_size=0.
-        class_residual: whether residual pooling includes that token, as in timm; it does not in the paper's repository.
         qkv_bias: whether the projections to query, key and value have a bias.
         drop_path_rate: stochastic depth of the last block; the blocks before have less.
         out_indices: stages (0 to 3) whose maps are returned.
@@ -116,14 +115,11 @@ class MViTv2(BaseModule, Backbone):
         arch: str | Mapping = "tiny",
         img_size: int = 224,
         window_size: int = 56,
-        kv_stride: int = 4,
-        double_kv_stride: bool = True,
+        pooling: Mapping | None = None,
         grow_in: str = "attention",
-        residual_pooling: bool = True,
         relative_positions: bool = True,
         absolute_positions: bool = False,
         class_token: bool = False,
-        class_residual: bool = False,
         qkv_bias: bool = True,
         drop_path_rate: float = 0.0,
         out_indices: Sequence[int] = (0, 1, 2, 3),
@@ -138,6 +134,7 @@ class MViTv2(BaseModule, Backbone):
         for value, name, known in ((grow_in, "grow_in", GROWTH), (output_norm, "output_norm", NORMS)):
             if value not in known:
                 raise ConfigError(f"MViTv2's {name} is {value!r}: choose from {', '.join(map(repr, known))}")
+        pooling = merge_options("MViTv2's pooling", pooling, POOLING)
         self.num_stages = len(dims)
         self.checkpointed = checkpointed_stages(with_checkpointing, self.num_stages)
         self.out_indices = chosen_stages(out_indices, self.num_stages)
@@ -162,7 +159,8 @@ class MViTv2(BaseModule, Backbone):
                 dim = dims[before] if grow_in == "attention" else dims[stage]
                 # in 'mlp' mode the last block of a stage already gives the next one's channels
                 dim_out = given[stage] if j == depth - 1 else dims[stage]
-                stride = max(kv_stride >> stage, 1) << int(double_kv_stride and last and stage < self.num_stages - 1)
+                doubled = pooling["double_kv_stride"] and last and stage < self.num_stages - 1
+                stride = max(pooling["kv_stride"] >> stage, 1) << int(doubled)
                 attn = PoolingAttention(
                     dim,
                     dims[stage],
@@ -171,10 +169,10 @@ class MViTv2(BaseModule, Backbone):
                     kv_stride=stride,
                     window=0 if last else window_size >> before,
                     grid=self.grid[0] >> before if relative_positions else None,
-                    residual=residual_pooling,
+                    residual=pooling["residual"],
                     qkv_bias=qkv_bias,
                     prefix=int(class_token),
-                    prefix_residual=class_residual,
+                    prefix_residual=pooling["class_residual"],
                     eps=norm_eps,
                 )
                 rate = rates[len(self.blocks)]
@@ -244,5 +242,6 @@ class MViTv2(BaseModule, Backbone):
         return tokens
 
 
+POOLING = dict(kv_stride=4, double_kv_stride=True, residual=True, class_residual=False)
 GROWTH = ("attention", "mlp")
 NORMS = ("each", "last", None)

@@ -9,6 +9,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from densevit.archs import SWIN as ARCHS
+from densevit.errors import merge_options
 from densevit.kernels.linear import apply_linear
 from densevit.kernels.window_partition import WindowConfig
 from densevit.models.backbones.pyramid_transformer import look_up_arch
@@ -19,6 +20,8 @@ from densevit.models.layers.pos_embed import fit_bias_table
 from densevit.models.layers.resize_on_load import resize_on_load
 from densevit.models.layers.window_attention import WindowAttention
 from densevit.registry import MODELS
+
+SHIFT = dict(size=None, small_maps=True, pad_first=True)
 
 
 class RelativePositionBiasAttention(WindowAttention):
@@ -62,9 +65,9 @@ class Swin(WindowPyramid):
         patch_size: side of a patch, the stride of the first map.
         patch_norm: whether the patches' tokens are normed.
         merge_norm: whether 2 x 2 tokens are normed before they are merged.
-        shift_size: shift of every other block, given like window_size; None: half a window.
-        shift_small_maps: also shift on maps no larger than a window.
-        pad_first: complete a map to whole windows before the shift, or after it.
+        shift: what differs from SHIFT, of every other block: its size, given like window_size (None: half a window),
+            whether maps no larger than a window are shifted too (small_maps), and whether a map is completed to whole
+            windows before the shift or after it (pad_first).
         norm_eps: eps of all norms.
         in_channels: channels of an image; two photographs of one place have 6.
         with_checkpointing: recompute each block in the backward pass instead of keeping its activations; or the numbers
@@ -84,9 +87,7 @@ class Swin(WindowPyramid):
         patch_size: int = 4,
         patch_norm: bool = True,
         merge_norm: bool = True,
-        shift_size: int | Sequence | None = None,
-        shift_small_maps: bool = True,
-        pad_first: bool = True,
+        shift: Mapping | None = None,
         norm_eps: float = 1e-5,
         in_channels: int = 3,
         with_checkpointing: bool | Sequence[int] = False,
@@ -96,7 +97,9 @@ class Swin(WindowPyramid):
         depths, heads, ratio = sizes["depths"], sizes["num_heads"], sizes["mlp_ratio"]
         dims = [sizes["embed_dim"] * 2**i for i in range(len(depths))]
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
-        how = window_configs(window_size, shift_size, len(dims), shift_small_maps=shift_small_maps, pad_first=pad_first)
+        shift = merge_options("Swin's shift", shift, SHIFT)
+        options = dict(shift_small_maps=shift["small_maps"], pad_first=shift["pad_first"])
+        how = window_configs(window_size, shift["size"], len(dims), **options)
         stages = []
         for i, dim in enumerate(dims):
             blocks = []

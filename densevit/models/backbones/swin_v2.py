@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from densevit.archs import SWIN as ARCHS
+from densevit.errors import merge_options
 from densevit.kernels.linear import linear
 from densevit.kernels.window_partition import WindowConfig
 from densevit.models.backbones.pyramid_transformer import look_up_arch
@@ -19,6 +20,7 @@ from densevit.models.layers.drop_path import DropPath, drop_path_rates
 from densevit.models.layers.window_attention import WindowAttention
 from densevit.registry import MODELS
 
+SHIFT = dict(size=None, pad_first=True)
 LARGEST_SCALE = math.log(100)
 """Where the learned logarithm of the cosines' factor is cut."""
 
@@ -111,8 +113,8 @@ class SwinV2(WindowPyramid):
         qkv_bias: whether the projections to query and value have a bias; that to keys never has.
         patch_size: side of a patch, the stride of the first map.
         patch_norm: whether the patches' tokens are normed.
-        shift_size: shift of every other block, given like window_size; None: half a window.
-        pad_first: complete a map to whole windows before the shift, or after it.
+        shift: what differs from SHIFT, of every other block: its size, given like window_size (None: half a window),
+            and whether a map is completed to whole windows before the shift or after it (pad_first).
         norm_eps: eps of all norms.
         with_checkpointing: recompute each block in the backward pass instead of keeping its activations; or the numbers
             of the stages where that is done: the first, of the largest maps, hold most of it.
@@ -130,8 +132,7 @@ class SwinV2(WindowPyramid):
         qkv_bias: bool = True,
         patch_size: int = 4,
         patch_norm: bool = True,
-        shift_size: int | Sequence | None = None,
-        pad_first: bool = True,
+        shift: Mapping | None = None,
         norm_eps: float = 1e-5,
         with_checkpointing: bool | Sequence[int] = False,
         init_cfg: dict | None = None,
@@ -140,7 +141,8 @@ class SwinV2(WindowPyramid):
         depths, heads, ratio = sizes["depths"], sizes["num_heads"], sizes["mlp_ratio"]
         dims = [sizes["embed_dim"] * 2**i for i in range(len(depths))]
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
-        how = window_configs(window_size, shift_size, len(dims), pad_first=pad_first)
+        shift = merge_options("SwinV2's shift", shift, SHIFT)
+        how = window_configs(window_size, shift["size"], len(dims), pad_first=shift["pad_first"])
         before = pairs(pretrained_window_sizes, len(dims), "pretrained_window_sizes")
         stages = []
         for i, dim in enumerate(dims):

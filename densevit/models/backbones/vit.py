@@ -8,6 +8,7 @@ Shape letters: B batch, C channels, H, W input size, h, w size of the maps, P to
 from collections.abc import Mapping, Sequence
 from functools import partial
 from numbers import Integral
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from densevit.archs import VIT as ARCHS
-from densevit.errors import ConfigError, suggest
+from densevit.archs import VIT_PRESETS as PRESETS
+from densevit.errors import ConfigError, merge_options, suggest
 from densevit.models.backbones.pyramid_transformer import look_up_arch
 from densevit.models.layers.block import Block, Mlp, SwiGLU
 from densevit.models.layers.drop_path import drop_path_rates
@@ -32,14 +34,24 @@ from densevit.ops.resize import resize_kernel
 from densevit.registry import MODELS
 
 MLPS = {"gelu": Mlp, "swiglu": SwiGLU}
+TOKENS = dict(cls=True, dist=False, registers=0, append_cls=False, cls_norm=False)
+POS_EMBED = dict(
+    kind="learned", prefix_rows=None, mode="bicubic", antialias=False, offset=0.0, keep_if_same_length=False,
+    base=100.0, coords="separate", steps=None,
+)  # fmt: skip
+REL_POS = dict(kind=None, img_size=None)
+WINDOWS = dict(size=0, blocks=(), padding="tokens", conv_blocks=())
+BLOCK = dict(
+    norm_eps=1e-6, qkv_bias=True, key_bias=True, proj_bias=True, mlp_bias=True, mlp="gelu", sub_ln=(), layer_scale=None
+)
 CHOICES = {
     "final_norm": ("last", "all", None),
-    "positions": ("table", "sincos", "rotary", "table+rotary", None),
-    "relative_positions": (None, "bias", "decomposed"),
-    "mlp": tuple(MLPS),
-    "table_mode": ("bicubic", "bilinear"),
-    "rotary_coords": COORDS,
-    "window_padding": ("tokens", "keys"),
+    "pos_embed.kind": ("learned", "sincos", "rotary", "learned+rotary", None),
+    "pos_embed.mode": ("bicubic", "bilinear"),
+    "pos_embed.coords": COORDS,
+    "rel_pos.kind": (None, "bias", "decomposed"),
+    "windows.padding": ("tokens", "keys"),
+    "block.mlp": tuple(MLPS),
 }
 
 
@@ -47,40 +59,38 @@ CHOICES = {
 class ViT(BaseModule, Backbone):
     """ViT tiny to giant: maps of chosen blocks, all of one size.
 
-    The defaults are DeiT's and MAE's; the options after `norm_eps` are for successors and weights of other projects.
+    The defaults are DeiT's and MAE's; the options in groups are for successors and weights of other projects.
 
     Args:
-        arch: a row of ARCHS, or a dict of its keys.
-        patch_size: side of a patch in pixels, the stride of the maps.
-        img_size: side (or height and width) in pixels of the images that the table of positions is made for.
+        arch: a row of ARCHS (a size), a row of PRESETS (a size with options: 'dinov2_small', 'dinov3_base',
+            'vitdet_large', ...), or a dict of a size's keys. What is given beside it comes before a preset's options.
+        patch_size: side of a patch in pixels, the stride of the maps; None: 16.
+        patch_bias: whether the patches' projection has a bias.
+        img_size: side (or height and width) in pixels of the images that the position embedding is made for; None: 224.
         out_indices: blocks (from 0) whose maps are returned; None: the last.
         drop_path_rate: stochastic depth of the last block; the blocks before have less.
         final_norm: 'last': the norm after the last block, for its map alone; 'all': the same norm on every map; None.
-        norm_eps: eps of all norms.
-        class_token, distillation_token, register_tokens: which tokens stand before the patches (DeiT; DINOv2), the
-            registers by their number.
-        append_cls_token: each map has the class token's channels after its own, at every location.
-        class_norm: the class token's own final norm (DINOv3); it is trained where the token is appended.
-        positions: 'table', learned; 'sincos', a table that starts as MAE's sines and cosines; 'rotary' (DINOv3);
-            'table+rotary', both (EVA-02); None.
-        table_rows: how many of the tokens before the patches have rows in the table; None: class and distillation.
-        table_mode, table_antialias, table_offset, keep_pos_embed_if_same_length: how the table is resized for maps of
-            another size, see TableResizing: 'bicubic' to the map's size where nothing is said.
-        rotary_base, rotary_coords, rotary_steps: see RotaryPositions; rotary_steps: EVA-02's.
-        relative_positions: what each block learns of them: 'bias', one for each pair of distances (BEiT), or
-            'decomposed', terms of the query for rows and for columns (ViTDet); None: nothing.
-        relative_img_size: side in pixels of the images that the 'decomposed' tables of blocks without windows are made
-            for; None: img_size.
-        qkv_bias, proj_bias, mlp_bias, patch_bias: whether the projections have a bias.
-        key_bias: whether the key's part of `qkv_bias` takes part.
-        mlp: 'gelu' or 'swiglu'; its hidden width is round(embed_dim * mlp_ratio).
-        sub_ln: which branches have a norm before their last projection (EVA-02): 'attn', 'mlp' with mlp='swiglu'.
-        layer_scale: where the factors of the branches' channels start; None: no such factors.
-        window_size: side in tokens of the windows that `window_blocks` attend within (ViTDet, arXiv 2203.16527), one
-            for all of them or one for each.
-        window_blocks: blocks (from 0) with windows; they have no tokens but the patches.
-        conv_blocks: blocks (from 0) that end with a residual branch of convolutions (ViTDet's convolution propagation).
-        window_padding: what completes the last windows: 'tokens' of zeros, or 'keys' and values of zeros (ViT-Adapter).
+        tokens: what differs from TOKENS. Before the patches stand a class token (cls), a distillation token (dist:
+            DeiT) and so many register tokens (registers: DINOv2). append_cls: each map has the class token's channels
+            after its own, at every place. cls_norm: the class token's own final norm (DINOv3); it is trained where the
+            token is appended.
+        pos_embed: what differs from POS_EMBED. kind: 'learned'; 'sincos', learned from MAE's sines and cosines on;
+            'rotary' (DINOv3); 'learned+rotary', both (EVA-02); None. prefix_rows: how many of the tokens before the
+            patches have rows in the table; None: class and distillation. mode, antialias, offset, keep_if_same_length:
+            how the table is resized for maps of another size, see TableResizing. base, coords, steps: see
+            RotaryPositions; steps are EVA-02's.
+        rel_pos: what differs from REL_POS. kind: what each block learns of relative positions: 'bias', one for each
+            pair of distances (BEiT), or 'decomposed', terms of the query for rows and for columns (ViTDet). img_size:
+            side in pixels of the images that the 'decomposed' tables of blocks without windows are made for; None:
+            img_size.
+        windows: what differs from WINDOWS (ViTDet, arXiv 2203.16527). blocks: those (from 0) that attend within
+            windows; they have no tokens but the patches. size: side of a window in tokens, one for all of them or one
+            for each. padding: what completes the last windows: 'tokens' of zeros, or 'keys' and values of zeros
+            (ViT-Adapter). conv_blocks: those that end with a residual branch of convolutions.
+        block: what differs from BLOCK. norm_eps: of all norms. qkv_bias, proj_bias, mlp_bias: whether the projections
+            have a bias. key_bias: whether the key's part of qkv_bias takes part. mlp: 'gelu' or 'swiglu'; its hidden
+            width is round(embed_dim * mlp_ratio). sub_ln: which branches have a norm before their last projection
+            (EVA-02): 'attn', 'mlp' with mlp='swiglu'. layer_scale: where the factors of the branches' channels start.
         with_checkpointing: recompute each block in the backward pass instead of keeping its activations.
 
     Raises ConfigError for an option that does not exist or does not go with another.
@@ -89,138 +99,152 @@ class ViT(BaseModule, Backbone):
     def __init__(
         self,
         arch: str | Mapping = "base",
-        patch_size: int = 16,
-        img_size: int | Sequence[int] = 224,
+        patch_size: int | None = None,
+        patch_bias: bool = True,
+        img_size: int | Sequence[int] | None = None,
         out_indices: Sequence[int] | None = None,
         drop_path_rate: float = 0.0,
         final_norm: str | None = "last",
-        norm_eps: float = 1e-6,
-        class_token: bool = True,
-        distillation_token: bool = False,
-        register_tokens: int = 0,
-        append_cls_token: bool = False,
-        class_norm: bool = False,
-        positions: str = "table",
-        table_rows: int | None = None,
-        table_mode: str = "bicubic",
-        table_antialias: bool = False,
-        table_offset: float = 0.0,
-        keep_pos_embed_if_same_length: bool = False,
-        rotary_base: float | Sequence[float] = 100.0,
-        rotary_coords: str = "separate",
-        rotary_steps: int | None = None,
-        relative_positions: str | None = None,
-        relative_img_size: int | None = None,
-        qkv_bias: bool = True,
-        key_bias: bool = True,
-        proj_bias: bool = True,
-        mlp_bias: bool = True,
-        patch_bias: bool = True,
-        mlp: str = "gelu",
-        sub_ln: Sequence[str] = (),
-        layer_scale: float | None = None,
-        window_size: int | Sequence[int] = 0,
-        window_blocks: Sequence[int] = (),
-        window_padding: str = "tokens",
-        conv_blocks: Sequence[int] = (),
+        tokens: Mapping | None = None,
+        pos_embed: Mapping | None = None,
+        rel_pos: Mapping | None = None,
+        windows: Mapping | None = None,
+        block: Mapping | None = None,
         with_checkpointing: bool = False,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
-        given = locals()
+        preset = look_up_arch("ViT", arch, ARCHS | PRESETS)
+        dim, self.depth, heads, mlp_ratio = (preset.pop(key) for key in ARCHS["base"])
+        patch_size = patch_size or preset.pop("patch_size", 16)
+        img_size = img_size or preset.pop("img_size", 224)
+
+        def options(name: str, given: Mapping | None, defaults: Mapping) -> dict[str, Any]:
+            return merge_options(f"ViT's {name}", given, {**defaults, **preset.get(name, {})})
+
+        tokens, pos_embed = options("tokens", tokens, TOKENS), options("pos_embed", pos_embed, POS_EMBED)
+        rel_pos, windows = options("rel_pos", rel_pos, REL_POS), options("windows", windows, WINDOWS)
+        block = options("block", block, BLOCK)
+        groups = dict(pos_embed=pos_embed, rel_pos=rel_pos, windows=windows, block=block)
         for name, allowed in CHOICES.items():
-            if given[name] not in allowed:
-                close = suggest(str(given[name]), [str(a) for a in allowed])
-                raise ConfigError(
-                    f"ViT's {name} is {given[name]!r}{close}: choose from {', '.join(map(repr, allowed))}"
-                )
-        size = look_up_arch("ViT", arch, ARCHS)
-        dim, self.depth, heads = size["embed_dim"], size["depth"], size["num_heads"]
-        turned = positions in ("rotary", "table+rotary")
-        if dim % heads or (turned and dim // heads % 4) or (positions == "sincos" and dim % 4):
+            group, _, key = name.rpartition(".")
+            given = groups[group][key] if group else final_norm
+            if given not in allowed:
+                close = suggest(str(given), [str(a) for a in allowed])
+                raise ConfigError(f"ViT's {name} is {given!r}{close}: choose from {', '.join(map(repr, allowed))}")
+        rotary = pos_embed["kind"] in ("rotary", "learned+rotary")
+        if dim % heads or (rotary and dim // heads % 4) or (pos_embed["kind"] == "sincos" and dim % 4):
             raise ConfigError(
-                f"ViT's {dim} channels do not divide among {heads} heads, by 4 for positions={positions!r}"
+                f"ViT's {dim} channels do not divide among {heads} heads, by 4 for pos_embed.kind={pos_embed['kind']!r}"
             )
         self.out_indices = (self.depth - 1,) if out_indices is None else tuple(out_indices)
-        windows = [window_size] * len(window_blocks) if isinstance(window_size, Integral) else list(window_size)
-        if len(windows) != len(window_blocks):
-            raise ConfigError(f"ViT has {len(window_blocks)} window_blocks, but window_size gives {len(windows)} sides")
-        self.windows = dict(zip(window_blocks, windows, strict=True))
-        chosen = {"out_indices": self.out_indices, "window_blocks": self.windows, "conv_blocks": conv_blocks}
-        for name, blocks in chosen.items():
-            if not all(0 <= i < self.depth for i in blocks) or (name == "out_indices" and not blocks):
-                raise ConfigError(f"ViT's {name} are {tuple(blocks)}: choose from the blocks 0 to {self.depth - 1}")
-        tokens = {
-            "cls_token": int(class_token),
-            "dist_token": int(distillation_token),
-            "register_tokens": register_tokens,
-        }
-        self.num_prefix = sum(tokens.values())
-        bare = not self.num_prefix and not turned
-        if windows and (min(windows) < 1 or not bare):
+        size, blocks = windows["size"], windows["blocks"]
+        sides = [size] * len(blocks) if isinstance(size, Integral) else list(size)
+        if len(sides) != len(blocks):
+            raise ConfigError(f"ViT's windows have {len(blocks)} blocks, but size gives {len(sides)} sides")
+        self.windows = dict(zip(blocks, sides, strict=True))
+        chosen = {
+            "out_indices": self.out_indices, "windows.blocks": blocks, "windows.conv_blocks": windows["conv_blocks"]
+        }  # fmt: skip
+        for name, numbers in chosen.items():
+            if not all(0 <= i < self.depth for i in numbers) or (name == "out_indices" and not numbers):
+                raise ConfigError(f"ViT's {name} are {tuple(numbers)}: choose from the blocks 0 to {self.depth - 1}")
+        counts = {
+            "cls_token": int(tokens["cls"]), "dist_token": int(tokens["dist"]), "register_tokens": tokens["registers"]
+        }  # fmt: skip
+        self.num_prefix = sum(counts.values())
+        bare = not self.num_prefix and not rotary
+        if sides and (min(sides) < 1 or not bare):
             raise ConfigError(
-                "ViT's window_blocks need a window_size, a table of positions and no tokens but the patches: "
-                "class_token=False, register_tokens=0"
+                "ViT's windows.blocks need a windows.size, a learned position embedding and no tokens but the patches: "
+                "tokens=dict(cls=False)"
             )
-        if (conv_blocks or relative_positions == "decomposed") and not bare:
+        if (windows["conv_blocks"] or rel_pos["kind"] == "decomposed") and not bare:
             raise ConfigError(
-                "ViT's conv_blocks and relative_positions='decomposed' have no place for tokens but the patches or for "
-                "rotary positions: class_token=False, register_tokens=0"
+                "ViT's windows.conv_blocks and rel_pos.kind='decomposed' have no place for tokens but the patches or "
+                "for rotary positions: tokens=dict(cls=False)"
             )
-        if (append_cls_token or class_norm or relative_positions == "bias") and not class_token:
-            raise ConfigError("ViT's append_cls_token, class_norm and relative_positions='bias' need class_token=True")
-        if relative_positions == "bias" and self.num_prefix != 1:
-            raise ConfigError("ViT's relative_positions='bias' have no place for distillation or register tokens")
+        if (tokens["append_cls"] or tokens["cls_norm"] or rel_pos["kind"] == "bias") and not tokens["cls"]:
+            raise ConfigError("ViT's tokens.append_cls, tokens.cls_norm and rel_pos.kind='bias' need tokens.cls=True")
+        if rel_pos["kind"] == "bias" and self.num_prefix != 1:
+            raise ConfigError("ViT's rel_pos.kind='bias' has no place for distillation or register tokens")
 
-        self.append_cls_token, self.final_norm = append_cls_token, final_norm
+        self.append_cls_token, self.final_norm = tokens["append_cls"], final_norm
         self.with_checkpointing = with_checkpointing
-        self.out_channels = (dim * (2 if append_cls_token else 1),) * len(self.out_indices)
+        self.out_channels = (dim * (2 if self.append_cls_token else 1),) * len(self.out_indices)
         self.out_strides = (patch_size,) * len(self.out_indices)
         sides = (img_size, img_size) if isinstance(img_size, Integral) else tuple(img_size)
         self.grid = (sides[0] // patch_size, sides[1] // patch_size)
-        for name, count in tokens.items():
+        for name, count in counts.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(1, count, dim)) if count else None)
-        self.table_rows = tokens["cls_token"] + tokens["dist_token"] if table_rows is None else table_rows
+        self.table_rows = pos_embed["prefix_rows"]
+        if self.table_rows is None:
+            self.table_rows = counts["cls_token"] + counts["dist_token"]
         if not 0 <= self.table_rows <= self.num_prefix:
             raise ConfigError(
-                f"ViT's table_rows is {table_rows}, but {self.num_prefix} tokens stand before the patches"
+                f"ViT's pos_embed.prefix_rows is {self.table_rows}, but {self.num_prefix} tokens stand before the "
+                "patches"
             )
-        self.resizing = TableResizing(table_mode, table_antialias, table_offset, keep_pos_embed_if_same_length)
+        self.resizing = TableResizing(
+            *(pos_embed[key] for key in ("mode", "antialias", "offset", "keep_if_same_length"))
+        )
         self.pos_embed, self.rope_embed = None, None
-        if turned:
-            self.rope_embed = RotaryPositions(dim // heads, rotary_base, rotary_coords, rotary_steps)
-        if positions not in ("rotary", None):
+        if rotary:
+            self.rope_embed = RotaryPositions(dim // heads, *(pos_embed[key] for key in ("base", "coords", "steps")))
+        if pos_embed["kind"] not in ("rotary", None):
             self.pos_embed = nn.Parameter(torch.zeros(1, self.table_rows + self.grid[0] * self.grid[1], dim))
         self.patch_embed = PatchEmbed(3, dim, patch_size, bias=patch_bias)
         resize_on_load(self.patch_embed.proj, "weight", partial(fit_kernel, size=patch_size))
         resize_on_load(self, "pos_embed", self.fit_pos_embed)
-        if not set(sub_ln) <= {"attn", "mlp"} or ("mlp" in sub_ln and mlp != "swiglu"):
-            raise ConfigError(f"ViT's sub_ln are {sub_ln!r}: 'attn', and with mlp='swiglu' 'mlp', may have one")
-        biases = dict(qkv_bias=qkv_bias, key_bias=key_bias, proj_bias=proj_bias)
-        biases |= dict(inner_eps=norm_eps) if "attn" in sub_ln else {}
-        inner_eps = dict(inner_eps=norm_eps) if "mlp" in sub_ln else {}
-        relative_grid = (relative_img_size // patch_size,) * 2 if relative_img_size else self.grid
-        self.blocks = nn.ModuleList()
-        for i, rate in enumerate(drop_path_rates(drop_path_rate, self.depth)):
-            cut = dict(window=self.windows.get(i, 0), window_padding=window_padding)
-            if relative_positions == "bias":
-                attn = RelativeSelfAttention(dim, heads, self.grid, **biases)
-            elif relative_positions == "decomposed":
-                grid = (cut["window"],) * 2 if cut["window"] else relative_grid
-                attn = DecomposedSelfAttention(dim, heads, grid, **biases, **cut)
-            else:
-                attn = SelfAttention(dim, heads, **biases, **cut)
-            inner = MLPS[mlp](dim, round(dim * size["mlp_ratio"]), mlp_bias, **inner_eps)
-            after = ConvBottleneck(dim) if i in conv_blocks else None
-            self.blocks.append(Block(dim, attn, inner, rate, norm_eps, layer_scale, after))
+        hidden = round(dim * mlp_ratio)
+        rates = drop_path_rates(drop_path_rate, self.depth)
+        self.blocks = nn.ModuleList(
+            self._block(i, dim, heads, hidden, rates[i], patch_size, rel_pos, windows, block) for i in range(self.depth)
+        )
+        norm_eps = block["norm_eps"]
         normed = final_norm == "all" or (final_norm == "last" and self.depth - 1 in self.out_indices)
         self.norm = nn.LayerNorm(dim, eps=norm_eps) if normed else None
-        self.cls_norm = nn.LayerNorm(dim, eps=norm_eps) if normed and class_norm else None
+        self.cls_norm = nn.LayerNorm(dim, eps=norm_eps) if normed and tokens["cls_norm"] else None
         if self.cls_norm is not None:
-            self.cls_norm.requires_grad_(append_cls_token)
-        self._draw(positions == "sincos")
+            self.cls_norm.requires_grad_(self.append_cls_token)
+        self._init_weights(pos_embed["kind"] == "sincos")
 
-    def _draw(self, sincos: bool) -> None:
+    def _block(
+        self,
+        i: int,
+        dim: int,
+        heads: int,
+        hidden: int,
+        drop_path: float,
+        patch_size: int,
+        rel_pos: Mapping,
+        windows: Mapping,
+        options: Mapping,
+    ) -> Block:
+        """Block i, from the options of the constructor."""
+        sub_ln, norm_eps = options["sub_ln"], options["norm_eps"]
+        if not set(sub_ln) <= {"attn", "mlp"} or ("mlp" in sub_ln and options["mlp"] != "swiglu"):
+            raise ConfigError(
+                f"ViT's block.sub_ln is {sub_ln!r}: 'attn', and with block.mlp='swiglu' 'mlp', may have one"
+            )
+        biases = {key: options[key] for key in ("qkv_bias", "key_bias", "proj_bias")}
+        biases |= dict(inner_eps=norm_eps) if "attn" in sub_ln else {}
+        cut = dict(window=self.windows.get(i, 0), window_padding=windows["padding"])
+        if rel_pos["kind"] == "bias":
+            attn = RelativeSelfAttention(dim, heads, self.grid, **biases)
+        elif rel_pos["kind"] == "decomposed":
+            whole = (rel_pos["img_size"] // patch_size,) * 2 if rel_pos["img_size"] else self.grid
+            attn = DecomposedSelfAttention(
+                dim, heads, (cut["window"],) * 2 if cut["window"] else whole, **biases, **cut
+            )
+        else:
+            attn = SelfAttention(dim, heads, **biases, **cut)
+        inner_eps = dict(inner_eps=norm_eps) if "mlp" in sub_ln else {}
+        mlp = MLPS[options["mlp"]](dim, hidden, options["mlp_bias"], **inner_eps)
+        residual = ConvBottleneck(dim) if i in windows["conv_blocks"] else None
+        return Block(dim, attn, mlp, drop_path, norm_eps, options["layer_scale"], residual)
+
+    def _init_weights(self, sincos: bool) -> None:
         """Initial weights: linear layers and tables normal (0.02) cut at two sigma, tokens nearly zero (timm)."""
         self.apply(init_linear)
         for token in (self.cls_token, self.dist_token, self.register_tokens):

@@ -33,7 +33,7 @@ from densevit.registry import MODELS
 
 STRIDES = (4, 8, 16, 32)
 VIT_MAPS = ("last", "each", None)
-NOT_TAKEN = ("out_indices", "final_norm", "append_cls_token", "class_norm")
+NOT_TAKEN = ("out_indices", "final_norm", "tokens.append_cls", "tokens.cls_norm")
 """Options of ViT about maps of its own, which an adapter does not ask it for."""
 Sizes = Sequence[tuple[int, int]]
 
@@ -173,7 +173,8 @@ class ViTAdapter(BaseModule, Backbone):
     ):
         super().__init__(init_cfg)
         for key in NOT_TAKEN:
-            if vit.get(key):
+            group, _, name = key.rpartition(".")
+            if ((vit.get(group) or {}) if group else vit).get(name):
                 raise ConfigError(f"ViTAdapter takes the tokens of vit as they are: leave vit.{key} out")
         kind = MODELS.get(vit["type"]) if isinstance(vit["type"], str) else vit["type"]
         if kind is not None and kind is not ViT:

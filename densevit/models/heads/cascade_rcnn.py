@@ -4,6 +4,7 @@ Shape letters: B images, N regions of a batch, n of an image, S stages, K classe
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +17,9 @@ from densevit.ops.roi_align import as_rois
 from densevit.registry import MODELS
 from densevit.structures import DataSample, InstanceData
 
-BOX = dict(class_agnostic=True, smooth_l1_beta=1.0)
+BOX = dict(class_agnostic=True, loss=dict(smooth_l1_beta=1.0))
 STAGES = tuple(
-    dict(target_stds=stds, assign=dict(pos_iou=iou, neg_iou=iou, min_pos_iou=iou, match_low_quality=False))
+    dict(coder=dict(stds=stds), assign=dict(pos_iou=iou, neg_iou=iou, min_pos_iou=iou, match_low_quality=False))
     for iou, stds in ((0.5, (0.1, 0.1, 0.2, 0.2)), (0.6, (0.05, 0.05, 0.1, 0.1)), (0.7, (0.033, 0.033, 0.067, 0.067)))
 )
 AVERAGES = ("logits", "probabilities")
@@ -71,7 +72,7 @@ class CascadeRCNNHead(RCNNHead):
         self.stage_weights, self.average = tuple(stage_weights), average
         self.resample, self.scale_gradients = resample, scale_gradients
         self.boxes = nn.ModuleList(
-            self.part(RoIBox, f"box (stage {i})", {**BOX, **(box or {}), **stage}, num_classes=num_classes)
+            self.part(RoIBox, f"box (stage {i})", _merged(BOX, box or {}, stage), num_classes=num_classes)
             for i, stage in enumerate(stages)
         )
         self.masks = nn.ModuleList(
@@ -164,3 +165,12 @@ class CascadeRCNNHead(RCNNHead):
         boxes, scores, deltas = self.stages_of(features, proposals, samples)
         scores = scores.softmax(1) if self.average == "logits" else scores
         return self.boxes[-1].detections(boxes, scores, deltas, samples)
+
+
+def _merged(*options: Mapping) -> dict[str, Any]:
+    """The options of RoIBox, the later before the earlier; those of its coder and its loss one by one."""
+    merged: dict[str, Any] = {}
+    for given in options:
+        groups = {key: {**merged.get(key, {}), **given[key]} for key in ("coder", "loss") if given.get(key)}
+        merged |= {**given, **groups}
+    return merged

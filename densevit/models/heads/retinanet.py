@@ -28,6 +28,9 @@ ASSIGN = dict(
     pos_iou=0.5, neg_iou=0.4, min_pos_iou=0.0, ignore_iof=-1.0, ignore_of_region=False, match_low_quality=True,
     match_all_best=True, allowed_border=-1,
 )  # fmt: skip
+ANCHORS = dict(octave_base_scale=4, scales_per_octave=3, scales=None, strides=None, ratios=(0.5, 1.0, 2.0))
+CODER = dict(means=(0.0, 0.0, 0.0, 0.0), stds=(1.0, 1.0, 1.0, 1.0))
+LOSS = dict(focal_gamma=2.0, focal_alpha=0.25, smooth_l1_beta=0.0, cls_weight=1.0, box_weight=1.0)
 TEST = dict(nms_pre=1000, score_thr=0.05, nms_iou=0.5, max_per_image=100, min_size=0.0)
 
 
@@ -41,21 +44,15 @@ class RetinaNetHead(AnchorHead, Head):
         num_classes: K.
         feat_channels: channels of the towers.
         stacked_convs: convolutions in each tower.
-        octave_base_scale: smallest anchor, in strides.
-        scales_per_octave: anchor sizes between this one and its double.
-        scales: anchor sizes in strides, one by one, instead of these two.
-        anchor_strides: pixels between the anchors of each level, and the size of scale 1, where they are not the
-            strides of the maps (mmdetection states them in a place of their own).
-        ratios: height / width of the anchors.
+        anchors: what differs from ANCHORS: the smallest anchor in strides (octave_base_scale) and the anchor sizes
+            between this one and its double (scales_per_octave), or sizes in strides one by one instead (scales); height
+            / width of the anchors (ratios); and pixels between the anchors of each level, and the size of scale 1,
+            where they are not the strides of the maps (strides; mmdetection states them in a place of their own).
+        coder: what differs from CODER: means and standard deviations of the box deltas.
+        loss: what differs from LOSS: gamma and alpha of the focal loss, where the box loss turns from quadratic to L1
+            (smooth_l1_beta; 0: L1 throughout), factors of `loss_cls` and `loss_box` (cls_weight, box_weight).
         assign: arguments of `ops.matching.match_by_iou` that differ from ASSIGN; and allowed_border: pixels by which
             an anchor may stick out of the image, -1 any number (others do not count in training).
-        target_means: means of the box deltas.
-        target_stds: standard deviations of the box deltas.
-        focal_gamma: gamma of the focal loss.
-        focal_alpha: alpha of the focal loss.
-        smooth_l1_beta: where the box loss turns from quadratic to L1; 0: L1 throughout.
-        class_loss_weight: factor of `loss_cls`.
-        box_loss_weight: factor of `loss_box`.
         test: what differs from TEST: candidates a level before NMS (nms_pre), lowest score (score_thr), IoU of the
             class-wise NMS (nms_iou), boxes an image (max_per_image), least side in pixels (min_size).
     """
@@ -67,19 +64,10 @@ class RetinaNetHead(AnchorHead, Head):
         num_classes: int,
         feat_channels: int = 256,
         stacked_convs: int = 4,
-        octave_base_scale: float = 4,
-        scales_per_octave: int = 3,
-        scales: Sequence[float] | None = None,
-        anchor_strides: Sequence[int] | None = None,
-        ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        anchors: Mapping | None = None,
+        coder: Mapping | None = None,
+        loss: Mapping | None = None,
         assign: Mapping | None = None,
-        target_means: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
-        target_stds: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
-        focal_gamma: float = 2.0,
-        focal_alpha: float = 0.25,
-        smooth_l1_beta: float = 0.0,
-        class_loss_weight: float = 1.0,
-        box_loss_weight: float = 1.0,
         test: Mapping | None = None,
         init_cfg: dict | None = None,
     ):
@@ -88,19 +76,21 @@ class RetinaNetHead(AnchorHead, Head):
             raise ConfigError(
                 f"RetinaNetHead needs maps of equal channels, not {tuple(in_channels)}: put an FPN before"
             )
-        self.num_classes, self.strides = num_classes, tuple(anchor_strides or in_strides)
-        if len(self.strides) != len(in_channels):
-            raise ConfigError(f"RetinaNetHead: {len(self.strides)} anchor_strides for {len(in_channels)} incoming maps")
-        self.scales = tuple(map(float, scales)) if scales else octave_scales(octave_base_scale, scales_per_octave)
-        self.ratios = tuple(float(r) for r in ratios)
+        anchors = merge_options("RetinaNetHead's anchors", anchors, ANCHORS)
+        self.coder = merge_options("RetinaNetHead's coder", coder, CODER)
+        self.loss_options = merge_options("RetinaNetHead's loss", loss, LOSS)
+        self.smooth_l1_beta = self.loss_options["smooth_l1_beta"]
         self.assign = merge_options("RetinaNetHead's assign", assign, ASSIGN)
+        self.allowed_border = self.assign.pop("allowed_border")
         self.nms = merge_options("RetinaNetHead's test", test, TEST)
         self.score_thr, self.nms_pre = self.nms.pop("score_thr"), self.nms.pop("nms_pre")
-        self.allowed_border = self.assign.pop("allowed_border")
-        self.coder = dict(means=tuple(target_means), stds=tuple(target_stds))
-        self.focal = dict(gamma=focal_gamma, alpha=focal_alpha)
-        self.smooth_l1_beta = smooth_l1_beta
-        self.class_loss_weight, self.box_loss_weight = class_loss_weight, box_loss_weight
+        self.num_classes, self.strides = num_classes, tuple(anchors["strides"] or in_strides)
+        if len(self.strides) != len(in_channels):
+            raise ConfigError(
+                f"RetinaNetHead: {len(self.strides)} anchors.strides for {len(in_channels)} incoming maps"
+            )
+        scales = anchors["scales"] or octave_scales(anchors["octave_base_scale"], anchors["scales_per_octave"])
+        self.scales, self.ratios = tuple(map(float, scales)), tuple(map(float, anchors["ratios"]))
 
         widths = [in_channels[0], *[feat_channels] * stacked_convs]
         self.cls_convs = nn.ModuleList(Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
@@ -131,6 +121,7 @@ class RetinaNetHead(AnchorHead, Head):
         Both are divided by the number of positive anchors, counted as at least 1 an image, of the whole batch, over
         all processes.
         """
+        options = self.loss_options
         logits, deltas = self(features)
         sizes, levels = self.anchors(logits)
         anchors = torch.cat(levels)
@@ -145,16 +136,16 @@ class RetinaNetHead(AnchorHead, Head):
         wanted = encode_deltas(anchors[torch.cat(locations)], torch.cat(boxes), **self.coder)
         given = flat_deltas.flatten(0, 1)[offsets]  # (P, 4) of the positive anchors of all images
         box_losses = self.box_loss_by_level(given, wanted, torch.cat(locations), levels)
-        box_losses = box_losses * (self.box_loss_weight / divisor)
+        box_losses = box_losses * (options["box_weight"] / divisor)
         # an image without objects must still give every parameter a gradient (of zero)
         box_losses = box_losses + flat_deltas.sum() * 0
 
-        class_losses = []
+        focal, class_losses = (options["focal_gamma"], options["focal_alpha"]), []
         for x, label in zip(logits, labels, strict=True):
             label = label.flatten()  # (B * N_l,)
-            loss = sigmoid_focal_loss(self.rows(x, self.num_classes).flatten(0, 1), label.clamp(min=0), **self.focal)
+            loss = sigmoid_focal_loss(self.rows(x, self.num_classes).flatten(0, 1), label.clamp(min=0), *focal)
             # anchors that do not count (-1) are multiplied away: no boolean index in a training step
-            class_losses.append((loss.sum(1) * (label >= 0)).sum() * (self.class_loss_weight / divisor))
+            class_losses.append((loss.sum(1) * (label >= 0)).sum() * (options["cls_weight"] / divisor))
         return {"loss_cls": class_losses, "loss_box": list(box_losses)}
 
     @torch.no_grad()

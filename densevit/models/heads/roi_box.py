@@ -27,6 +27,8 @@ ASSIGN = dict(
     pos_iou=0.5, neg_iou=0.5, min_pos_iou=0.5, ignore_iof=-1.0, ignore_of_region=False, match_low_quality=True,
     match_all_best=True, allow_override=True,
 )  # fmt: skip
+CODER = dict(means=(0.0, 0.0, 0.0, 0.0), stds=(0.1, 0.1, 0.2, 0.2), limit_shrink=True)
+LOSS = dict(kind="deltas", smooth_l1_beta=0.0, cls_weight=1.0, box_weight=1.0)
 SAMPLE = dict(num=512, pos_fraction=0.25, add_gt_as_proposals=True)
 BOX_LOSSES = ("deltas", "giou")
 TEST = dict(score_thr=0.05, nms_iou=0.5, max_per_image=100, min_size=-1.0)
@@ -69,13 +71,11 @@ class RoIBox(RoIPart):
         num_fcs: linear layers.
         fc_channels: their width.
         class_agnostic: one box a region instead of one a class.
-        target_means: means of the box deltas.
-        target_stds: standard deviations of the box deltas.
-        limit_shrink: see `ops.boxes.decode_deltas`; False is detectron2's.
-        box_loss: 'deltas', smooth L1 of them, or 'giou' of the boxes that they make.
-        smooth_l1_beta: where the loss of deltas turns from quadratic to L1; 0: L1 throughout.
-        class_loss_weight: factor of the class loss.
-        box_loss_weight: factor of the box loss.
+        coder: what differs from CODER: means and standard deviations of the box deltas, limit_shrink (see
+            `ops.boxes.decode_deltas`; False is detectron2's).
+        loss: what differs from LOSS. kind: 'deltas', smooth L1 of the deltas, or 'giou' of the boxes that they make.
+            smooth_l1_beta: where the former turns from quadratic to L1; 0: L1 throughout. cls_weight, box_weight:
+            factors of the class loss and of the box loss.
         assign: what differs from ASSIGN, arguments of `ops.matching.match_by_iou`.
         sample: what differs from SAMPLE: regions an image that count (num), at most what part of them positive, and
             whether true boxes join the proposals (add_gt_as_proposals).
@@ -95,24 +95,21 @@ class RoIBox(RoIPart):
         num_fcs: int = 2,
         fc_channels: int = 1024,
         class_agnostic: bool = False,
-        target_means: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
-        target_stds: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
-        limit_shrink: bool = True,
-        box_loss: str = "deltas",
-        smooth_l1_beta: float = 0.0,
-        class_loss_weight: float = 1.0,
-        box_loss_weight: float = 1.0,
+        coder: Mapping | None = None,
+        loss: Mapping | None = None,
         assign: Mapping | None = None,
         sample: Mapping | None = None,
         test: Mapping | None = None,
     ):
         super().__init__("box.pooling", in_strides, pooling, size=7)
-        if box_loss not in BOX_LOSSES:
-            raise ConfigError(f"box has no box_loss={box_loss!r}: choose from {', '.join(BOX_LOSSES)}")
-        self.num_classes, self.class_agnostic, self.box_loss = num_classes, class_agnostic, box_loss
-        self.coder = dict(means=tuple(target_means), stds=tuple(target_stds))
-        self.limit_shrink, self.smooth_l1_beta = limit_shrink, smooth_l1_beta
-        self.class_loss_weight, self.box_loss_weight = class_loss_weight, box_loss_weight
+        self.num_classes, self.class_agnostic = num_classes, class_agnostic
+        self.coder = merge_options("box.coder", coder, CODER)
+        self.limit_shrink = self.coder.pop("limit_shrink")
+        self.loss_options = merge_options("box.loss", loss, LOSS)
+        if self.loss_options["kind"] not in BOX_LOSSES:
+            raise ConfigError(
+                f"box.loss has no kind={self.loss_options['kind']!r}: choose from {', '.join(BOX_LOSSES)}"
+            )
         self.assign = merge_options("box.assign", assign, ASSIGN)
         self.sample = merge_options("box.sample", sample, SAMPLE)
         self.add_gt_as_proposals = self.sample.pop("add_gt_as_proposals")
@@ -194,7 +191,7 @@ class RoIBox(RoIPart):
 
         logits: (N, K + 1). deltas: (N, K or 1, 4). labels: (N,) as `labels` gives them.
         """
-        divisor = mean_over_processes(len(labels), labels.device)
+        options, divisor = self.loss_options, mean_over_processes(len(labels), labels.device)
         locations, start = [], 0
         for region in regions:
             # positive regions, among those of the batch
@@ -207,12 +204,14 @@ class RoIBox(RoIPart):
         )
         # (P, 4): of the true class, or the only one
         given = deltas[locations, 0 if self.class_agnostic else labels[locations]]
-        if self.box_loss == "giou":
+        if options["kind"] == "giou":
             each = giou_loss(decode_deltas(boxes, given, **self.coder, limit_shrink=self.limit_shrink), ground_truth)
         else:
-            each = box_regression_loss(given, encode_deltas(boxes, ground_truth, **self.coder), self.smooth_l1_beta)
-        box_loss = each.sum() * (self.box_loss_weight / divisor)
-        return class_loss(logits, labels).sum() * (self.class_loss_weight / divisor), box_loss
+            each = box_regression_loss(
+                given, encode_deltas(boxes, ground_truth, **self.coder), options["smooth_l1_beta"]
+            )
+        box_loss = each.sum() * (options["box_weight"] / divisor)
+        return class_loss(logits, labels).sum() * (options["cls_weight"] / divisor), box_loss
 
     def refine(self, boxes: Tensor, labels: Tensor, deltas: Tensor, shape: tuple[int, int]) -> Tensor:
         """Boxes (n, 4) moved by the deltas of their classes (n,) and clipped to an image of (height, width)."""

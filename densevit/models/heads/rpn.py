@@ -23,6 +23,9 @@ ASSIGN = dict(
     pos_iou=0.7, neg_iou=0.3, min_pos_iou=0.3, ignore_iof=-1.0, ignore_of_region=False, match_low_quality=True,
     match_all_best=True, allow_override=True, allowed_border=-1, in_padding=False,
 )  # fmt: skip
+ANCHORS = dict(scales=(8.0,), ratios=(0.5, 1.0, 2.0))
+CODER = dict(means=(0.0, 0.0, 0.0, 0.0), stds=(1.0, 1.0, 1.0, 1.0), limit_shrink=True)
+LOSS = dict(smooth_l1_beta=0.0, cls_weight=1.0, box_weight=1.0, divisor="sampled")
 SAMPLE = dict(num=256, pos_fraction=0.5)
 TRAIN = dict(nms_pre=2000, nms_iou=0.7, max_per_image=1000, min_size=0.0)
 TEST = dict(nms_pre=1000, nms_iou=0.7, max_per_image=1000, min_size=0.0)
@@ -37,20 +40,16 @@ class RPN(AnchorHead):
         in_strides: their strides; an anchor of scale 1 is one stride wide.
         feat_channels: channels of the 3x3 convolutions.
         num_convs: how many of them.
-        scales: anchor sizes in strides.
-        ratios: height / width of the anchors.
-        target_means: means of the box deltas.
-        target_stds: standard deviations of the box deltas.
-        limit_shrink: see `ops.boxes.decode_deltas`; False is detectron2's.
-        smooth_l1_beta: where the box loss turns from quadratic to L1; 0: L1 throughout.
-        class_loss_weight: factor of `loss_rpn_cls`.
-        box_loss_weight: factor of `loss_rpn_box`.
+        anchors: what differs from ANCHORS: sizes in strides (scales), height / width (ratios).
+        coder: what differs from CODER: means and standard deviations of the box deltas, limit_shrink (see
+            `ops.boxes.decode_deltas`; False is detectron2's).
+        loss: what differs from LOSS: where the box loss turns from quadratic to L1 (smooth_l1_beta; 0: L1 throughout),
+            factors of `loss_rpn_cls` and `loss_rpn_box` (cls_weight, box_weight), and the divisor of both: 'sampled',
+            the anchors that count (mmdetection); 'quota', as many as `sample` asks for (detectron2).
         assign: what differs from ASSIGN: arguments of `ops.matching.match_by_iou`, allowed_border (pixels by which an
             anchor may stick out of the image, -1 any number) and in_padding (whether anchors in the padding that an
             image has from its batch count: detectron2).
         sample: what differs from SAMPLE: anchors an image that count (num), at most what part of them positive.
-        divisor: of both losses: 'sampled', the anchors that count (mmdetection); 'quota', as many as `sample` asks for
-            (detectron2).
         train: proposals of a training step, what differs from TRAIN: candidates a level before NMS (nms_pre; 0 all),
             IoU of the NMS, which is level by level, boxes an image after it (max_per_image), and the side in pixels
             that a box must exceed (min_size; -1 none).
@@ -63,28 +62,24 @@ class RPN(AnchorHead):
         in_strides: Sequence[int],
         feat_channels: int = 256,
         num_convs: int = 1,
-        scales: Sequence[float] = (8.0,),
-        ratios: Sequence[float] = (0.5, 1.0, 2.0),
-        target_means: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
-        target_stds: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
-        limit_shrink: bool = True,
-        smooth_l1_beta: float = 0.0,
-        class_loss_weight: float = 1.0,
-        box_loss_weight: float = 1.0,
+        anchors: Mapping | None = None,
+        coder: Mapping | None = None,
+        loss: Mapping | None = None,
         assign: Mapping | None = None,
         sample: Mapping | None = None,
-        divisor: str = "sampled",
         train: Mapping | None = None,
         test: Mapping | None = None,
     ):
         super().__init__()
         self.strides = tuple(in_strides)
+        anchors = merge_options("rpn.anchors", anchors, ANCHORS)
+        self.scales, self.ratios = tuple(map(float, anchors["scales"])), tuple(map(float, anchors["ratios"]))
+        self.coder = merge_options("rpn.coder", coder, CODER)
+        self.limit_shrink = self.coder.pop("limit_shrink")
+        self.loss_options = merge_options("rpn.loss", loss, LOSS)
+        self.smooth_l1_beta, divisor = self.loss_options["smooth_l1_beta"], self.loss_options["divisor"]
         if divisor not in DIVISORS:
-            raise ConfigError(f"rpn has no divisor={divisor!r}: choose from {', '.join(DIVISORS)}")
-        self.scales, self.ratios = tuple(map(float, scales)), tuple(map(float, ratios))
-        self.coder = dict(means=tuple(target_means), stds=tuple(target_stds))
-        self.limit_shrink, self.smooth_l1_beta, self.divisor = limit_shrink, smooth_l1_beta, divisor
-        self.class_loss_weight, self.box_loss_weight = class_loss_weight, box_loss_weight
+            raise ConfigError(f"rpn.loss has no divisor={divisor!r}: choose from {', '.join(DIVISORS)}")
         self.assign = merge_options("rpn.assign", assign, ASSIGN)
         self.sample = merge_options("rpn.sample", sample, SAMPLE)
         self.allowed_border, self.in_padding = self.assign.pop("allowed_border"), self.assign.pop("in_padding")
@@ -121,7 +116,7 @@ class RPN(AnchorHead):
 
         scores = [self.rows(x, 1)[..., 0] for x in logits]  # L of (B, N_l)
         class_losses = [
-            (object_loss(x, i >= 0) * c).sum() * (self.class_loss_weight / divisor)
+            (object_loss(x, i >= 0) * c).sum() * (self.loss_options["cls_weight"] / divisor)
             for x, i, c in zip(scores, index.split(lengths, 1), counted.split(lengths, 1), strict=True)
         ]
 
@@ -135,12 +130,12 @@ class RPN(AnchorHead):
         flat = torch.cat([self.rows(x, 4) for x in deltas], 1)  # (B, N, 4)
         wanted = encode_deltas(anchors[location], ground_truth, **self.coder)
         box_losses = self.box_loss_by_level(flat[image, location], wanted, location, levels)
-        box_losses = box_losses * (self.box_loss_weight / divisor)
+        box_losses = box_losses * (self.loss_options["box_weight"] / divisor)
         return {"loss_rpn_cls": class_losses, "loss_rpn_box": list(box_losses)}
 
     def num_counted(self, index: Tensor, counted: Tensor) -> Tensor | int:
         """What the losses are divided by, of this process. index, counted: (B, N)."""
-        if self.divisor == "quota":
+        if self.loss_options["divisor"] == "quota":
             return self.sample["num"] * len(index)
         positive = ((index >= 0) & counted).sum(1)  # (B,)
         return (positive.clamp(min=1) + (counted.sum(1) - positive).clamp(min=1)).sum()

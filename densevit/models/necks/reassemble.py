@@ -23,7 +23,7 @@ class DPTReassemble(BaseModule, Neck):
 
     Args:
         in_channels: channels of the incoming maps, shallow to deep. With readout 'add' or 'project' they are the
-            block's own and the class token's after them, as ViT(append_cls_token=True) gives them.
+            block's own and the class token's after them, as ViT(tokens=dict(append_cls=True)) gives them.
         in_strides: their strides, all one.
         channels: of the outgoing maps, fine to coarse; the default is that of ViT-L.
         readout: the class token is left out ('ignore'; then it is not to come in), added to each location ('add'), or
@@ -55,7 +55,7 @@ class DPTReassemble(BaseModule, Neck):
         if readout != "ignore" and any(width % 2 for width in in_channels):
             raise ConfigError(
                 f"DPTReassemble(readout={readout!r}) needs the class token's channels after each map's own, but the "
-                f"maps have {tuple(in_channels)}: set append_cls_token=True in the backbone"
+                f"maps have {tuple(in_channels)}: set tokens=dict(append_cls=True) in the backbone"
             )
         self.readout = readout
         widths = [width if readout == "ignore" else width // 2 for width in in_channels]

@@ -66,7 +66,7 @@ def test_detectors_have_the_published_parameters_and_work(arch, options, head, m
 def test_hybrid_windows_halve_one_block_after_the_resolution_and_last_blocks_see_everything():
     """MViTv2-T of section 4.3: the strides of keys in the last blocks of stages 2 and 3 are doubled."""
     with torch.device("meta"):
-        hybrid, whole = MViTv2("tiny"), MViTv2("tiny", window_size=0, double_kv_stride=False)
+        hybrid, whole = MViTv2("tiny"), MViTv2("tiny", window_size=0, pooling=dict(double_kv_stride=False))
     windows = [block.attn.q_window * block.attn.q_stride for block in hybrid.blocks]
     assert windows == [56, 56, 0, 28, 14, 14, 14, 0, 14, 0]
     assert [block.attn.q_stride for block in hybrid.blocks] == [1, 2, 1, 2, 1, 1, 1, 1, 2, 1]

@@ -171,7 +171,7 @@ def test_a_new_v2_block_passes_its_input_on():
         (dict(arch=TINY, window_size=(7, 7)), "each of 4 stages"),
         (dict(arch=TINY, window_size=7.5), "each of 4 stages"),
         (dict(arch=TINY, window_size=0), "shift is to be smaller"),
-        (dict(arch=TINY, window_size=4, shift_size=4), "shift is to be smaller"),
+        (dict(arch=TINY, window_size=4, shift=dict(size=4)), "shift is to be smaller"),
         (dict(arch=TINY, out_indices=(1, 4)), "0 to 3"),
     ],
 )

@@ -49,9 +49,9 @@ def test_the_published_number_of_parameters(options, published):
 @pytest.mark.parametrize(
     ("options", "published"),
     [
-        (dict(arch="tiny", distillation_token=True), 5.9),
-        (dict(arch="small", distillation_token=True), 22.4),
-        (dict(arch="base", distillation_token=True), 87.3),
+        (dict(arch="tiny", tokens=dict(dist=True)), 5.9),
+        (dict(arch="small", tokens=dict(dist=True)), 22.4),
+        (dict(arch="base", tokens=dict(dist=True)), 87.3),
     ],
 )
 def test_deits_distilled_sizes(options, published):
@@ -60,8 +60,7 @@ def test_deits_distilled_sizes(options, published):
 
 
 def test_dinov2s_giant():
-    options = dict(arch="giant", patch_size=14, img_size=518, mlp="swiglu", layer_scale=1.0)
-    assert count(**options) / 1e6 == pytest.approx(1136.5, abs=0.1)
+    assert count(arch="dinov2_giant") / 1e6 == pytest.approx(1136.5, abs=0.1)
 
 
 def test_maps_are_the_blocks_tokens_and_the_norm_is_where_it_is_asked_for():
@@ -82,7 +81,7 @@ def test_maps_are_the_blocks_tokens_and_the_norm_is_where_it_is_asked_for():
 
 
 def test_the_class_token_is_appended_at_every_place():
-    model = drawn(ViT(**SMALL, append_cls_token=True, class_norm=True))
+    model = drawn(ViT(**SMALL, tokens=dict(append_cls=True, cls_norm=True)))
     tokens = []
     model.blocks[-1].register_forward_hook(lambda _, __, out: tokens.append(out))
     with torch.no_grad():
@@ -143,8 +142,8 @@ def test_windows_completed_with_keys_of_zeros_by_hand():
 
 
 def test_blocks_may_have_windows_of_different_sides():
-    options = dict(SMALL, class_token=False, window_padding="keys")
-    several = drawn(ViT(**options, window_blocks=(2, 0), window_size=(3, 4)))
+    windows = dict(blocks=(2, 0), size=(3, 4), padding="keys")
+    several = drawn(ViT(**SMALL, tokens=dict(cls=False), windows=windows))
     assert [b.attn.window_config and b.attn.window_config.window for b in several.blocks] == [
         (4, 4),
         None,
@@ -154,8 +153,8 @@ def test_blocks_may_have_windows_of_different_sides():
 
 
 def test_a_window_as_large_as_the_map_is_global():
-    options = dict(SMALL, class_token=False)
-    whole, cut = drawn(ViT(**options)), ViT(**options, window_size=4, window_blocks=(0, 2)).eval()
+    options = dict(SMALL, tokens=dict(cls=False))
+    whole, cut = drawn(ViT(**options)), ViT(**options, windows=dict(size=4, blocks=(0, 2))).eval()
     cut.load_state_dict(whole.state_dict())
     images = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
@@ -207,20 +206,18 @@ def test_decomposed_positions_by_hand(window):
 def test_tables_of_relative_positions_have_the_sizes_that_they_are_made_for():
     model = ViT(
         **SMALL,
-        class_token=False,
-        relative_positions="decomposed",
-        relative_img_size=64,
-        window_size=3,
-        window_blocks=(0, 2),
+        tokens=dict(cls=False),
+        rel_pos=dict(kind="decomposed", img_size=64),
+        windows=dict(size=3, blocks=(0, 2)),
     )
     assert [len(block.attn.rel_pos_h) for block in model.blocks] == [5, 15, 5, 15]
     assert model.pos_embed.shape[1] == 16  # img_size=32
 
 
 def test_convolution_propagation_by_hand():
-    options = dict(SMALL, class_token=False, final_norm=None, window_size=2, window_blocks=(0, 1, 2, 3))
-    model = ViT(**options, conv_blocks=(1,))
-    plain, images = ViT(**options).eval(), torch.randn(1, 3, 32, 40)
+    options, windows = dict(SMALL, tokens=dict(cls=False), final_norm=None), dict(size=2, blocks=(0, 1, 2, 3))
+    model = ViT(**options, windows=dict(windows, conv_blocks=(1,)))
+    plain, images = ViT(**options, windows=windows).eval(), torch.randn(1, 3, 32, 40)
     plain.load_state_dict(model.state_dict(), strict=False)
     with torch.no_grad():  # at first the branch changes nothing
         torch.testing.assert_close(model.eval()(images), plain(images))
@@ -243,7 +240,7 @@ def test_convolution_propagation_by_hand():
 
 
 def test_a_vit_may_do_without_absolute_positions():
-    model = drawn(ViT(**SMALL, class_token=False, positions=None))
+    model = drawn(ViT(**SMALL, tokens=dict(cls=False), pos_embed=dict(kind=None)))
     assert not any("pos_embed" in name for name in model.state_dict())
     images = torch.randn(1, 3, 32, 32)
     with torch.no_grad():  # nothing tells the patches apart: inverted, they give the same maps inverted
@@ -300,7 +297,7 @@ def test_sines_and_cosines_of_the_column_come_first():
     angles = torch.tensor([1.0, 0.01])
     want = torch.cat([(column * angles).sin(), (column * angles).cos(), (row * angles).sin(), (row * angles).cos()])
     torch.testing.assert_close(table[5], want)
-    model = ViT(**SMALL, positions="sincos")
+    model = ViT(**SMALL, pos_embed=dict(kind="sincos"))
     torch.testing.assert_close(model.pos_embed[:, 1:], sincos_table((4, 4), 16))
     assert (model.pos_embed[:, 0] == 0).all()
 
@@ -348,7 +345,7 @@ def test_rotary_periods_rise_geometrically_between_given_ends():
 
 
 def test_without_its_key_bias_rotary_attention_ignores_that_third():
-    model = drawn(ViT(**SMALL, positions="rotary", key_bias=False))
+    model = drawn(ViT(**SMALL, pos_embed=dict(kind="rotary"), block=dict(key_bias=False)))
     images = torch.randn(1, 3, 32, 40)
     with torch.no_grad():
         before = model(images)[0]
@@ -363,20 +360,24 @@ def test_without_its_key_bias_rotary_attention_ignores_that_third():
     [
         (dict(arch="enormous"), "enormous"),
         (dict(final_norm="lats"), "last"),
-        (dict(positions="rope"), "rotary"),
+        (dict(pos_embed=dict(kind="rope")), "rotary"),
         (dict(out_indices=(4,)), "0 to 3"),
         (dict(out_indices=()), "out_indices"),
-        (dict(window_blocks=(0,)), "window_size"),
-        (dict(window_blocks=(0,), window_size=4), "class_token=False"),
-        (dict(window_blocks=(0, 1), window_size=(4,), class_token=False), "2 window_blocks, but window_size gives 1"),
-        (dict(window_padding="key"), "nearest: 'keys'"),
-        (dict(append_cls_token=True, class_token=False), "class_token"),
-        (dict(relative_positions="bias", register_tokens=2), "relative_positions"),
-        (dict(relative_positions="decomposed"), "class_token=False"),
-        (dict(relative_positions="both"), "decomposed"),
-        (dict(conv_blocks=(1,)), "class_token=False"),
-        (dict(conv_blocks=(4,), class_token=False), "conv_blocks"),
-        (dict(table_rows=2), "table_rows"),
+        (dict(windows=dict(blocks=(0,))), "windows.size"),
+        (dict(windows=dict(blocks=(0,), size=4)), r"tokens=dict\(cls=False\)"),
+        (
+            dict(windows=dict(blocks=(0, 1), size=(4,)), tokens=dict(cls=False)),
+            "windows have 2 blocks, but size gives 1",
+        ),
+        (dict(windows=dict(padding="key")), "nearest: 'keys'"),
+        (dict(tokens=dict(append_cls=True, cls=False)), "tokens.cls=True"),
+        (dict(rel_pos=dict(kind="bias"), tokens=dict(registers=2)), "rel_pos.kind='bias'"),
+        (dict(rel_pos=dict(kind="decomposed")), r"tokens=dict\(cls=False\)"),
+        (dict(rel_pos=dict(kind="both")), "decomposed"),
+        (dict(block=dict(mpl="gelu")), "block has no key 'mpl'"),
+        (dict(windows=dict(conv_blocks=(1,))), r"tokens=dict\(cls=False\)"),
+        (dict(windows=dict(conv_blocks=(4,)), tokens=dict(cls=False)), "conv_blocks"),
+        (dict(pos_embed=dict(prefix_rows=2)), "prefix_rows"),
         (dict(arch=dict(embed_dim=15, depth=4, num_heads=2, mlp_ratio=2)), "heads"),
     ],
 )
@@ -389,11 +390,13 @@ def test_options_that_do_not_fit_are_reported(options, said):
 @pytest.mark.parametrize(
     "options",
     [
-        dict(distillation_token=True),
-        dict(register_tokens=2, positions="rotary", mlp="swiglu", layer_scale=1.0),
-        dict(class_token=False, window_size=3, window_blocks=(0, 2)),
-        dict(relative_positions="bias"),
-        dict(class_token=False, relative_positions="decomposed", conv_blocks=(1,), window_size=3, window_blocks=(0,)),
+        dict(tokens=dict(dist=True)),
+        dict(tokens=dict(registers=2), pos_embed=dict(kind="rotary"), block=dict(mlp="swiglu", layer_scale=1.0)),
+        dict(tokens=dict(cls=False), windows=dict(size=3, blocks=(0, 2))),
+        dict(rel_pos=dict(kind="bias")),
+        dict(
+            tokens=dict(cls=False), rel_pos=dict(kind="decomposed"), windows=dict(conv_blocks=(1,), size=3, blocks=(0,))
+        ),
     ],
 )
 def test_compiles_without_a_graph_break(options):

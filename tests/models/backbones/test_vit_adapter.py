@@ -14,7 +14,7 @@ VIT = dict(
     arch=dict(embed_dim=16, depth=4, num_heads=2, mlp_ratio=2),
     patch_size=16,
     img_size=64,
-    class_token=False,
+    tokens=dict(cls=False),
 )
 SMALL = dict(conv_inplane=4, deform_num_heads=2, n_points=2)
 
@@ -39,9 +39,9 @@ PUBLISHED = [
 @pytest.mark.parametrize(("arch", "heads", "ratio", "detector", "segmentor"), PUBLISHED)
 def test_parameters_of_the_published_models(arch, heads, ratio, detector, segmentor):
     """Mask R-CNN with factors of the branches, UPerNet without; L's table is made for images of 384 pixels."""
-    vit = dict(type="ViT", arch=arch, class_token=False, img_size=384 if arch == "large" else 224)
+    vit = dict(type="ViT", arch=arch, tokens=dict(cls=False), img_size=384 if arch == "large" else 224)
     backbone = dict(type="ViTAdapter", vit=vit, deform_num_heads=heads, deform_ratio=ratio)
-    windows = dict(vit, layer_scale=1.0, window_size=14, window_blocks=(0, 1, 3, 4), window_padding="keys")
+    windows = dict(vit, block=dict(layer_scale=1.0), windows=dict(size=14, blocks=(0, 1, 3, 4), padding="keys"))
     head = dict(type="MaskRCNNHead", num_classes=80)
     first = dict(type="DensePredictor", backbone=dict(backbone, vit=windows), neck=dict(type="FPN"), head=head)
     classes = dict(type="FCNHead", num_classes=150)
@@ -98,7 +98,7 @@ def test_heads_first_look_around_in_a_ring_one_pixel_further_with_each_point():
             torch.testing.assert_close(offsets[:, level, point], ring * (point + 1), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("options", [dict(), dict(patch_size=14), dict(class_token=True, register_tokens=2)])
+@pytest.mark.parametrize("options", [dict(), dict(patch_size=14), dict(tokens=dict(cls=True, registers=2))])
 def test_injectors_of_factor_zero_leave_the_vit_as_it_is(options):
     adapter = drawn(ViTAdapter(dict(VIT, **options), **SMALL))
     for layer in adapter.interactions:
@@ -150,7 +150,7 @@ def test_a_frozen_vit_passes_gradients_on_to_the_injectors():
     ("options", "said"),
     [
         (dict(vit=dict(VIT, final_norm="all")), r"leave vit\.final_norm out"),
-        (dict(vit=dict(VIT, class_token=True, append_cls_token=True)), r"leave vit\.append_cls_token out"),
+        (dict(vit=dict(VIT, tokens=dict(cls=True, append_cls=True))), r"leave vit\.tokens\.append_cls out"),
         (dict(vit=dict(type="PVT", arch="tiny")), "vit is a PVT"),
         (dict(vit=dict(VIT, arch=dict(embed_dim=16, depth=6, num_heads=2, mlp_ratio=2))), "6 blocks"),
         (dict(interaction_indexes=((0, 1), (2, 4))), r"hold \(2, 4\)"),

@@ -20,7 +20,7 @@ PLAIN = dict(
     patch_size=14,
     img_size=56,
     out_indices=(0, 1, 2, 3),
-    append_cls_token=True,
+    tokens=dict(append_cls=True),
     final_norm="all",
 )
 NECK = [

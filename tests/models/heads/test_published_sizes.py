@@ -6,7 +6,7 @@ import torch
 from densevit.converters import build
 from densevit.registry import MODELS
 
-MICROSOFT = dict(num_convs=4, num_fcs=1, norm="BN", class_agnostic=False, box_loss="giou", box_loss_weight=10.0)
+MICROSOFT = dict(num_convs=4, num_fcs=1, norm="BN", class_agnostic=False, loss=dict(kind="giou", box_weight=10.0))
 
 
 @pytest.mark.parametrize(

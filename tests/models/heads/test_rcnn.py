@@ -211,12 +211,13 @@ def test_stages_that_keep_all_start_from_every_box_and_those_that_resample_witho
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (dict(rpn=dict(scale=8)), r"rpn has no 'scale' \(nearest: 'scales'\)"),
+        (dict(rpn=dict(scale=8)), r"rpn has no 'scale'"),
         (dict(rpn=dict(train=dict(nms_per=3))), r"rpn.train has no key 'nms_per'"),
-        (dict(rpn=dict(divisor="batch")), "divisor='batch'"),
+        (dict(rpn=dict(anchors=dict(scale=8))), r"rpn.anchors has no key 'scale' \(nearest: 'scales'\)"),
+        (dict(rpn=dict(loss=dict(divisor="batch"))), "divisor='batch'"),
         (dict(box=dict(fc=3)), "box has no 'fc'"),
         (dict(box=dict(norm="GN")), "norm='GN'"),
-        (dict(box=dict(box_loss="iou")), "box_loss='iou'"),
+        (dict(box=dict(loss=dict(kind="iou"))), "kind='iou'"),
         (dict(mask=dict(pooling=dict(sise=7))), "mask.pooling has no key 'sise'"),
         (dict(in_channels=(8, 16)), "equal channels"),
     ],

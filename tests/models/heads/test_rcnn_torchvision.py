@@ -70,8 +70,14 @@ def both():
         (256,) * 5,
         STRIDES,
         CLASSES,
-        rpn=dict(ratios=(1.0,), limit_shrink=False, test=dict(nms_pre=150, max_per_image=100, min_size=1e-3)),
-        box=dict(pooling=POOLING, limit_shrink=False, test=dict(score_thr=0.3, max_per_image=20, min_size=1e-2)),
+        rpn=dict(
+            anchors=dict(ratios=(1.0,)),
+            coder=dict(limit_shrink=False),
+            test=dict(nms_pre=150, max_per_image=100, min_size=1e-3),
+        ),
+        box=dict(
+            pooling=POOLING, coder=dict(limit_shrink=False), test=dict(score_thr=0.3, max_per_image=20, min_size=1e-2)
+        ),
         mask=dict(pooling=POOLING),
     ).eval()
     ours.load_state_dict(from_torchvision(theirs.state_dict()))
@@ -122,7 +128,7 @@ def test_the_same_regions_have_the_same_losses(both):
     labels = ours.box.labels(regions, samples)
     with torch.no_grad():
         logits, deltas = ours.box(ours.box.pool(maps, as_rois([r.boxes for r in regions])))
-        ours.box.smooth_l1_beta = 1 / 9
+        ours.box.loss_options["smooth_l1_beta"] = 1 / 9
         class_loss, box_loss = ours.box.loss(logits, deltas, regions, samples, labels)
         positive, index = [r.positive for r in regions], [r.matched_gt_of_positive for r in regions]
         mask_loss = ours.mask.loss(maps, positive, index, samples)

@@ -41,7 +41,7 @@ def test_levels_of_patches_of_16_and_14_have_strides_4_to_32_and_3_and_a_half_to
         (dict(in_channels=(8,) * 3), "but 3 maps come in"),
         (dict(scales=(4, 2, 1, 0.3)), "cannot resize by 0.3"),
         (dict(scales=(4, 2, 1.5, 0.5)), "cannot resize by 1.5"),
-        (dict(in_channels=(9,) * 4, readout="add"), "append_cls_token=True"),
+        (dict(in_channels=(9,) * 4, readout="add"), r"tokens=dict\(append_cls=True\)"),
     ],
 )
 def test_what_does_not_fit_a_reassembling_is_reported(settings, said):

@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densevit.engine.config_checks import OUR_KEYS, TOP_LEVEL, ConfigChecker
+from densevit.engine.config_keys import OUR_KEYS, TOP_LEVEL, check_top_level
 from densevit.engine.mmengine_patches import base_files, mark_base_variables, merge_base, patch_config
 from densevit.errors import ConfigError, suggest
 from densevit.plain_data import parse_json, parse_yaml, read_text
@@ -94,6 +94,9 @@ def read_config(
         _apply(config, options)
     if data_root is not None:
         _move_data(config, str(data_root))
+    check_top_level(str(file), config, options or {})
+    from densevit.engine.config_checks import ConfigChecker
+
     ConfigChecker(str(file), options or {}, data).check(config.to_dict())
     return config
 

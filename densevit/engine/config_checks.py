@@ -9,21 +9,13 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
+from mmengine.utils import import_modules_from_strings
+from torch.utils.data import DataLoader
+
+from densevit.engine.config_keys import check_top_level, refuse
+from densevit.engine.constructor_arguments import annotations, find, fits, keyword_arguments, registered
 from densevit.errors import ConfigError, suggest
 from densevit.registry import check_registered
-
-# keys of MMEngine's Runner: the arguments of its constructor, and what it reads from its `cfg`
-RUNNER_KEYS = frozenset({
-    "model", "work_dir", "train_dataloader", "val_dataloader", "test_dataloader", "train_cfg", "val_cfg",
-    "test_cfg", "auto_scale_lr", "optim_wrapper", "param_scheduler", "val_evaluator", "test_evaluator",
-    "default_hooks", "custom_hooks", "data_preprocessor", "load_from", "resume", "launcher", "env_cfg",
-    "log_processor", "log_level", "visualizer", "default_scope", "randomness", "experiment_name",
-    "model_wrapper_cfg", "sync_bn", "find_unused_parameters", "activation_checkpointing", "efficient_conv_bn_eval",
-    "compile", "custom_imports", "runner_type",
-})  # fmt: skip
-# keys that build_runner turns into settings of the Runner
-OUR_KEYS = frozenset(("amp", "ema", "channels_last", "tensorboard"))
-TOP_LEVEL = RUNNER_KEYS | OUR_KEYS
 
 # sections without a constructor: the keys that MMEngine reads
 SECTIONS = {
@@ -122,17 +114,9 @@ class ConfigChecker:
         Raises:
             ConfigError: the first unknown key, type or argument, or wrong value.
         """
-        for key in settings:
-            if key not in TOP_LEVEL:
-                self._refuse(
-                    key,
-                    f"unknown key {key!r}{suggest(key, TOP_LEVEL)}: the Runner has no such setting and nothing in the "
-                    f"file uses it",
-                )
+        check_top_level(self.file, settings, self.options)
         self._import(settings.get("custom_imports"))
         if self.data:
-            from densevit.engine.constructor_arguments import registered
-
             try:
                 check_registered(settings, "", {name for registry in WORDS for name in registered(registry)})
             except ConfigError as error:
@@ -142,9 +126,8 @@ class ConfigChecker:
                 self._section(key, value)
         self._ranges("", settings)
 
-    def _refuse(self, path: str, fault: str, solution: str = "rename or remove it") -> NoReturn:
-        given = any(option == path or option.startswith(path + ".") for option in self.options)
-        raise ConfigError(f"{self.file}{' with --cfg-options' if given else ''}: {fault}; {solution}.")
+    def _refuse(self, key: str, fault: str, solution: str = "rename or remove it") -> NoReturn:
+        refuse(self.file, self.options, key, fault, solution)
 
     def _import(self, custom: Any) -> None:
         """Import the modules that register the user's own types."""
@@ -152,8 +135,6 @@ class ConfigChecker:
             return
         if self.data:
             self._refuse("custom_imports", "custom_imports runs modules, and the file is data", "use a .py config")
-        from mmengine.utils import import_modules_from_strings
-
         self._section("custom_imports", custom)
         try:
             import_modules_from_strings(**custom)
@@ -203,10 +184,6 @@ class ConfigChecker:
                 self._plain(f"{path}.{key}", item)
 
     def _loader(self, path: str, loader: Any) -> None:
-        from torch.utils.data import DataLoader
-
-        from densevit.engine.constructor_arguments import keyword_arguments
-
         self._dictionary(path, loader)
         takes = LOADER.keys() | LOADER_KEYS | keyword_arguments(DataLoader)[0] - {"shuffle", "generator"}
         for key, value in loader.items():
@@ -235,8 +212,6 @@ class ConfigChecker:
                 self._built(f"{path}.{key}", item, CROSSINGS.get(registry, {}).get(key, registry))
 
     def _find(self, path: str, registry: str, kind: Any) -> Any:
-        from densevit.engine.constructor_arguments import find, registered
-
         found = find(registry, kind)
         if found is None:
             self._refuse(
@@ -247,8 +222,6 @@ class ConfigChecker:
         return found
 
     def _arguments(self, path: str, value: dict, registry: str, kind: Any) -> None:
-        from densevit.engine.constructor_arguments import keyword_arguments
-
         found = self._find(f"{path}.type", registry, kind)
         arguments, takes_any = keyword_arguments(found)
         takes = arguments | TAKEN.get(registry, set()) | _taken_by_the_model(path) | {"type", "_scope_"}
@@ -260,8 +233,6 @@ class ConfigChecker:
 
     def _types(self, path: str, value: dict, kind: Any) -> None:
         """Values against the types that a constructor states."""
-        from densevit.engine.constructor_arguments import annotations, fits
-
         stated = annotations(kind)
         for key, item in value.items():
             if key in stated and not fits(item, stated[key]):

@@ -8,7 +8,7 @@ import yaml
 
 import densevit
 from densevit.engine.config import config_path, parse_options, read_config, shipped_configs
-from densevit.engine.config_checks import RUNNER_KEYS
+from densevit.engine.config_keys import RUNNER_KEYS
 from densevit.errors import ConfigError
 from densevit.registry import MODELS
 

@@ -1,5 +1,5 @@
-"""Writes models to hand on: an imported one as a config of ours and safetensors, so that every tool can use it; a
-trained one as safetensors at half the size."""
+"""Export: an imported model as a densevit config and safetensors, so that every tool can use it; a trained model as
+safetensors at half the size."""
 
 import json
 import os

@@ -1,8 +1,8 @@
-"""Architectures and configurations of other projects, as data: no key of theirs is passed over in silence.
+"""Architectures and configurations of other projects (sources), as data. A source's key that is not listed is an error.
 
-A `ConfigSpec` lists renamed keys (with their defaults, and what translates the value), keys of one value, ignored keys
-and constants of ours. What is irregular is the work of its `finish` function. An `Architecture` holds the specs and the
-rules of tensors' names of one class of ours.
+A `ConfigSpec` lists renamed keys (with the source's defaults, and a function or table that translates the value), fixed
+values, ignored keys and constants. Its `finish` function does what is irregular. An `Architecture` holds the specs and
+the key rules of one class of densevit.
 """
 
 import copy
@@ -27,7 +27,7 @@ class UnsupportedModelError(ConfigError):
 class ConfigReader:
     """One `dict(type=..., ...)` of another project's configuration.
 
-    Each key is read once; `finish` names the first that was not read. `where` is the dict's place, for messages.
+    Each key is read once; `finish` raises for the first that was not read. `where` is its location, for messages.
     """
 
     def __init__(self, config: Mapping[str, Any], where: str):
@@ -87,14 +87,14 @@ class ConfigReader:
 
 
 class Key(NamedTuple):
-    """What becomes of one key of theirs.
+    """How one key of the source is translated.
 
-    ours: our key, 'arch.depths' for one within a dict; None merges a dict that `translate` gives. default: their value
-    where nothing is given. translate: from their value to ours (ValueError: why it cannot be); a dict is a table of
-    values; a ConfigSpec reads the dict under the key, None where that is None.
+    target: densevit's key, 'arch.depths' for one within a dict; None merges a dict that `translate` returns. default:
+    the source's value where the key is absent. translate: the source's value -> densevit's, a function (ValueError: why
+    it cannot), a table of values, or a ConfigSpec for the dict under the key (None stays None).
     """
 
-    ours: str | None
+    target: str | None
     default: Any = REQUIRED
     translate: "Callable[[Any], Any] | Mapping[Any, Any] | ConfigSpec | None" = None
 
@@ -116,14 +116,14 @@ class ConfigSpec:
 
     Args:
         type: our class; None for the options of a part.
-        keys: their key -> ours, or (ours, default, translate): see `Key` and `same`.
-        fixed: their key -> the only value that densevit has there, or `Only` several that are the same.
-        ignored: their keys that change nothing about the model, words of one text.
-        constants: our key -> value.
-        accepts: types of theirs, words of one text; others are refused. '' accepts all.
-        defaults: their options where nothing is given, of a named model.
-        prepare: called with the reader at first.
-        finish: called with our config and the reader at last; what it returns, if anything, is the config.
+        keys: source key -> densevit's key, or (key, default, translate): see `Key` and `same`.
+        fixed: source key -> the only value that densevit has there, or `Only` several that mean the same.
+        ignored: source keys that do not change the model, separated by spaces.
+        constants: densevit's key -> value.
+        accepts: the source's types, separated by spaces; others are refused. '' accepts all.
+        defaults: the source's options of a named model, where a key is absent.
+        prepare: called with the reader first.
+        finish: called last, with the translated config and the reader; what it returns, if anything, is the config.
     """
 
     type: str | None = None
@@ -137,7 +137,7 @@ class ConfigSpec:
     finish: Callable[[dict[str, Any], ConfigReader], Any] | None = None
 
     def __call__(self, reader: ConfigReader) -> Any:
-        """Our configuration. Raises ConfigError for a key or a value that densevit has nothing for."""
+        """The translated config. Raises ConfigError for an unknown key or an unsupported value."""
         if self.accepts:
             reader.of_type(*(None if name == "None" else name for name in self.accepts.split()))
         reader.remaining = {**self.defaults, **reader.remaining}
@@ -146,7 +146,7 @@ class ConfigSpec:
         config = ({"type": self.type} if self.type is not None else {}) | copy.deepcopy(dict(self.constants))
         for theirs, how in self.keys.items():
             key = Key(*((how,) if isinstance(how, str) else how))
-            _put(config, key.ours, _translated(reader, theirs, key))
+            _put(config, key.target, _translated(reader, theirs, key))
         for theirs, value in self.fixed.items():
             reader.require(theirs, *(value if isinstance(value, Only) else (value,)))
         reader.ignore(*self.ignored.split())
@@ -201,14 +201,14 @@ def _equal(a: Any, b: Any) -> bool:
 
 @dataclass(frozen=True)
 class Tolerated:
-    """Names of ours (regular expressions within the part) that a file and a model need not both have.
+    """Parameter names (regular expressions, within the part) that a file and a model need not both have.
 
     Args:
-        new: kinds of what is added to a pretrained network and keeps its initial numbers: a file may lack all names of
-            a kind, not some.
-        new_without_classifier: the same, of a file whose own last norm was ignored together with its classifier.
-        derived: what follows from the configuration, given or not.
-        unused: what files have, and a model may be configured to do without.
+        new: groups of parameters that are added to a pretrained network and keep their initial values; a file may lack
+            all names of a group, but not some.
+        new_without_classifier: the same, for a file whose last norm was ignored together with its classifier.
+        derived: buffers computed from the configuration; a file may have them or not.
+        unused: what files have and the model is configured without.
     """
 
     new: tuple[str, ...] = ()
@@ -219,7 +219,7 @@ class Tolerated:
 
 @dataclass(frozen=True)
 class Architecture:
-    """One class of ours in the terms of others.
+    """One class of densevit, and its names and configurations in each source.
 
     Args:
         name: our class.
@@ -270,7 +270,7 @@ LN_EPS = 1e-5
 
 
 def same(within: str = "", **defaults: Any) -> dict[str, tuple]:
-    """Keys of the same name on both sides (ours within a dict, 'arch.'), with their defaults."""
+    """Keys of one name in the source and in densevit (there with a prefix, as 'arch.'), with the source's defaults."""
     return {name: (within + name, default) for name, default in defaults.items()}
 
 
@@ -307,7 +307,7 @@ def add_defaults(reader: ConfigReader, named: Mapping[str, Mapping] = {}) -> Non
 
 
 def unless(absent: Any, ours: str) -> Callable[[Any], dict[str, Any]]:
-    """A key that ours has only where theirs is not `absent`, for a `Key` whose `ours` is None."""
+    """A key that is left out where the source's value is `absent`; for a `Key` whose `target` is None."""
     return lambda value: {} if value == absent else {ours: value}
 
 

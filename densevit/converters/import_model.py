@@ -31,7 +31,7 @@ A_TENSOR = 1 << 15
 class ImportedModel:
     """What `import_model` found.
 
-    model: ours, in evaluation mode. config: that it was built from. classes: their names, None where the file has none.
+    model: in evaluation mode. config: what it was built from. classes: their names, None where the file has none.
     palette: colors (red, green, blue) of the classes, or None. test_size: (long, short) side of test images, () for
     images as they are, arguments of the transform `Resize` where they are resized in another way, None where the file
     states none. load_report: what became of every tensor.

@@ -1,13 +1,13 @@
-"""Names of tensors: lists of rules from another project's to ours, read from the top, the first that fits wins.
+"""Key mapping: rules from another project's tensor names to densevit's. The first rule that matches is used.
 
-`rules` reads them from words: `theirs->ours` renames, a name alone is the same on both sides, `!name` is known and
-ignored, and a dot at the end stands for every name that goes on from there (`fc.->mlp.fc1.`).
+`rules` reads them from words: `source->target` renames, a single name is the same on both sides, `!name` is ignored,
+and a dot at the end matches every name with that prefix (`fc.->mlp.fc1.`).
 
     rules("!head. norm. fpn_lateral{+2}.->lateral_convs.{}.")
 
-`{}` is a number that is carried over, `{+1}` and `{-1}` the same number written one higher or lower on this side, `*`
-the rest of the name (only at the end). The n-th braces of both sides belong together. `a|b->c` joins tensors, `c->a|b`
-splits one. Only then, or where numbers change, does a rule need functions: `change=(from theirs to ours, back)`.
+`{}` is a number that is kept, `{+1}` and `{-1}` the same number written one higher or lower on this side, `*` the rest
+of the name (only at the end). The n-th braces of both sides belong together. `a|b->c` joins tensors, `c->a|b` splits
+one. Only then, or where values change, a rule needs functions: `change=(source to target, and its inverse)`.
 """
 
 import re
@@ -24,7 +24,7 @@ WILDCARD = re.compile(r"\{([+-]\d+)?\}|\*")
 
 
 class KeyRule(NamedTuple):
-    """source: patterns of the file; target: names here, None to ignore; transform, inverse: change of numbers."""
+    """source: patterns of the file; target: names in densevit, None to ignore; transform, inverse: of the values."""
 
     source: Names
     target: Names | None
@@ -152,7 +152,7 @@ def remap(state: Mapping[str, Tensor], rules: Iterable[KeyRule]) -> Remapped:
 
 
 def invert(rules: Iterable[KeyRule]) -> list[KeyRule]:
-    """The rules from ours to the source's names; what is ignored has no way back."""
+    """The rules from densevit's names to the source's, without ignored names."""
     kept = [rule for rule in rules if rule.target is not None]
     for rule in kept:
         if rule.transform is not None and rule.inverse is None:

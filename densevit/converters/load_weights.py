@@ -165,7 +165,7 @@ def _fitting(names: Iterable[str], prefix: str, pattern: str) -> list[str]:
 
 
 def _unused(model: nn.Module, parts: Mapping[str, str], remapped: Remapped, foreign: list[str]) -> list[str]:
-    """Names of ours that the file has and the model is configured to do without; a module may list more of them."""
+    """Names that the file has and the model is configured without; a module may list more of them."""
     found = [name for name in foreign if not remapped.state[name].numel()]  # no registers are a tensor of none
     for prefix, kind in parts.items():
         for pattern in _tolerated(kind).unused:

@@ -134,7 +134,7 @@ TEST = {"score_thr": ("score_thr", 0.0), "nms": ("nms_iou", REQUIRED, NMS), "max
 
 
 def conv_blocks(source: str, names: str) -> list[KeyRule]:
-    """Convolutions with a norm: words `theirs->ours`, or one name of both. source: whose name of the norm it is."""
+    """Convolutions with a norm: words `source->target`, or one name of both. source: whose name the norm has."""
     norm, found = {"mmseg": "bn", "transformers": "batch_norm"}[source], []
     for theirs, _, ours in (word.partition("->") for word in names.split()):
         found += rules(f"conv. {norm}.->norm.", f"{theirs}.", f"{ours or theirs}.")

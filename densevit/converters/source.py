@@ -42,9 +42,9 @@ class Source:
 
     Args:
         prefixes: where its files keep the parts of a whole model.
-        models: its types of whole models ('*': any) -> what makes ours of the source's name and their configuration.
+        models: its types of whole models ('*': any) -> function of the source's name and the configuration.
         open: what its files carry beside the weights; None where they are not its own, or carry nothing.
-        type_key: where its configurations name their type, if not under `type`.
+        type_key: the key that holds the type in its configurations, if not `type`.
         names: older names of the source.
     """
 
@@ -56,6 +56,6 @@ class Source:
 
 
 def prefixes(words: str) -> tuple[Prefix, ...]:
-    """Prefixes out of words `theirs->ours`; in `theirs|kept->ours` the rules know what comes after the `|`."""
+    """Prefixes out of words `source->target`; in `source|kept->target` the rules know what comes after the `|`."""
     pairs = (word.split("->") for word in words.split())
     return tuple(Prefix(theirs.replace("|", ""), ours, theirs.partition("|")[2]) for theirs, ours in pairs)

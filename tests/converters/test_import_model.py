@@ -1,12 +1,14 @@
 """Old checkpoints alone are enough: mmdetection's files open, with its outputs, and nothing in them is run."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import densevit
 from densevit import import_model
 from densevit.converters import build, translate
 from densevit.converters.config_spec import UnsupportedModelError
@@ -17,6 +19,7 @@ from densevit.registry import MODELS
 from densevit.structures import DataSample
 
 DATA = Path(__file__).resolve().parent.parent / "data" / "mmdet"
+PACKAGE, FOLDERS = Path(densevit.__file__).parent, ("checkpoints", "converters")
 CLASSES = ("ball", "box", "cone", "ring", "tube")
 
 
@@ -279,3 +282,20 @@ def test_named_sizes_of_v2_equal_our_archs(size, source):
     with torch.device("meta"):
         theirs, ours = build(source, dict(type=f"pvt_v2_{size}")), MODELS.build(dict(type="PVTv2", arch=size))
     assert {k: v.shape for k, v in theirs.state_dict().items()} == {k: v.shape for k, v in ours.state_dict().items()}
+
+
+def test_an_import_enters_few_files():
+    """Those of checkpoints/ and converters/ that a reader has to open in order to follow one import."""
+    entered: set[Path] = set()
+
+    def profile(frame, event, _):
+        path = Path(frame.f_code.co_filename)
+        if event == "call" and PACKAGE in path.parents and path.relative_to(PACKAGE).parts[0] in FOLDERS:
+            entered.add(path)
+
+    sys.setprofile(profile)
+    try:
+        import_model(DATA / "retinanet_pvt.pth")
+    finally:
+        sys.setprofile(None)
+    assert 0 < len(entered) <= 8, sorted(path.name for path in entered)

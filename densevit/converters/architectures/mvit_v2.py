@@ -179,8 +179,7 @@ MVIT = ConfigSpec(
 
 def _one_crop(config: dict[str, Any], data: ConfigReader) -> int:
     image = data.pop("TRAIN_CROP_SIZE", 224)
-    if (test := data.pop("TEST_CROP_SIZE", image)) != image:
-        raise ConfigError(f"{data.where}.TEST_CROP_SIZE is {test} and TRAIN_CROP_SIZE {image}; densevit has one size.")
+    data.require("TEST_CROP_SIZE", image)
     return image
 
 

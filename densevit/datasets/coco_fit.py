@@ -4,6 +4,7 @@ not."""
 import numpy as np
 from pycocotools import mask as rle_codec
 
+from densevit.datasets.validation_report import Report
 from densevit.ops.coco_file import CocoAnnotation, CocoFile
 from densevit.ops.masks import usable_mask
 
@@ -13,25 +14,25 @@ FITS = 0.5
 """IoU of a box and the box around its mask."""
 
 
-def compare(coco: CocoFile) -> tuple[list[str], list[str]]:
-    """(problems, notes), a sentence each, of the annotations that are no crowds."""
+def check_fit(report: Report, coco: CocoFile) -> None:
+    """Add to a report, a sentence each, what the annotations that are no crowds have wrong or odd."""
     objects = [a for a in coco.annotations if not a.iscrowd]
     if not objects:
-        return [], []
+        return
+    problems, notes = report.problems, report.notes
     size = np.array([(coco.images[a.image_id].width, coco.images[a.image_id].height) for a in objects], float)
     box, area = np.array([a.bbox for a in objects], float), np.array([a.area for a in objects], float)
     mask, filled = (np.array(column, float) for column in zip(*map(_extent, objects), strict=True))
     corners = np.concatenate([box[:, :2], box[:, :2] + box[:, 2:]], 1)
-    problems, notes = [], []
 
-    def tell(kind: list[str], chosen: np.ndarray, sentence: str, ending: str = "") -> None:
+    def add(kind: list[str], chosen: np.ndarray, sentence: str, ending: str = "") -> None:
         first = ", ".join(repr(objects[i].id) for i in np.flatnonzero(chosen)[:3])
         if first:
             kind.append(f"{chosen.sum()} of {len(objects)} {sentence} in {coco.source} (annotations {first}){ending}.")
 
     masked = ~np.isnan(filled)
     if masked.any():
-        tell(notes, ~masked, "objects have no usable mask", ": a model of masks takes them for ignore regions")
+        add(notes, ~masked, "objects have no usable mask", ": a model of masks takes them for ignore regions")
     beyond = _beyond(corners, size)
     unlike = masked & (_iou(corners, mask) < FITS)
     # the same four numbers read as x1, y1, x2, y2
@@ -41,18 +42,17 @@ def compare(coco: CocoFile) -> tuple[list[str], list[str]]:
     better &= forward & (abs(area - box[:, 2:].prod(1)) > 0.01 * area)
     inside = forward & ~_beyond(box, size)
     if 2 * better.sum() > len(objects) or (inside.all() and 4 * beyond.sum() > len(objects)):
-        tell(problems, beyond | better, "boxes are corners [x1, y1, x2, y2]", ": write [x, y, width, height]")
+        add(problems, beyond | better, "boxes are corners [x1, y1, x2, y2]", ": write [x, y, width, height]")
     else:
-        tell(notes, beyond, "boxes reach beyond their image", ": training clips them")
-        tell(notes, unlike, "boxes do not fit their own masks")
+        add(notes, beyond, "boxes reach beyond their image", ": training clips them")
+        add(notes, unlike, "boxes do not fit their own masks")
     outside = masked & ((mask[:, :2] >= size) | (mask[:, 2:] <= 0)).any(1)
-    tell(problems, outside, "masks lie outside their image", ": check its width and height")
-    tell(notes, masked & ~outside & _beyond(mask, size), "masks reach beyond their image", ": training clips them")
+    add(problems, outside, "masks lie outside their image", ": check its width and height")
+    add(notes, masked & ~outside & _beyond(mask, size), "masks reach beyond their image", ": training clips them")
     ratio = area / np.maximum(np.where(masked, filled, box[:, 2:].prod(1)), 1e-9)
     small = abs(area - np.where(masked, filled, area)) <= 16
-    tell(notes, masked & ~small & ((ratio > 2) | (ratio < 0.5)), "areas are not those of their masks")
-    tell(notes, ~masked & (ratio > 1.1) & (area > 16), "areas are larger than their boxes")
-    return problems, notes
+    add(notes, masked & ~small & ((ratio > 2) | (ratio < 0.5)), "areas are not those of their masks")
+    add(notes, ~masked & (ratio > 1.1) & (area > 16), "areas are larger than their boxes")
 
 
 def _extent(annotation: CocoAnnotation) -> tuple[list[float], float]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from densevit.datasets.coco import DOWNLOAD_HINTS, image_file, read_annotations
-from densevit.datasets.coco_fit import compare
+from densevit.datasets.coco_fit import check_fit
 from densevit.datasets.depth import DepthDataset
 from densevit.datasets.image_dataset import missing_or_empty, require_folder
 from densevit.datasets.io.image import BrokenImage, read_image
@@ -108,9 +108,7 @@ def _check_boxes(report: Report, coco: CocoFile) -> None:
         polygons = annotation.segmentation
         if isinstance(polygons, tuple) and len(valid_polygons(polygons)) < len(polygons):
             report.problems.append(f"{name} has a polygon of an odd count or below three points: masks go without it.")
-    problems, notes = compare(coco)
-    report.problems += problems
-    report.notes += notes
+    check_fit(report, coco)
     if coco.annotations and not left:
         report.problems.append(
             f"No object of {coco.source} is left to learn from: all are left out, or ignore regions."

@@ -1,4 +1,4 @@
-"""Predictor: an image in; boxes, masks, semantic classes, depth out, whatever the model predicts.
+"""Predictor: from an image to boxes, masks, semantic classes or depth.
 
 from densevit import Predictor
 predictor = Predictor("pvt_retinanet_coco", "checkpoint.pth")    # or a model that comes with densevit: "scenes"
@@ -39,7 +39,7 @@ from densevit.structures import DataSample
 
 
 class Predictor:
-    """A model ready to look at images.
+    """A model ready to predict.
 
     Args:
         config: a config file, the name of a shipped recipe, or MMEngine's Config; the name of a model that comes with
@@ -101,12 +101,12 @@ class Predictor:
                 uint8, (H, W, 3) RGB, (H, W, 4) RGBA (alpha is dropped) or (H, W) gray. cv2's arrays are BGR: turn
                 them, `image[..., ::-1]`.
             score_thr: leave out what scores less; None keeps all that the model gives.
-            tile: look at the image in overlapping tiles of so many pixels, each as large as the model sees an image
-                otherwise, and once as a whole for what is larger than a tile; see `densevit.inference.tiling`.
+            tile: predict the image in overlapping tiles of so many pixels, each resized as a whole image would be, and
+                once as a whole for objects larger than a tile; see `densevit.inference.tiling`.
             overlap: least overlap of the tiles in pixels; None a quarter of a tile.
-            scales: look at the image (or tile) at so many sizes, which multiply the usual one, and average what is
+            scales: predict the image (or tile) at these sizes, which multiply the usual one, and average what is
                 predicted of each pixel; for models of maps. mmsegmentation takes (0.5, 0.75, 1, 1.25, 1.5, 1.75).
-            flip: look at each size flipped, too.
+            flip: horizontal-flip TTA at each size.
 
         Raises:
             DataError: the image cannot be read, or the array is of another kind.

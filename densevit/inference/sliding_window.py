@@ -19,7 +19,7 @@ Maps = dict[str, Tensor]
 
 @MODELS.register_module()
 class SlidingWindow(Inference):
-    """The network sees an image window by window, and the dense heads' maps are averaged where windows overlap.
+    """An image passes through the network in windows, and the dense heads' maps are averaged where windows overlap.
 
     As mmsegmentation does it: windows begin every `stride` pixels, the last one of a row or column is moved back to end
     at the border, and where the image is smaller than a window the window is as small, nothing is padded. What heads
@@ -88,8 +88,8 @@ class SlidingWindow(Inference):
             _counts(starts, length, side)
             for starts, length, side in zip((rows, columns), (height, width), images.shape[2:], strict=True)
         )
-        seen = (down[:, None] * right).to(images.device)  # (H, W): windows over each pixel
-        return {name: total.div_(seen) for name, total in totals.items()}
+        counts = (down[:, None] * right).to(images.device)  # (H, W): windows over each pixel
+        return {name: total.div_(counts) for name, total in totals.items()}
 
 
 def window_starts(side: int, window: int, stride: int) -> tuple[list[int], int]:

@@ -13,11 +13,11 @@ class TestTimeAugmentation:
     """Predicts each image as the mean over its augmented versions, as mmsegmentation does.
 
     Probabilities are averaged class by class (depth: meters), in the original image's frame, and a pixel's class is the
-    one with the greatest mean. Each version is seen as the model's own `inference` says. Needs twice the memory of K
-    maps of the original image, whatever the number of versions.
+    one with the greatest mean. Each version is predicted by the model's own `inference`. Needs twice the memory of K
+    maps of the original image, for any number of versions.
     """
 
-    __test__ = False  # not a test, whatever pytest makes of the name
+    __test__ = False  # pytest takes classes of this name for tests
 
     def predict(
         self, model: nn.Module, inputs: Sequence[list[Tensor]], samples: Sequence[list[DataSample]]

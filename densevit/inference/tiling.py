@@ -1,9 +1,9 @@
-"""Large pictures in overlapping tiles: where the tiles lie, and how what was found in them becomes one prediction.
+"""Large pictures in overlapping tiles: the layout of the tiles, and merging their predictions into one.
 
-Two detections of one class from different views (tiles, or the whole picture seen small) are one object when their
-boxes agree; where a view's border cut one off, only what that view shows of the other counts, and it is enough that it
-lies inside a whole one. A whole one then stands for its pieces, the better of two whole ones for both, and pieces
-without a whole one are united. What one view itself distinguishes stays apart.
+Two detections of one class from different views (tiles, or the whole picture at a smaller scale) are merged when their
+boxes overlap enough. Where a view's border cuts one off, the other is first clipped to that view, and it is enough that
+the cut one lies inside a complete one. A complete detection replaces its cut parts, the better of two complete ones is
+kept, and parts without a complete one are united. Detections of one view are never merged.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,15 +24,15 @@ Window = tuple[int, int, int, int]
 AGREE = 0.5
 """Least IoU of two boxes that are one object, each as the other's view knows it."""
 INSIDE = 0.7
-"""Least share of a box that was cut off which lies in a whole one of the same object: a sliver's shape says little."""
+"""Least share of a box that was cut off which lies in a whole one of the same object: slivers have no shape."""
 SHOWN = 0.1
-"""Least share of the smaller box that the other's view knows: two borders that barely meet say nothing."""
+"""Least share of the smaller box that the other's view knows: boxes that barely overlap are not compared."""
 TOUCH = 0.02
 """A box that ends within this share of its view's side from its border is cut off by it."""
 
 
 class Tiles:
-    """A large picture seen in overlapping tiles, and once as a whole where objects are predicted.
+    """Predicts a large picture in overlapping tiles, and once as a whole where it has objects.
 
     Args:
         tile: side in pixels.
@@ -168,7 +168,7 @@ def _cut_off(boxes: np.ndarray, frames: np.ndarray, size: tuple[int, int]) -> np
 
 
 def _groups(agree: np.ndarray, scores: np.ndarray, views: np.ndarray, cut: np.ndarray) -> list[list[int]]:
-    """Locations of the detections that make up each object, best object first; `agree` (N, N) says which may be one."""
+    """Indices of the detections that make up each object, best object first; `agree` (N, N) says which may be one."""
     groups: dict[int, list[int]] = {}  # by the location of a member
     owner = np.full(len(scores), -1)
     # those that are whole first, each part by falling score
@@ -178,7 +178,7 @@ def _groups(agree: np.ndarray, scores: np.ndarray, views: np.ndarray, cut: np.nd
             continue  # a whole one stands for it
         joined, seen = [i], {views[i]}
         for g in same:
-            # a view tells its own detections apart: a group takes one piece of each
+            # detections of one view are different objects: a group takes at most one of each view
             if seen.isdisjoint(views[groups[g]]):
                 seen.update(views[groups[g]])
                 joined += groups.pop(g)

@@ -11,13 +11,13 @@ import numpy as np
 
 from densevit.errors import DataError
 
-# What is wrong with a file is said here, in one sentence. FFmpeg looks at this once, at its first file.
+# Errors are reported here, in one sentence. FFmpeg reads this variable once, with its first file.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 ENDINGS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts"}
 USUAL_RATE = 25.0  # frames a second, where a file states none
-LOOKED_AT = 32  # first frames whose time stamps say how fast frames follow each other
-LONGEST = 60.0  # seconds that one picture is shown at most; time stamps further apart are torn
+PROBED = 32  # first frames whose time stamps give the frame rate
+LONGEST = 60.0  # seconds that one picture is shown at most; time stamps further apart are taken for broken
 
 
 def is_video(path: str | os.PathLike) -> bool:
@@ -75,9 +75,9 @@ class VideoReader:
 
 
 def _fastest(path: str | os.PathLike) -> float:
-    """Frames a second by the time stamps of the frames that follow each other fastest; 0 where they say nothing."""
+    """Frames a second by the time stamps of the frames that follow each other fastest; 0 where they give none."""
     capture, stamps = cv2.VideoCapture(os.fspath(path)), []
-    while len(stamps) < LOOKED_AT and capture.grab():
+    while len(stamps) < PROBED and capture.grab():
         stamps.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
     capture.release()
     steps = np.diff(stamps)

@@ -1,4 +1,4 @@
-"""The network sees each image as a whole: what a model does where its config names no other inference."""
+"""Each image passes through the network as a whole: the default of `model.inference`."""
 
 from torch import Tensor, nn
 

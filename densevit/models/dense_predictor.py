@@ -1,7 +1,7 @@
 """DensePredictor: preprocessor, backbone, neck(s) and head(s), nothing else. Every model of densevit is one.
 
-What the parts promise each other is written down in `densevit.models.protocols`: any part that keeps its promise works
-with every other. How an image is seen at prediction is another part, a class of `densevit.inference`.
+The interfaces of the parts are the protocols of `densevit.models.protocols`: a part that implements one works with every
+other. How an image passes through the network in prediction is a class of `densevit.inference`.
 
 Shape letters: B images, C_i channels of a map, h_i, w_i its size, H, W size of the network's input, K channels of a
 head's map, h, w its size.
@@ -36,10 +36,9 @@ class DensePredictor(BaseModel):
             each may have `in_index`: which of the maps, fine to coarse from 0, it is built on; all of them without.
         neck: config of a neck, or a list of them in their order.
         data_preprocessor: config of the preprocessor; its defaults are ImageNet's mean and std, padding to 32.
-        loss_weighting: config of what weighs the losses of several heads against each other; None adds them as they
-            are.
-        inference: config of how an image is seen when it is predicted, a class of `densevit.inference`; None:
-            WholeImage. SlidingWindow is for dense heads.
+        loss_weighting: config of learned weights of the heads' losses; None adds the losses as they are.
+        inference: config of a class of `densevit.inference`: how an image passes through the network in prediction.
+            None: WholeImage. SlidingWindow is for dense heads.
         auxiliary: configs of heads that exist in training alone, their losses called aux_0.loss_* and so on and added
             as they are. Beside its own arguments each may have `in_index`, a number or several, and `neck_index`: how
             many necks its maps have passed; 0, the default, are the backbone's own.
@@ -112,7 +111,7 @@ class DensePredictor(BaseModel):
 
     def compile(self, **options: Any) -> None:
         """torch.compile the backbone, the necks and the heads' forward in place; what follows a head's maps and what
-        looks at regions stays as it is.
+        reads regions stays as it is.
 
         The first image makes graphs for its size, the next of another size graphs for most sizes; parts that hold
         constants of a size (windows, relative positions, UPerNet) one for each. A part that has more than dynamo's
@@ -140,11 +139,11 @@ class DensePredictor(BaseModel):
             )
         self.in_index[name] = index
         # what a head on some of the maps has to know of them
-        seen = SimpleNamespace(
+        chosen = SimpleNamespace(
             out_channels=tuple(maps.out_channels[i] for i in index),
             out_strides=tuple(maps.out_strides[i] for i in index),
         )
-        return _plug(where, config, seen, self.classes, self.semantic_classes)
+        return _plug(where, config, chosen, self.classes, self.semantic_classes)
 
     def feature_levels(self, images: Tensor) -> list[tuple[Tensor, ...]]:
         """images: (B, 3, H, W) normalized. Returns the maps of the backbone, then those after each neck."""
@@ -154,7 +153,7 @@ class DensePredictor(BaseModel):
         return levels
 
     def extract_features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """images: (B, 3, H, W) normalized. Returns the maps that the heads see."""
+        """images: (B, 3, H, W) normalized. Returns the maps that the heads take."""
         return self.feature_levels(images)[-1]
 
     def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None, mode: str = "tensor"):
@@ -166,7 +165,7 @@ class DensePredictor(BaseModel):
         if mode == "predict":
             return self.inference.predict(self, inputs, data_samples)[0]
         levels = self.feature_levels(inputs)
-        features = levels[-1]  # what the heads see
+        features = levels[-1]  # what the heads take
         if mode == "loss":
             return {**self.loss(features, data_samples), **self.auxiliary_loss(levels, data_samples)}
         outputs = {name: head(self.select_features(name, features)) for name, head in self.heads()}
@@ -227,7 +226,7 @@ class DensePredictor(BaseModel):
         return {name: head(self.select_features(name, features)).float() for name, head in self.heads()}
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:
-        """The dense heads' maps (B, K, H, W) of images (B, 3, H, W), seen as `inference` says."""
+        """The dense heads' maps (B, K, H, W) of images (B, 3, H, W), by way of `inference`."""
         maps = self.inference.maps(self, images)
         return {name: head.enlarge(maps[name], images.shape[2:]) for name, head in self.heads()}
 
@@ -292,7 +291,7 @@ def _plug(
     classes: Sequence[str] | None = None,
     semantic_classes: Sequence[str] | None = None,
 ) -> Neck | Head:
-    """Build a part on the maps that `maps` publishes; ConfigError where the config says otherwise."""
+    """Build a part on the maps that `maps` publishes; ConfigError where the config states others."""
     part = MODELS.get(config["type"]) if isinstance(config["type"], str) else config["type"]
     known = dict(in_channels=tuple(maps.out_channels), in_strides=tuple(maps.out_strides))
     if semantic_classes is not None and part is not None and part.semantic:

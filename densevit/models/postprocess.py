@@ -32,7 +32,7 @@ def rescale_map(
     """A map (K, h, w) in the original image: (K, H0, W0).
 
     It is resized (bilinear) to the padded network's input `size` (None: it has that size), cut, turned back where the
-    image was flipped, and resized to the original image, or to the `window` of it that was looked at: 0 around that.
+    image was flipped, and resized to the original image, or to the `window` of it that was predicted: 0 around that.
     """
     values = _resized(values, size or values.shape[1:], align_corners)
     height, width = sample.img_shape[:2]
@@ -57,7 +57,7 @@ def rescale_classes(
 
     Args:
         logits: (K, h, w), as in `rescale_map`.
-        sample: says what was padding and how large the original image is.
+        sample: states what was padding and the original image's size.
         size: of the network's input.
         align_corners: of the resizes.
     """
@@ -121,7 +121,7 @@ def rescale_masks(probabilities: Tensor, boxes: Tensor, sample: DataSample, thre
     Args:
         probabilities: (N, m, m) in 0 to 1.
         boxes: (N, 4) xyxy in pixels of the original image.
-        sample: says how large the original image is.
+        sample: states the original image's size.
         threshold: least probability of a mask's pixels.
     """
     size = _original_size(sample)

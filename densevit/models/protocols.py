@@ -109,7 +109,7 @@ class DenseHead(Head, Protocol):
 
 
 class Inference(Protocol):
-    """How a model sees an image when it predicts: as a whole, window by window, ... (`densevit.inference`)."""
+    """How an image passes through the network in prediction: whole, in windows, ... (`densevit.inference`)."""
 
     dense_heads_only: bool = False
     """Whether every head has to be a DenseHead."""
@@ -120,4 +120,4 @@ class Inference(Protocol):
     def predict(
         self, model: nn.Module, images: Tensor, samples: list[DataSample], with_losses: bool = False
     ) -> tuple[list[DataSample], Losses | None]:
-        """The samples with the `pred_*` fields of all heads set, and the losses where they are asked for."""
+        """The samples with the `pred_*` fields of all heads set, and the losses if `with_losses` is set."""

@@ -89,8 +89,8 @@ class MViTv2(BaseModule, Backbone):
         arch: a row of ARCHS, or a dict of its keys.
         img_size: side in pixels of the images that the tables of positions are made for; they are resized for others.
         window_size: side, in the first stage's tokens, of the windows that attention is confined to; it halves where
-            the resolution does, one block later. Of stages 2 to 4 the last block sees the whole map all the same
-            (hybrid window attention, section 4.3). 0: all blocks see the whole map.
+            the resolution does, one block later. Of stages 2 to 4 the last block attends to the whole map anyway
+            (hybrid window attention, section 4.3). 0: all blocks attend to the whole map.
         pooling: what differs from POOLING. kv_stride: of keys and values in the first stage; it halves from stage to
             stage. double_kv_stride: whether the last blocks of stages 2 and 3 double it, as in detectron2; the paper's
             repository and timm do not. residual: whether attention adds the pooled queries to what it gives.

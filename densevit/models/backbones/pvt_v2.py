@@ -22,7 +22,7 @@ from densevit.registry import MODELS
 
 
 class DepthwiseConv(nn.Module):
-    """3 x 3 depth-wise convolution on tokens: what tells them their locations."""
+    """3 x 3 depth-wise convolution on tokens, which encodes their positions."""
 
     def __init__(self, dim: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the pyramid transformers share: sizes looked up by name, and the walk through their stages."""
+"""The base of the pyramid transformers: sizes by name, checks of stages, and the forward pass through the stages."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

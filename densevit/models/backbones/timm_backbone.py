@@ -240,7 +240,7 @@ def _fit_tables(backbone: TimmBackbone, state_dict: dict[str, Any], prefix: str,
     if not odd:
         return
     fitted = [(key, _fit(value, ours[key], backbone.image, backbone.out_strides)) for key, value in odd.items()]
-    with contextlib.suppress(Exception):  # made for whole files: where it stumbles over a part, ours stand
+    with contextlib.suppress(Exception):  # made for whole files: it may fail on a part, and ours stay
         fitted += sys.modules[type(model).__module__].checkpoint_filter_fn(dict(odd), model).items()
     for key, value in fitted:
         if key in odd and value is not None and value.shape == ours[key].shape:

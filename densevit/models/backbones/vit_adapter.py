@@ -1,4 +1,4 @@
-"""ViT-Adapter (arXiv 2205.08534): a plain ViT and a small convolutional branch that talk to each other, four maps.
+"""ViT-Adapter (arXiv 2205.08534): a plain ViT and a small convolutional branch that exchange features; four maps.
 
 Parameter names are those of github.com/czczup/ViT-Adapter, those of its ViT behind `vit.`.
 
@@ -45,7 +45,7 @@ def conv_norm(in_channels: int, out_channels: int, stride: int) -> list[nn.Modul
 
 
 class SpatialPrior(nn.Module):
-    """The convolutional branch: maps of C channels at strides 4 (where it is asked for), 8, 16 and 32."""
+    """The convolutional branch: maps of C channels at strides 4 (optional), 8, 16 and 32."""
 
     def __init__(self, width: int, dim: int, finest: bool):
         super().__init__()
@@ -86,7 +86,7 @@ class ConvFFN(nn.Module):
 
 
 class Injector(nn.Module):
-    """The ViT's patches look at the branch's three maps; `gamma` says how much of it they take over."""
+    """The ViT's patches attend to the branch's three maps; `gamma` scales what is added to them."""
 
     def __init__(self, dim: int, eps: float, init_value: float, **attention: float):
         super().__init__()
@@ -100,7 +100,7 @@ class Injector(nn.Module):
 
 
 class Extractor(nn.Module):
-    """The branch's three maps look at the ViT's patches, and at their neighbors (`hidden_dim`; 0: they do not)."""
+    """The branch's three maps attend to the ViT's patches; then a convolutional FFN (`hidden_dim`; 0: none)."""
 
     def __init__(self, dim: int, eps: float, hidden_dim: int, drop_path: float, **attention: float):
         super().__init__()

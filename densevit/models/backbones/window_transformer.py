@@ -1,4 +1,4 @@
-"""The walk of Swin and Swin V2: patches, stages of windowed blocks, merging of 2 x 2 neighbors between them.
+"""The base of Swin and Swin V2: patches, stages of windowed blocks, merging of 2 x 2 neighbors between them.
 
 Names are those of github.com/microsoft/Swin-Transformer, with one norm for each returned map (`norm0`, ...), as in its
 detection repository. Shape letters: B batch, C channels, h, w size of a stage's map.

@@ -37,7 +37,7 @@ class CascadeRCNNHead(RCNNHead):
         num_classes: K.
         rpn: arguments of RPN (heads/rpn.py) that differ from its defaults.
         box: arguments of RoIBox (heads/roi_box.py) that all stages have and that differ from BOX.
-        stages: what a stage has of its own, whatever `box` says; as many stages as there are dicts here.
+        stages: options of each stage, which come before those of `box`; one dict a stage.
         stage_weights: factor of each stage's losses.
         mask: arguments of RoIMask (heads/roi_mask.py) that differ from its defaults.
         mask_each_stage: a mask part for every stage, whose probabilities are averaged; False: one, trained on the
@@ -142,7 +142,7 @@ class CascadeRCNNHead(RCNNHead):
         """The way of proposals (n, 4) through all stages, for predictions.
 
         Returns the boxes of each image as the last stage received them, the averaged scores (N, K + 1), which are
-        logits or probabilities as `average` says, and the last stage's deltas (N, K or 1, 4).
+        logits or probabilities by `average`, and the last stage's deltas (N, K or 1, 4).
         """
         counts, total = [len(boxes) for boxes in proposals], 0
         for i, box in enumerate(self.boxes):

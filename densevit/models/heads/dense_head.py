@@ -66,7 +66,7 @@ class DenseHead(BaseModule, DenseHeadProtocol):
     def predict(self, features: Sequence[Tensor], samples: Sequence[DataSample]) -> list[dict[str, Tensor]]:
         """The field `pred_key` of each image, in the original image's frame."""
         maps = self(features).float()
-        # of the network's input, where samples do not say it
+        # of the network's input, where samples do not state it
         sides = tuple(round(side * self.stride) for side in maps.shape[2:])
         return self.rescale_fields(maps, samples, samples[0].get("batch_input_shape", sides))
 
@@ -97,7 +97,7 @@ class DenseHead(BaseModule, DenseHeadProtocol):
 
 
 def last_map(in_channels: Sequence[int], in_strides: Sequence[int], where: str) -> tuple[int, int]:
-    """Channels and stride of the only map that a head looks at; ConfigError where several come in."""
+    """Channels and stride of the only map that a head takes; ConfigError where several come in."""
     if len(in_channels) != 1:
         raise ConfigError(
             f"{where} looks at one map, but {len(in_channels)} come in: say which with in_index, such as "

@@ -18,10 +18,10 @@ SMALLEST = 1e-8
 
 
 class DepthHead(DenseHead):
-    """One number a place, `depth_pred`, after whatever a subclass does in `decode(features)`, and what it means.
+    """A 1x1 convolution, `depth_pred`, on what a subclass's `decode(features)` gives, and from its output to depth.
 
-    `metric` says whether that is meters; relative inverse depth is right up to an unknown scale and shift, and larger
-    is nearer. Predicted samples say the same in their meta `depth_kind`.
+    `metric`: whether that is meters; relative inverse depth is right up to an unknown scale and shift, and larger
+    is nearer. Predicted samples have the same in their meta `depth_kind`.
 
     Args:
         stride: of the map that `forward` gives.
@@ -30,8 +30,8 @@ class DepthHead(DenseHead):
             suggest); 'bins': meters as the mean of N depths, which each image has its own of, by their probabilities
             (AdaBins, arXiv 2011.14141, without its transformer); 'inverse': meters from inverse depth, as `inverse`
             says; 'relative': inverse depth, 0 or more.
-        max_depth: the largest depth that 'sigmoid' and 'bins' can tell, meters. Ground truth beyond it, such as the sky
-            of rendered scenes, counts as none: in the losses, and by `depth_range` in the samples' meta in DepthMetric.
+        max_depth: the largest depth of 'sigmoid' and 'bins', meters. Ground truth beyond it, such as the sky of
+            rendered scenes, counts as none: in the losses, and by `depth_range` in the samples' meta in DepthMetric.
         min_depth: their smallest, likewise.
         bins: N.
         inverse: a, b of meters = 1 / (a * inverse depth + b) for 'inverse' (isl-org's NYU and KITTI models).

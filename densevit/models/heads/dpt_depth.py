@@ -1,4 +1,4 @@
-"""Depth from the map of `DPTFusion`, as DPT (arXiv 2103.13413) and Depth-Anything (arXiv 2406.09414) tell it."""
+"""Depth from the map of `DPTFusion`, as in DPT (arXiv 2103.13413) and Depth-Anything (arXiv 2406.09414)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ class DPTDepthHead(DepthHead):
     Args:
         in_channels: channels of the one map that comes in.
         in_strides: its stride.
-        kind: what is reported, see DepthHead: 'relative', 'sigmoid', 'bins' or 'inverse'.
+        kind: what is predicted, see DepthHead: 'relative', 'sigmoid', 'bins' or 'inverse'.
         max_depth: the largest depth of 'sigmoid' and 'bins', meters.
         channels: of the last 3x3 convolution.
         projection: a 3x3 convolution with ReLU before all (transformers' `add_projection`).

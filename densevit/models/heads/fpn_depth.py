@@ -17,7 +17,7 @@ class FPNDepthHead(DepthHead):
     Args:
         in_channels: channels of the incoming maps, fine to coarse.
         in_strides: their strides, each double the one before.
-        max_depth: the largest depth that can be told, meters.
+        max_depth: the largest depth that can be predicted, meters.
         channels: of the merged map.
         rest: the other arguments of DepthHead: kind, min_depth, bins, losses, loss_weight, align_corners, init_cfg.
     """

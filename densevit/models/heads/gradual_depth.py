@@ -20,7 +20,7 @@ class GradualDepthHead(DepthHead):
     Args:
         in_channels: channels of the one map that comes in.
         in_strides: its stride.
-        max_depth: the largest depth that can be told, meters.
+        max_depth: the largest depth that can be predicted, meters.
         channels: of the stages; their number is that of the doublings.
         rest: the other arguments of DepthHead: kind, min_depth, bins, losses, loss_weight, align_corners, init_cfg.
     """

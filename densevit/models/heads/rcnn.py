@@ -19,7 +19,7 @@ from densevit.structures import DataSample, InstanceData
 
 
 class RCNNHead(BaseModule, Head):
-    """A head of two stages: RPN, and whatever a subclass makes of its proposals.
+    """A head of two stages: RPN, and a subclass's second stage on its proposals.
 
     A subclass builds its parts with `part`, lists the mask parts in `mask_parts`, and defines
     `roi_losses(features, proposals, samples)` and `detect(features, proposals, samples)`.
@@ -60,7 +60,7 @@ class RCNNHead(BaseModule, Head):
         raise NotImplementedError
 
     def roi_parts(self) -> list[tuple[str, nn.Module, tuple[int, int, int], int]]:
-        """The parts that look at regions: name, part, shape of a pooled region, and how many at most."""
+        """The parts that read regions: name, part, shape of a pooled region, and how many at most."""
         parts = {name: part for name, part in self.named_modules() if isinstance(part, RoIBox | RoIMask)}
         proposals = self.rpn.test_proposals["max_per_image"]
         kept = min(part.nms["max_per_image"] for part in parts.values() if isinstance(part, RoIBox))

@@ -150,7 +150,7 @@ class RetinaNetHead(AnchorHead, Head):
 
     @torch.no_grad()
     def targets(self, anchors: Tensor, sizes: Sizes, sample: DataSample) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What one image wants of its anchors (N, 4).
+        """The targets of one image's anchors (N, 4).
 
         Returns the label of each anchor (N,): K background, -1 does not count; the locations (P,) of the positive ones,
         the true box of each (P, 4), and P as a tensor.

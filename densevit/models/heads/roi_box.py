@@ -35,7 +35,7 @@ TEST = dict(score_thr=0.05, nms_iou=0.5, max_per_image=100, min_size=-1.0)
 
 
 class SampledRois(NamedTuple):
-    """The regions of one image that a training step looks at, the positive ones first.
+    """The regions of one image that a training step uses, the positive ones first.
 
     boxes: (n, 4). matched_gt: (n,) int64, number of the true box, -1 background. positives: how many. added: (n,) bool,
     whether the region is itself a true box.

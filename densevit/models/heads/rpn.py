@@ -142,7 +142,7 @@ class RPN(AnchorHead):
 
     @torch.no_grad()
     def targets(self, anchors: Tensor, sizes: Sizes, sample: DataSample) -> tuple[Tensor, Tensor]:
-        """What one image wants of its anchors (N, 4): the ground truth of each (N,), negative without one, and which
+        """The targets of one image's anchors (N, 4): the ground truth of each (N,), negative without one, and which
         were drawn to count (N,) bool."""
         index = self.match(anchors, sizes, sample)
         return index, sample_matches(index, **self.sample)

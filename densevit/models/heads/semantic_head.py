@@ -1,4 +1,4 @@
-"""What the heads that tell each pixel's class share: the classifier, its losses, and each pixel's class.
+"""The base of the semantic heads: the classifier, its losses, and each pixel's class.
 
 Shape letters: B images, K classes, h, w size of the head's map, H, W of the batch, H0, W0 of an original image.
 """
@@ -13,7 +13,7 @@ from densevit.structures import DataSample
 
 
 class SemanticHead(DenseHead):
-    """Dropout and one logit a class and location, `cls_pred`, after whatever a subclass does in `decode(features)`.
+    """Dropout and one logit a class and location, `cls_pred`, after a subclass's `decode(features)`.
 
     Args:
         stride: of the map that `forward` gives.

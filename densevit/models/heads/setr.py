@@ -28,8 +28,8 @@ DECODERS = {
 class SETRHead(SemanticHead):
     """Convolutions with batch norm and ReLU, and bilinear enlargements, before the classifier.
 
-    'naive' and 'pup' look at one map: LayerNorm of its locations, then each convolution and an enlargement after it.
-    'mla' looks at several, `MLANeck`'s: convolutions on each, one enlargement, and all of them side by side.
+    'naive' and 'pup' take one map: LayerNorm of its locations, then each convolution and an enlargement after it.
+    'mla' takes several, `MLANeck`'s: convolutions on each, one enlargement, and all of them side by side.
 
     Args:
         in_channels: channels of the incoming maps.
@@ -85,7 +85,7 @@ class SETRHead(SemanticHead):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """features: M maps (B, C, h, w). Returns logits (B, K, enlarged h, enlarged w).
 
-        The classifier looks at single locations and is linear, so that it may come before the last enlargement, where
+        The classifier is pointwise and linear, so that it may come before the last enlargement, where
         there are fewer of them; the logits are the same.
         """
         return self.up(super().forward(features))

@@ -18,7 +18,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, out_dim or dim, bias=bias)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """x: (B, h*w, C); size (h, w) is for MLPs that look at the map."""
+        """x: (B, h*w, C); size (h, w) is for MLPs with convolutions."""
         tokens = x.flatten(0, -2)  # (B*N, C)
         many = parts_of(x, len(tokens), self.fc1.out_features)
         if many >= len(tokens):
@@ -66,7 +66,7 @@ class Block(nn.Module):
 
     attn, mlp: modules called as module(x (B, h*w, C), size (h, w)).
     layer_scale: start of the branches' factors; None: none.
-    residual: a module that looks at the map (B, C, h, w) after both; None: none.
+    residual: a module on the map (B, C, h, w) after both; None: none.
     """
 
     def __init__(

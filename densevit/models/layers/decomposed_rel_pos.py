@@ -1,5 +1,5 @@
-"""Relative positions distinguished by rows and columns (MViTv2, arXiv 2112.01526, section 4.1): what a query thinks of
-a key's distance downwards and to the right, two tables instead of one for all pairs.
+"""Decomposed relative positions (MViTv2, arXiv 2112.01526, section 4.1): a term of the query for a key's distance in
+rows and one for its distance in columns, two tables instead of one for all pairs.
 
 Shape letters: B batch, D channels of a head, qh, qw size of the queries' map, kh, kw of the keys', R rows of a table.
 """
@@ -103,7 +103,7 @@ def resize_rows(table: Tensor, rows: int) -> Tensor:
     """A table (R, D) with another number of rows, resized linearly."""
     if len(table) == rows:
         return table
-    # linear over the rows, which F.interpolate wants last
+    # linear over the rows, the last axis of F.interpolate
     return F.interpolate(table.t()[None], rows, mode="linear", align_corners=False)[0].t()
 
 

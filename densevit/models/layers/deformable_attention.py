@@ -25,7 +25,7 @@ class SpatialShapes(NamedTuple):
 
 
 class SamplingLocations(NamedTuple):
-    """Where queries stand on the maps that they look at.
+    """Reference points of the queries on the maps that they attend to.
 
     centers: (Q, 2), x and y of the queries, 0 at the maps' left or upper border and 1 at the other. sides: (L, 1, 2),
     width and height of the maps. sizes: the same as (h, w).

@@ -1,5 +1,5 @@
-"""A residual branch of convolutions, by which windows of a plain vision transformer hear of each other (ViTDet, arXiv
-2203.16527, section 3, "convolutional propagation").
+"""A residual branch of convolutions that passes information between the windows of a plain vision transformer (ViTDet,
+arXiv 2203.16527, section 3, "convolutional propagation").
 """
 
 from torch import Tensor, nn

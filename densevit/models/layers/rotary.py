@@ -34,7 +34,7 @@ class RotaryPositions(nn.Module):
         base: the periods rise from 1 to nearly this, in units of half the image's side; or the first and the last.
         coords: the sides that locations are measured by, so that they lie within -1 and 1: each axis by its own
             ('separate'), or both by the longer ('max') or the shorter ('min').
-        steps: in its place EVA-02's way: locations count from 0 in radians, so many along each side whatever the map's
+        steps: instead, as in EVA-02, positions count from 0 in radians, so many along each side for any map
             size (the side in patches of the pretraining), and neighboring channels make a pair.
     """
 

@@ -15,7 +15,7 @@ class SpatialReductionAttention(nn.Module):
     """Attention whose keys and values come from a reduced map (PVT, arXiv 2102.12122, section 3.3).
 
     sr_ratio: the map is reduced sr_ratio times by a strided convolution; 1: not at all.
-    linear: reduce to 7 x 7 by average pooling instead, whatever the size (PVT v2, arXiv 2106.13797, section 3.1).
+    linear: reduce to 7 x 7 by average pooling instead, for any size (PVT v2, arXiv 2106.13797, section 3.1).
     """
 
     def __init__(

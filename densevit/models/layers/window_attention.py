@@ -17,7 +17,7 @@ class WindowAttention(nn.Module):
     """Multi-head attention among the tokens of a window, with a bias for their relative position.
 
     A map is completed to whole windows with zeros before the projections, so that padded keys equal the bias; they
-    take part. What the bias is, and how queries and keys are compared, a family says in `project`, `split` and
+    take part. A family defines the bias and how queries and keys are compared in `project`, `split` and
     `bias_table`.
     """
 
@@ -60,19 +60,19 @@ class WindowAttention(nn.Module):
         done = []
         for start in range(0, count, many):
             part = windows[start : start + many]  # (n, N, 3 C), or (n, N, C) before the projection
-            inner = min(max(layout.inner - start, 0), len(part))  # those that the shift did not tear apart come first
-            torn = None
+            inner = min(max(layout.inner - start, 0), len(part))  # windows without a mask come first
+            masks = None
             if inner < len(part):
-                torn = layout.mask[start + inner - layout.inner : start + len(part) - layout.inner]
-            part = self.attend(part if tokens_alone else self.project(part), bias, inner, torn)
+                masks = layout.mask[start + inner - layout.inner : start + len(part) - layout.inner]
+            part = self.attend(part if tokens_alone else self.project(part), bias, inner, masks)
             done.append(part if tokens_alone else apply_linear(self.proj, part))
         x = layout.reverse(done[0] if len(done) == 1 else torch.cat(done), len(x))  # (B, h*w, C)
         return apply_linear(self.proj, x) if tokens_alone else x
 
-    def attend(self, packed: Tensor, bias: Tensor, inner: int, torn: Tensor | None) -> Tensor:
+    def attend(self, packed: Tensor, bias: Tensor, inner: int, masks: Tensor | None) -> Tensor:
         """Attention within each window, of what `project` gives: (n, N, 3 C) -> (n, N, C).
 
-        bias: (1, heads, N, N). inner: how many windows come first that share the bias alone. torn: the masks of the
+        bias: (1, heads, N, N). inner: how many windows come first that share the bias alone. masks: those of the
         others, (n - inner, 1, N, N), None where there are none.
         """
         query, key, value = self.split(packed)
@@ -81,9 +81,9 @@ class WindowAttention(nn.Module):
         if inner:
             some = slice(None, inner)
             groups.append(attention(query[some], key[some], value[some], bias, self.scale))
-        if torn is not None:
+        if masks is not None:
             some = slice(inner, None)
-            groups.append(attention(query[some], key[some], value[some], bias + torn.to(bias.dtype), self.scale))
+            groups.append(attention(query[some], key[some], value[some], bias + masks.to(bias.dtype), self.scale))
         # (n, heads, N, D) -> (n, N, C)
         groups = [group.transpose(1, 2).flatten(2) for group in groups]  # (n, N, C)
         return groups[0] if len(groups) == 1 else torch.cat(groups)

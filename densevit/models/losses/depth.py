@@ -13,7 +13,7 @@ from densevit.models.losses.processes import mean_over_processes, sum_over_proce
 from densevit.registry import MODELS
 
 TINY = 1e-12
-"""Below the square of any difference of logarithms that float32 tells; keeps the root's slope finite."""
+"""Below the square of any difference of logarithms that float32 resolves; keeps the root's slope finite."""
 FLAT = 1e-8
 """Variance below which a predicted map counts as flat, and is shifted but no longer stretched."""
 
@@ -89,7 +89,7 @@ class ScaleShiftInvariantLoss(nn.Module):
     turned into inverse depth, 1 / meters, here. With r the pixels' difference after alignment the loss is the mean over
     all pixels with ground truth in the batch of r^2 / 2 ('least_squares') or |r| ('median'), and `gradient_weight`
     times the sum over the scales of the mean |r(x + 1, y) - r(x, y)| + |r(x, y + 1) - r(x, y)|, in which both pixels
-    need ground truth; scale k looks at each 2^k-th pixel of rows and columns.
+    need ground truth; scale k uses each 2^k-th pixel of rows and columns.
 
     Args:
         alignment: 'least_squares' stretches and shifts the prediction onto the ground truth (equation 3); 'median'

@@ -9,7 +9,7 @@ from densevit.models.losses.processes import mean_over_processes
 from densevit.ops.boxes import box_area
 
 BLOCK = 2**16
-"""Logits that are looked at together on CPUs."""
+"""Logits that are processed together on CPUs."""
 
 
 def sigmoid_focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float | Tensor = 0.25) -> Tensor:

@@ -13,7 +13,7 @@ class UncertaintyWeighting(nn.Module):
     """Learned weights: exp(-s) * loss + s for each head (Kendall et al., arXiv 1705.07115, equation 10).
 
     s, the logarithm of a head's variance, is a parameter; at its optimum exp(-s) = 1 / loss, so that every head pulls
-    alike whatever the size of its loss.
+    alike for any size of its loss.
 
     Args:
         names: of the heads; the model gives them.

@@ -1,4 +1,4 @@
-"""A pyramid out of a plain vision transformer's maps, for heads that want one (mmsegmentation's MultiLevelNeck)."""
+"""A pyramid out of a plain vision transformer's maps, for heads that need one (mmsegmentation's MultiLevelNeck)."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Maps of a plain vision transformer's blocks as a pyramid, the class token's knowledge in each (DPT, arXiv 2103.13413,
+"""Maps of a plain vision transformer's blocks as a pyramid, the class token merged into each (DPT, arXiv 2103.13413,
 section 3): what `DPTFusion` is for.
 
 Shape letters: B images, C channels of a block, C_i of an outgoing map, h, w size of the incoming maps.

@@ -1,7 +1,7 @@
 """DensePredictor: preprocessor, backbone, neck(s) and head(s), nothing else. Every model of densevit is one.
 
-The interfaces of the parts are the protocols of `densevit.models.protocols`: a part that implements one works with every
-other. How an image passes through the network in prediction is a class of `densevit.inference`.
+The interfaces of the parts are the protocols in `densevit.models.protocols`: a part that implements one works with all
+others. How an image passes through the network in prediction is a class of `densevit.inference`.
 
 Shape letters: B images, C_i channels of a map, h_i, w_i its size, H, W size of the network's input, K channels of a
 head's map, h, w its size.

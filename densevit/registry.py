@@ -23,7 +23,7 @@ LOCATIONS = {
     "DATASETS": ["densevit.datasets"],
     "TRANSFORMS": ["densevit.datasets.transforms"],
     "METRICS": ["densevit.metrics"],
-    "HOOKS": ["densevit.engine.runner"],
+    "HOOKS": ["densevit.engine.runner", "densevit.engine.time_limit"],
     "LOOPS": ["densevit.engine.runner"],
     "RUNNERS": ["densevit.engine.runner"],
     "DATA_SAMPLERS": ["densevit.engine.runner"],

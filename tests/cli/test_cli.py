@@ -92,6 +92,7 @@ def test_version_names_what_a_bug_report_needs(densevit):
     ],
 )
 def test_the_files_of_a_checkout_are_the_same_commands(densevit, root, tool, command):
-    done = subprocess.run([sys.executable, root / tool, "--help"], capture_output=True, text=True, timeout=60)
+    env = dict(os.environ, PYTHONPATH=str(root))
+    done = subprocess.run([sys.executable, root / tool, "--help"], env=env, capture_output=True, text=True, timeout=60)
     after = densevit(command, "--help").stdout.split("positional arguments")[1]
     assert done.stdout.split("positional arguments")[1] == after

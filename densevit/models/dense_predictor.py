@@ -65,11 +65,12 @@ class DensePredictor(BaseModel):
     ):
         super().__init__(MODELS.build(data_preprocessor or dict(type="Preprocessor")), init_cfg)
         self.classes, self.semantic_classes = classes, semantic_classes
-        self.backbone: Backbone = MODELS.build(backbone)
+        self.backbone: Backbone = _checked("backbone", MODELS.build(backbone), Backbone)
         levels: list[FeatureMaps] = [self.backbone]  # then neck after neck
         several = not isinstance(neck, Mapping | None)
         for i, config in enumerate(neck if several else [neck] if neck else []):
-            levels.append(_plug(f"neck[{i}]" if several else "neck", config, levels[-1]))
+            where = f"neck[{i}]" if several else "neck"
+            levels.append(_checked(where, _plug(where, config, levels[-1]), Neck))
         self.neck = nn.ModuleList(levels[1:]) if several else levels[1] if neck else None
         self.in_index: dict[str, tuple[int, ...]] = {}
         if "type" in head:
@@ -143,7 +144,7 @@ class DensePredictor(BaseModel):
             out_channels=tuple(maps.out_channels[i] for i in index),
             out_strides=tuple(maps.out_strides[i] for i in index),
         )
-        return _plug(where, config, chosen, self.classes, self.semantic_classes)
+        return _checked(where, _plug(where, config, chosen, self.classes, self.semantic_classes), Head)
 
     def feature_levels(self, images: Tensor) -> list[tuple[Tensor, ...]]:
         """images: (B, 3, H, W) normalized. Returns the maps of the backbone, then those after each neck."""
@@ -284,6 +285,16 @@ def _is_augmented(data: Mapping) -> bool:
     return isinstance(data["inputs"][0], (list, tuple))
 
 
+def _checked(where: str, part: nn.Module, protocol: type) -> nn.Module:
+    """The part; ConfigError where it does not inherit its protocol, whose defaults are needed."""
+    if protocol not in type(part).__mro__:
+        raise ConfigError(
+            f"model.{where} is a {type(part).__name__}, which does not inherit densevit.models.protocols."
+            f"{protocol.__name__}: add it to the bases of the class, and define what has no default there."
+        )
+    return part
+
+
 def _plug(
     where: str,
     config: Mapping,
@@ -294,7 +305,7 @@ def _plug(
     """Build a part on the maps that `maps` publishes; ConfigError where the config states others."""
     part = MODELS.get(config["type"]) if isinstance(config["type"], str) else config["type"]
     known = dict(in_channels=tuple(maps.out_channels), in_strides=tuple(maps.out_strides))
-    if semantic_classes is not None and part is not None and part.semantic:
+    if semantic_classes is not None and part is not None and Head in part.__mro__ and part.semantic:
         classes = semantic_classes
     if part is not None and "num_classes" in inspect.signature(part).parameters:
         if classes is not None:

@@ -3,8 +3,10 @@
 import inspect
 
 import pytest
+from torch import nn
 
 import densevit.models  # noqa: F401
+from densevit.errors import ConfigError
 from densevit.models import protocols
 from densevit.registry import MODELS
 
@@ -40,3 +42,12 @@ def test_inference_satisfies_its_protocol(name):
     part = MODELS.get(name)
     assert protocols.Inference in part.__mro__
     assert all(name in vars(part) for name in REQUIRED[protocols.Inference])
+
+
+def test_a_part_without_its_protocol_is_refused_when_the_model_is_built():
+    class Bare(nn.Module):
+        out_channels, out_strides = (3,), (1,)
+
+    head = dict(type="FCNHead", num_classes=2)
+    with pytest.raises(ConfigError, match=r"model.backbone is a Bare, .*protocols.Backbone: add it to the bases"):
+        MODELS.build(dict(type="DensePredictor", backbone=dict(type=Bare), head=head))

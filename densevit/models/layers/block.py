@@ -1,4 +1,7 @@
-"""The pre-norm transformer block, its MLPs and the scale of its branches."""
+"""The pre-norm transformer block, its MLPs and the scale of its branches.
+
+Shape letters: B batch, N = h*w tokens of a map of (h, w), C channels.
+"""
 
 import torch
 import torch.nn.functional as F

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from densevit.converters.config_spec import ConfigReader
 from densevit.converters.sources.mmseg import behind_backbone
 from densevit.models.postprocess import rescale_map
+from densevit.models.protocols import Backbone
 from densevit.registry import MODELS
 from densevit.structures import DataSample
 
@@ -20,7 +21,7 @@ SLIDING = re.compile(r"window (\d+), stride (\d+), ori_shape \((\d+), (\d+)\)")
 """The `inference` of a Segmenter case, in its notes."""
 
 
-class GivenMaps(nn.Module):
+class GivenMaps(nn.Module, Backbone):
     """A backbone that returns its input: for cases of a neck and a head alone."""
 
     def __init__(self, channels: tuple[int, ...], strides: tuple[int, ...]):

@@ -75,5 +75,5 @@ def test_camvids_metrics(shared, classes, steps):
 
     for predict, name in ((moved, "moved_7_right_4_down"), (bands, "sky_building_road_bands")):
         found = metrics(dataset, predict)
-        for figure in ("aAcc", "mIoU", "mAcc"):
-            assert round(100 * found[f"semantic/{figure}"], 4) == expected[name][figure]
+        for metric in ("aAcc", "mIoU", "mAcc"):
+            assert round(100 * found[f"semantic/{metric}"], 4) == expected[name][metric]

@@ -69,8 +69,8 @@ def test_maps_in_the_datasets_unit_give_the_metrics_again(setting, root):
         found = np.clip(found, 1e-3, 80)
         errors.append((np.abs(found - ground_truth)[counted] / ground_truth[counted]).mean())
     line = next(line for line in reversed(done.stdout.splitlines()) if "depth/abs_rel" in line)
-    figure = float(line.split("depth/abs_rel: ")[1].split()[0])
-    assert figure == pytest.approx(np.mean(errors), abs=2e-3)
+    metric = float(line.split("depth/abs_rel: ")[1].split()[0])
+    assert metric == pytest.approx(np.mean(errors), abs=2e-3)
     assert "meters = value / 256, 0 = none" in done.stdout
 
 

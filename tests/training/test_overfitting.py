@@ -54,14 +54,14 @@ model = dict(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("recipe", "model", "masks", "figure"),
+    ("recipe", "model", "masks", "metric"),
     [
         ("pvt_retinanet_scenes", RETINANET, False, "bbox_AP50"),
         ("pvt_maskrcnn_scenes", SWIN_MASKRCNN, True, "segm_AP50"),
     ],
     ids=["RetinaNet on PVT v2", "Mask R-CNN on a small Swin"],
 )
-def test_sixteen_photographs_are_overfitted(shared, root, tmp_path, recipe, model, masks, figure):
+def test_sixteen_photographs_are_overfitted(shared, root, tmp_path, recipe, model, masks, metric):
     source = shared / "data" / "coco_real"
     ground_truth = json.loads((source / "annotations" / "instances_train2017.json").read_text())
     annotated = {a["image_id"] for a in ground_truth["annotations"]}
@@ -79,4 +79,4 @@ def test_sixteen_photographs_are_overfitted(shared, root, tmp_path, recipe, mode
     command = [sys.executable, "tools/train.py", str(config), "--amp", "--pretrained", "none"]
     done = subprocess.run([*command, "--work-dir", str(tmp_path / "work")], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert float(re.findall(rf"coco/{figure}: ([\d.]+)", done.stdout + done.stderr)[-1]) >= 0.8
+    assert float(re.findall(rf"coco/{metric}: ([\d.]+)", done.stdout + done.stderr)[-1]) >= 0.8

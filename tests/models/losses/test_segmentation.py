@@ -55,7 +55,7 @@ def case(shared):
 
 
 def test_every_stored_output_is_compared_somewhere_here(case):
-    """All but a figure that is no loss, the accuracy, and those of depth, for which test_depth.py is."""
+    """All but a metric that is no loss, the accuracy, and those of depth, for which test_depth.py is."""
     compared = set(REFERENCE) | set(OHEM_WEIGHTS) | WITHOUT_A_MEAN | {"silog", "silog_none", "accuracy"}
     assert set(case.outputs) <= compared
 
@@ -185,7 +185,6 @@ def test_dice_is_one_minus_twice_the_overlap_by_the_sums():
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (dict(type="CrossEntropyLoss", avg_non_ignored=True), "avg_non_ignore"),
         (dict(type="CrossEntropyLoss", ohem=dict(tresh=0.7)), r"no key 'tresh' \(nearest: 'thresh'\)"),
         (dict(type="DiceLoss", probability="relu"), "probability='relu'"),
     ],

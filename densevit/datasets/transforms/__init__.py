@@ -6,4 +6,5 @@ from densevit.datasets.transforms import (  # noqa: F401
     pack,
     random_crop,
     test_time_augmentation,
+    torchvision_v2,
 )

@@ -155,10 +155,13 @@ def film(predictor, video, target, args: argparse.Namespace) -> str:
                     steady = steady or SmoothedRange(one.depth_kind, 2 * frames.rate)
                     limits = steady(one.depth)
                 predict_depth.depth_files(one, maps / f"{done:06d}", args)
-                writer.write(one.draw(args.score_thr, MIN_SIZE, limits), frames.seconds[done])
+                drawn = one.draw(args.score_thr, MIN_SIZE, limits)
                 content = {**one.to_dict(args.score_thr), "image": str(video), "frame": done}
                 content["seconds"] = round(frames.seconds[done], 3)
-                file.write(json.dumps(content) + "\n")
+                line = json.dumps(content) + "\n"
+                # both at once, so that an interrupt hardly comes between them
+                writer.write(drawn, frames.seconds[done])
+                file.write(line)
                 done += 1
                 bar.advance(task)
         except KeyboardInterrupt:

@@ -11,6 +11,9 @@ from densevit.structures import DataSample
 class WholeImage(Inference):
     """One pass of the network; heads of any kind."""
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def maps(self, model: nn.Module, images: Tensor) -> dict[str, Tensor]:
         """The dense heads' maps (B, K, h, w), at the resolution of each."""
         return model.dense_maps(images)

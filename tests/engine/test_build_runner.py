@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 from mmengine.config import Config
 
-from densevit.engine.build_runner import _settle_pretrained, _settle_saving, build_runner
+from densevit.engine.build_runner import _resolve_pretrained, _set_checkpoint_interval, build_runner
 from densevit.engine.config import read_config
 from densevit.errors import ConfigError
 
@@ -35,7 +35,7 @@ def test_a_config_without_a_model_is_reported(tmp_path):
 )
 def test_checkpoints_follow_the_loop_where_a_recipe_says_nothing(recipe, wanted):
     config = read_config(recipe)
-    _settle_saving(config)
+    _set_checkpoint_interval(config)
     saving = config.default_hooks.checkpoint
     assert (saving.by_epoch, saving.interval) == wanted
 
@@ -43,7 +43,7 @@ def test_checkpoints_follow_the_loop_where_a_recipe_says_nothing(recipe, wanted)
 def test_saving_each_epoch_of_a_training_without_epochs_is_refused():
     config = read_config("swin_upernet_ade20k", {"default_hooks.checkpoint.by_epoch": True})
     with pytest.raises(ConfigError, match="saves nothing in a training that counts steps"):
-        _settle_saving(config)
+        _set_checkpoint_interval(config)
 
 
 @pytest.mark.parametrize("adapter", [False, True])
@@ -51,7 +51,7 @@ def test_pretrained_weights_go_to_the_backbone_or_to_the_vit_inside_it(tmp_path,
     (tmp_path / "other.pth").touch()
     first = dict(type="ViT", init_cfg=dict(type="Pretrained", checkpoint="first.pth"))
     config = Config(dict(model=dict(backbone=dict(type="ViTAdapter", vit=first) if adapter else first)))
-    _settle_pretrained(config, str(tmp_path / "other.pth"))
+    _resolve_pretrained(config, str(tmp_path / "other.pth"))
     backbone = config.model.backbone
     assert (backbone.vit if adapter else backbone).init_cfg.checkpoint == str(tmp_path / "other.pth")
     assert not adapter or "init_cfg" not in backbone

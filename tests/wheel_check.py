@@ -1,7 +1,10 @@
 """Predicts with an installed densevit; run outside of the source tree, in an environment that has only the wheel."""
 
+import subprocess
+import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
@@ -27,3 +30,13 @@ assert sample.draw().shape == image.shape
 shipped = Predictor("scenes")(image)
 assert shipped.semantic.shape == shipped.depth.shape == image.shape[:2]
 print(f"densevit {densevit.__version__} from {Path(densevit.__file__).parent}: predicted {len(sample.names)} boxes")
+
+command = Path(sys.executable).with_name("densevit")
+cv2.imwrite("image.png", image)
+for words in (
+    ["version"],
+    ["config", "pvt_retinanet_scenes", "--out", "recipe.py"],
+    ["predict", "image.png", "scenes"],
+):
+    subprocess.run([command, *words], check=True)
+assert Path("recipe.py").is_file() and Path("outputs/image.png").is_file() and Path("outputs/image.json").is_file()

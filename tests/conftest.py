@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in its background deaf to it
+# a shell starts what runs in its background deaf to interrupts, and nohup to a closed terminal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 torch.set_num_threads(1)  # the tests run several at a time
 
 

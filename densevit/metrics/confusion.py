@@ -21,8 +21,7 @@ EXACT = 1 << 24
 
 
 def confusion_matrix(ground_truth: Tensor, predicted: Tensor, classes: int, where: str) -> tuple[np.ndarray, int]:
-    """Pixels of class row in `ground_truth` that are class column in `predicted`, and how many have an unknown ground
-    truth.
+    """Pixels of class row in `ground_truth` that are class column in `predicted`, and how many of unknown ground truth.
 
     Args:
         ground_truth: (H, W) whole numbers, 0 to K - 1; 255, and what else is no class, = none.

@@ -221,7 +221,7 @@ def test_polygons_of_awkward_masks():
 
 def test_written_tree_loads_and_holds_what_was_rendered(tmp_path):
     out = tmp_path / "scenes"
-    settings = writer.Settings(images=4, val=2, seed=5, size=(96, 96), labels=writer.LABEL_KINDS)
+    settings = writer.Settings(images=4, val=2, seed=5, size=(96, 96), labels=("boxes", "masks", "semantic", "depth"))
     measures = writer.write_tree(out, settings, workers=2)
     assert len(measures) == 6
     assert (out / "classes.txt").read_text().split() == list(SEMANTIC_CLASSES)

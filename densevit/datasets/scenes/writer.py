@@ -27,7 +27,6 @@ from densevit.datasets.scenes.render import render
 from densevit.datasets.scenes.statistics import measure
 from densevit.errors import DataError
 
-LABEL_KINDS = ("boxes", "masks", "semantic", "depth")
 RECORD = "scenes.json"
 MAX_IMAGES = 5_000_000  # ids of val begin above it
 _VAL_SEED_STEP = 1_000_003
